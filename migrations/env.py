@@ -1,0 +1,13 @@
+"""Alembic's environment: runs on the connection and transaction that the store hands over."""
+
+from alembic import context
+
+from zsic_index.store.tables import Base
+
+connection = context.config.attributes.get("connection")
+if connection is None:
+    raise SystemExit("run 'zsic-index db upgrade': migrations run inside the store's transaction")
+
+context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,57 @@
+"""Exact zero-shot image classification over large, fixed label sets.
+
+Label embeddings are computed once, kept in SQLite, and scanned through a FAISS file; the results
+are the probabilities of ``transformers.pipeline("zero-shot-image-classification")``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zsic_index.errors import (
+    EmbeddingError,
+    ImageError,
+    IndexFileError,
+    IndexNotFoundError,
+    InputError,
+    LabelError,
+    ModelError,
+    SchemaError,
+    StoreError,
+    TemplateError,
+    ZsicError,
+)
+from zsic_index.records import BuildReport, IndexInfo, Prediction
+
+if TYPE_CHECKING:
+    from zsic_index.label_index import LabelIndex
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BuildReport",
+    "EmbeddingError",
+    "ImageError",
+    "IndexFileError",
+    "IndexInfo",
+    "IndexNotFoundError",
+    "InputError",
+    "LabelError",
+    "LabelIndex",
+    "ModelError",
+    "Prediction",
+    "SchemaError",
+    "StoreError",
+    "TemplateError",
+    "ZsicError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    # LabelIndex brings FAISS and SQLAlchemy with it, which `zsic-index --help` does not need.
+    if name == "LabelIndex":
+        from zsic_index.label_index import LabelIndex
+
+        return LabelIndex
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,297 @@
+"""Labels in, a published index out: prompts, missing embeddings, rows, FAISS file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from zsic_index import encoders, index, prompts, scoring
+from zsic_index.encoders import Checkpoint, Encoder
+from zsic_index.errors import EmbeddingError, IndexFileError, InputError, LabelError, StoreError
+from zsic_index.records import BuildReport, IndexInfo
+from zsic_index.scoring import Float32
+from zsic_index.store import EncoderRecord, Store
+from zsic_index.taxonomy import Taxonomy
+
+logger = logging.getLogger("zsic_index")
+
+LABELS_PER_COMMIT = 1_024
+"""Labels that are encoded and committed together: what a kill can lose."""
+
+MAX_NAME_LENGTH = 64
+
+_OPEN_ATTEMPTS = 5
+
+Progress = Callable[[int, int], None]
+"""Called with (labels done, labels to encode) after every commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An index that is to be.
+
+    Attributes:
+        name: the index's name.
+        taxonomy: its labels, in row order.
+        templates: prompt templates; empty for imported embeddings.
+        fingerprints: (N,) what each label's embedding depends on, 32 bytes each.
+    """
+
+    name: str
+    taxonomy: Taxonomy
+    templates: tuple[str, ...]
+    fingerprints: tuple[bytes, ...]
+
+
+def build(
+    store: Store,
+    name: str,
+    taxonomy: Taxonomy,
+    checkpoint: Checkpoint,
+    templates: tuple[str, ...],
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Encode what the store does not have yet and publish the index.
+
+    The checkpoint's weights are loaded only when something is missing. Embeddings are committed in
+    chunks, so a build that was interrupted goes on where it stopped.
+
+    Raises:
+        InputError: for a bad name or a label that the model cannot take.
+        ModelError: when the checkpoint cannot be loaded.
+        StoreError: when the store or the index file cannot be written.
+    """
+    started = time.perf_counter()
+    plan = Plan(
+        check_name(name),
+        taxonomy,
+        templates,
+        tuple(
+            fingerprint(checkpoint.fingerprint, prompts.render(label, templates))
+            for label in taxonomy.labels
+        ),
+    )
+    known = store.embedding_ids(plan.fingerprints)
+    missing = [row for row, key in enumerate(plan.fingerprints) if key not in known]
+    truncated: list[str] = []
+    encoder_known = store.find_encoder(checkpoint.fingerprint) is not None
+    if missing or not encoder_known:
+        encoder = encoders.load(checkpoint, device=device)
+        store.add_encoder(_encoder_record(checkpoint, encoder))
+        for done, rows in _chunks_of(missing):
+            embeddings, cut = _encode(encoder, [taxonomy.labels[row] for row in rows], templates)
+            truncated += cut
+            keys = [plan.fingerprints[row] for row in rows]
+            store.add_embeddings(checkpoint.fingerprint, keys, embeddings)
+            if progress:
+                progress(done, len(missing))
+    info, removed = publish(store, plan, checkpoint.fingerprint)
+    return BuildReport(
+        name=name,
+        labels=info.labels,
+        encoded_labels=len(missing),
+        encoded_prompts=len(missing) * len(templates),
+        reused_labels=info.labels - len(missing),
+        removed_labels=removed,
+        truncated=tuple(truncated),
+        duplicates=taxonomy.duplicates,
+        model_loaded=bool(missing) or not encoder_known,
+        generation=info.generation,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def import_embeddings(
+    store: Store, name: str, taxonomy: Taxonomy, embeddings: Float32, encoder: EncoderRecord
+) -> BuildReport:
+    """Publish an index of (N, D) float32 unit-norm embeddings that were made elsewhere.
+
+    Raises:
+        EmbeddingError: when there is not one embedding for each label.
+    """
+    started = time.perf_counter()
+    if len(embeddings) != len(taxonomy.labels):
+        raise EmbeddingError(
+            f"{len(embeddings)} embeddings for {len(taxonomy.labels)} labels: give one for each, "
+            "in the same order"
+        )
+    keys = tuple(
+        hashlib.sha256(
+            bytes.fromhex(encoder.fingerprint) + np.ascontiguousarray(row, "<f4").tobytes()
+        ).digest()
+        for row in embeddings
+    )
+    plan = Plan(check_name(name), taxonomy, (), keys)
+    known = store.embedding_ids(keys)
+    # Labels with the same embedding share a row of the store.
+    missing = list({key: row for row, key in enumerate(keys) if key not in known}.values())
+    store.add_encoder(encoder)
+    for _, rows in _chunks_of(missing):
+        store.add_embeddings(encoder.fingerprint, [keys[row] for row in rows], embeddings[rows])
+    info, removed = publish(store, plan, encoder.fingerprint)
+    return BuildReport(
+        name=name,
+        labels=info.labels,
+        encoded_labels=0,
+        encoded_prompts=0,
+        reused_labels=info.labels,
+        removed_labels=removed,
+        truncated=(),
+        duplicates=(),
+        model_loaded=False,
+        generation=info.generation,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def publish(store: Store, plan: Plan, encoder_fingerprint: str) -> tuple[IndexInfo, int]:
+    """Make ``plan`` the index's current generation, unless it is that already.
+
+    The file is written before the one transaction that makes it current. When another process
+    publishes the same index in between, the file is written anew for the generation after that.
+
+    Returns:
+        The index, and how many labels of its previous generation are gone.
+    """
+    encoder = store.find_encoder(encoder_fingerprint)
+    assert encoder is not None, "the encoder is added before its embeddings"
+    files = store.location.files
+    index_id, label_ids = store.claim_labels(plan.name, plan.taxonomy.labels)
+    ids = store.embedding_ids(plan.fingerprints)
+    if len(ids) < len(set(plan.fingerprints)):
+        raise StoreError("another process removed embeddings during the build: build again")
+    embedding_ids = np.fromiter((ids[key] for key in plan.fingerprints), np.int64, len(label_ids))
+    while True:
+        old = store.snapshot(plan.name)
+        if (
+            old is not None
+            and old.info.encoder_fingerprint == encoder_fingerprint
+            and old.info.templates == plan.templates
+            and np.array_equal(old.label_ids, label_ids)
+            and np.array_equal(old.embedding_ids, embedding_ids)
+        ):
+            return open_index(store, plan.name)[0], 0
+        now = time.time()
+        info = IndexInfo(
+            index_id=index_id,
+            name=plan.name,
+            model_id=encoder.model_id,
+            revision=encoder.revision,
+            encoder_fingerprint=encoder_fingerprint,
+            templates=plan.templates,
+            labels=len(label_ids),
+            dim=encoder.dim,
+            logit_scale=encoder.logit_scale,
+            logit_bias=encoder.logit_bias,
+            activation=encoder.activation,
+            generation=(old.info.generation if old else 0) + 1,
+            checksum="",
+            created_at=old.info.created_at if old else now,
+            updated_at=now,
+        )
+        blocks = store.read_embeddings(embedding_ids, encoder.dim)
+        info = index.write(files, info, label_ids, blocks)
+        if store.publish(info, label_ids, embedding_ids):
+            index.remove_files(files, info, before=info.generation)
+            return info, len(np.setdiff1d(old.label_ids, label_ids)) if old else 0
+
+
+def open_index(store: Store, name: str) -> tuple[IndexInfo, index.OpenIndex]:
+    """Open an index's file; when it is not right, say so, and write it anew from the store.
+
+    Raises:
+        IndexNotFoundError: when there is no index of that name.
+        StoreError: when the store does not hold what the index was built from, or the file cannot
+            be written.
+    """
+    info = store.index(name)
+    for _ in range(_OPEN_ATTEMPTS):
+        try:
+            return info, index.open_file(store.location.files, info)
+        except IndexFileError as error:
+            latest = store.index(name)
+            if latest.generation == info.generation:
+                logger.warning("%s: rebuilding it from the store", error)
+                latest = rebuild_file(store, name)
+            # Otherwise a builder has published in between and removed the older file.
+            info = latest
+    return info, index.open_file(store.location.files, info)
+
+
+def rebuild_file(store: Store, name: str) -> IndexInfo:
+    """Write an index's file anew from the store; return the index as it was written."""
+    snapshot = store.snapshot(name)
+    if snapshot is None:
+        return store.index(name)  # raises
+    blocks = store.read_embeddings(snapshot.embedding_ids, snapshot.info.dim)
+    return index.write(
+        store.location.files,
+        snapshot.info,
+        snapshot.label_ids,
+        blocks,
+        expected=snapshot.info.checksum,
+    )
+
+
+def fingerprint(encoder_fingerprint: str, rendered: Sequence[str]) -> bytes:
+    """Return what a label's embedding depends on, as 32 bytes: the encoder and its prompts."""
+    parts = json.dumps([encoder_fingerprint, *rendered], ensure_ascii=False)
+    return hashlib.sha256(parts.encode()).digest()
+
+
+def check_name(name: str) -> str:
+    """Return an index's name if it is one: it becomes part of a file's name."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or len(name) > MAX_NAME_LENGTH:
+        raise InputError(
+            f"index name {name!r}: use up to {MAX_NAME_LENGTH} letters, digits, '-', '_' and '.', "
+            "a letter or digit first"
+        )
+    return name
+
+
+def _encode(
+    encoder: Encoder, labels: Sequence[str], templates: Sequence[str]
+) -> tuple[Float32, tuple[str, ...]]:
+    """Return (n, D) label embeddings: each the normalised mean of its prompts' unit embeddings."""
+    rendered = [prompt for label in labels for prompt in prompts.render(label, templates)]
+    distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(rendered))}
+    encoded = encoder.encode_prompts(list(distinct))
+    rows = np.array([distinct[prompt] for prompt in rendered])
+    embeddings = encoded.embeddings[rows].reshape(len(labels), len(templates), -1)
+    means = embeddings.mean(axis=1, dtype=np.float64)
+    norms = np.linalg.norm(means, axis=1)
+    for label, norm in zip(labels, norms, strict=True):
+        if not np.isfinite(norm) or norm < 1e-6:
+            raise LabelError(
+                f"label {label!r}: the mean of its prompts' embeddings has norm {norm:g}, so it "
+                "points nowhere: check the model's weights, or use other templates"
+            )
+    return scoring.check_embeddings(means), encoded.truncated
+
+
+def _encoder_record(checkpoint: Checkpoint, encoder: Encoder) -> EncoderRecord:
+    return EncoderRecord(
+        fingerprint=checkpoint.fingerprint,
+        model_id=checkpoint.model_id,
+        revision=checkpoint.revision,
+        dim=encoder.info.dim,
+        logit_scale=encoder.info.logit_scale,
+        logit_bias=encoder.info.logit_bias,
+        activation=encoder.info.activation,
+    )
+
+
+def _chunks_of(rows: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """Yield (rows done after this chunk, the chunk's rows)."""
+    for start in range(0, len(rows), LABELS_PER_COMMIT):
+        chunk = list(rows[start : start + LABELS_PER_COMMIT])
+        yield start + len(chunk), chunk

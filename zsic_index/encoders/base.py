@@ -1,0 +1,51 @@
+"""What the rest of the program asks of an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy.typing as npt
+from PIL import Image
+
+from zsic_index.records import ModelInfo
+from zsic_index.scoring import Float32
+
+Pixels = dict[str, npt.NDArray[Any]]
+"""The vision tower's inputs for one image, by argument name; without a batch axis."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompts:
+    """What the text tower made of T prompts.
+
+    Attributes:
+        embeddings: (T, D) float32, unit norm, in the order of the prompts.
+        truncated: the prompts that were over the token limit and were cut.
+    """
+
+    embeddings: Float32
+    truncated: tuple[str, ...]
+
+
+class Encoder(Protocol):
+    """The text tower and the vision tower of one checkpoint."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the checkpoint says about itself."""
+
+    def encode_prompts(self, prompts: Sequence[str]) -> EncodedPrompts:
+        """Embed T prompts; a prompt's embedding does not depend on the ones beside it.
+
+        Raises:
+            LabelError: when a prompt holds one of the tokenizer's special tokens, which would
+                change where the tower reads its result.
+        """
+
+    def preprocess(self, image: Image.Image) -> Pixels:
+        """Turn one RGB image into the vision tower's input; may be called from several threads."""
+
+    def encode_images(self, images: Sequence[Pixels]) -> Float32:
+        """Embed B preprocessed images as (B, D) float32, unit norm, in their order."""

@@ -1,0 +1,62 @@
+"""Every error that zsic-index raises on purpose.
+
+    ZsicError
+    ├── InputError            something handed in is wrong (also a ValueError)
+    │   ├── LabelError        labels, label files, unknown labels
+    │   ├── TemplateError     prompt templates
+    │   ├── ImageError        one image that is refused; the rest of a batch goes on
+    │   └── EmbeddingError    ready embeddings of a wrong shape, dtype or norm
+    ├── ModelError            a checkpoint that cannot be found, read or used
+    └── StoreError            the database or the files derived from it
+        ├── SchemaError       a database of another schema version
+        ├── IndexFileError    a derived FAISS file that is missing, stale or damaged
+        └── IndexNotFoundError  no index of that name (also a LookupError)
+
+A message is one line that names the value, the limit it broke and the next step.
+"""
+
+from __future__ import annotations
+
+
+class ZsicError(Exception):
+    """Base of all errors below."""
+
+
+class InputError(ZsicError, ValueError):
+    """Something handed in is wrong."""
+
+
+class LabelError(InputError):
+    """A label or a label file that cannot be used."""
+
+
+class TemplateError(InputError):
+    """A prompt template that cannot be used."""
+
+
+class ImageError(InputError):
+    """One image that is refused."""
+
+
+class EmbeddingError(InputError):
+    """Ready embeddings of a wrong shape, dtype or norm."""
+
+
+class ModelError(ZsicError):
+    """A checkpoint that cannot be found, read or used."""
+
+
+class StoreError(ZsicError):
+    """The database, or a file derived from it, cannot be used."""
+
+
+class SchemaError(StoreError):
+    """The database has another schema version than this program."""
+
+
+class IndexFileError(StoreError):
+    """A derived FAISS file that is missing, stale or damaged; it can be made again."""
+
+
+class IndexNotFoundError(StoreError, LookupError):
+    """No index of that name is in the store."""

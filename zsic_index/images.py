@@ -1,0 +1,154 @@
+"""Opening one image the way transformers' pipelines do, with guards.
+
+The result is what ``transformers.image_utils.load_image`` gives: EXIF orientation applied, then
+Pillow's own conversion to RGB. That means: alpha is dropped (not blended), palettes and gray are
+expanded, CMYK is converted without a colour profile, 16-bit gray is clipped, and of an animated or
+multi-page file the first frame is taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from zsic_index.errors import ImageError
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
+"""Formats whose decoders may be opened; a file of another kind is refused whatever its name."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif")
+"""File endings that are picked up when a folder is given."""
+
+MAX_PIXELS = 178_956_970
+"""The largest width x height that is decoded: Pillow's own limit for decompression bombs."""
+
+MAX_ASPECT = 200
+"""The largest ratio of the longer to the shorter side: a resize would blow the short side up."""
+
+ImageSource = str | Path | bytes | Image.Image
+
+Prepared = TypeVar("Prepared")
+
+
+def describe(source: ImageSource) -> str:
+    """Return a short name of an image source for messages and results."""
+    match source:
+        case str() | Path():
+            return str(source)
+        case bytes():
+            return f"<{len(source)} bytes>"
+        case _:
+            return f"<{source.mode} image of {source.width} x {source.height}>"
+
+
+def open_image(source: ImageSource) -> Image.Image:
+    """Open, check and fully decode one image.
+
+    Args:
+        source: a path, the bytes of a file, or a PIL image.
+
+    Returns:
+        An RGB image, upright.
+
+    Raises:
+        ImageError: when it is missing, of a format that is not allowed, too large, or broken.
+    """
+    name = describe(source)
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        raise ImageError(f"{name}: addresses are not fetched: download the image and give its path")
+    try:
+        if isinstance(source, Image.Image):
+            return _to_rgb(source, name)
+        with Image.open(_opener(source), formats=FORMATS) as image:
+            return _to_rgb(image, name)
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: not an image of a known format ({', '.join(FORMATS)})") from None
+    except Image.DecompressionBombError:
+        raise ImageError(_too_large(name, "more")) from None
+    except MemoryError:
+        raise ImageError(f"{name}: not enough memory to decode it; scale it down first") from None
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        # Pillow's decoders raise SyntaxError, struct.error, IndexError and more on broken files.
+        raise ImageError(f"{name}: broken image: {error or type(error).__name__}") from error
+
+
+def prepare_all(
+    sources: Iterable[ImageSource],
+    prepare: Callable[[Image.Image], Prepared],
+    *,
+    batch_size: int,
+    threads: int,
+) -> Iterator[list[Prepared | ImageError]]:
+    """Open and prepare images in threads, one batch ahead of the one that is yielded.
+
+    Args:
+        sources: any number of image sources; read only as far as needed.
+        prepare: what to do with an RGB image in its thread, so that at most ``threads`` full-size
+            images are held at a time.
+        batch_size: results per batch.
+        threads: workers.
+
+    Yields:
+        Batches in order; where an image was refused the ImageError stands in its place.
+    """
+
+    def one(source: ImageSource) -> Prepared | ImageError:
+        try:
+            return prepare(open_image(source))
+        except ImageError as error:
+            return error
+
+    remaining = iter(sources)
+    pending: list[Future[Prepared | ImageError]] = []
+    with ThreadPoolExecutor(threads, thread_name_prefix="zsic-decode") as pool:
+        try:
+            pending = [pool.submit(one, source) for source in islice(remaining, batch_size)]
+            while pending:
+                current = pending
+                pending = [pool.submit(one, source) for source in islice(remaining, batch_size)]
+                yield [future.result() for future in current]
+        finally:
+            # A caller that stops early does not wait for images that nobody will see.
+            for future in pending:
+                future.cancel()
+
+
+def _opener(source: str | Path | bytes) -> Path | io.BytesIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    path = Path(source)
+    if path.is_dir():
+        raise ImageError(f"{source}: is a folder, not an image")
+    return path
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(_too_large(name, f"{width * height:,}"))
+    if width * height == 0 or max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageError(
+            f"{name}: {width} x {height} is too thin; the longer side may be at most "
+            f"{MAX_ASPECT} times the shorter: crop it first"
+        )
+    if isinstance(image, ImageFile.ImageFile):
+        image.load()
+    # A picture with damaged EXIF is still a picture: it is taken as it lies in the file.
+    with contextlib.suppress(Exception):
+        image = ImageOps.exif_transpose(image)
+    return image.convert("RGB")
+
+
+def _too_large(name: str, pixels: str) -> str:
+    return f"{name}: has {pixels} pixels; the limit is {MAX_PIXELS:,}: scale it down first"

@@ -1,0 +1,116 @@
+"""Small frozen records that cross the borders between modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Activation = Literal["softmax", "sigmoid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One label for one image.
+
+    Attributes:
+        label: the label's name.
+        probability: after the activation; in [0, 1].
+        logit: ``logit_scale * similarity + logit_bias``.
+        similarity: inner product of the two unit-norm embeddings; in [-1, 1].
+        label_id: the label's stable id in the store; it survives rebuilds.
+    """
+
+    label: str
+    probability: float
+    logit: float
+    similarity: float
+    label_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a checkpoint says about itself once it is loaded.
+
+    Attributes:
+        model_type: transformers' name of the architecture, such as ``clip``.
+        dim: D, the length of an embedding.
+        logit_scale: the multiplier, already exponentiated.
+        logit_bias: what is added; 0.0 for models without one.
+        activation: ``softmax`` or ``sigmoid``.
+    """
+
+    model_type: str
+    dim: int
+    logit_scale: float
+    logit_bias: float
+    activation: Activation
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """One index, as the store describes it.
+
+    Attributes:
+        index_id: the store's id of the index.
+        name: its name.
+        model_id: the checkpoint that made the embeddings; None when they were imported without one.
+        revision: the checkpoint's pinned revision; None for local folders.
+        encoder_fingerprint: what the label embeddings depend on, hashed.
+        templates: prompt templates; empty when the embeddings were imported.
+        labels: N, the number of labels.
+        dim: D, the length of an embedding.
+        logit_scale: the multiplier, already exponentiated.
+        logit_bias: what is added to the logits.
+        activation: ``softmax`` or ``sigmoid``.
+        generation: counts the index's committed changes; 0 before the first.
+        checksum: sha256 over label ids and embeddings in row order, hexadecimal.
+        created_at: seconds since the epoch.
+        updated_at: seconds since the epoch.
+    """
+
+    index_id: int
+    name: str
+    model_id: str | None
+    revision: str | None
+    encoder_fingerprint: str
+    templates: tuple[str, ...]
+    labels: int
+    dim: int
+    logit_scale: float
+    logit_bias: float
+    activation: Activation
+    generation: int
+    checksum: str
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build did. ``labels == encoded_labels + reused_labels``.
+
+    Attributes:
+        name: the index.
+        labels: labels in the index now.
+        encoded_labels: labels whose embedding was computed by this build.
+        encoded_prompts: prompts that went through the text tower.
+        reused_labels: labels whose embedding was in the store already.
+        removed_labels: labels of the previous generation that are gone.
+        truncated: prompts that were over the token limit and were cut.
+        duplicates: labels that were given more than once; the first is kept.
+        model_loaded: whether the checkpoint's weights were loaded at all.
+        generation: the index's generation after the build.
+        seconds: wall time.
+    """
+
+    name: str
+    labels: int
+    encoded_labels: int
+    encoded_prompts: int
+    reused_labels: int
+    removed_labels: int
+    truncated: tuple[str, ...]
+    duplicates: tuple[str, ...]
+    model_loaded: bool
+    generation: int
+    seconds: float

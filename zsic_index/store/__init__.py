@@ -1,0 +1,6 @@
+"""The store: SQLAlchemy tables that hold the truth. The only room that knows about SQL."""
+
+from zsic_index.store.location import StoreLocation
+from zsic_index.store.store import EncoderRecord, Store
+
+__all__ = ["EncoderRecord", "Store", "StoreLocation"]

@@ -1,0 +1,106 @@
+"""Engines, transactions and SQLite's mode.
+
+SQLite runs with its rollback journal: releases up to 3.51.2 (but 3.44.6 and 3.50.7) have a race in
+the write-ahead log that can lose commits, and a rollback journal is also right on network file
+systems. Writers begin with BEGIN IMMEDIATE, so that they wait for each other at the start and never
+fail in the middle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from zsic_index.errors import StoreError
+from zsic_index.store.location import StoreLocation
+
+BUSY_TIMEOUT_S = 120.0
+"""How long a connection waits for another one's transaction before it gives up."""
+
+_WRITES = "zsic_writes"
+
+
+class Database:
+    """One database; hands out transactions and turns the driver's errors into StoreErrors."""
+
+    def __init__(self, location: StoreLocation) -> None:
+        self.location = location
+        self.engine = _engine(location)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a read transaction: everything seen in it is of one moment."""
+        with self._errors(), self.engine.connect() as connection:
+            if self.location.path is None:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a write transaction; it is committed at the end, or wholly undone on an error."""
+        with self._errors(), self.engine.connect() as connection:
+            connection = connection.execution_options(**{_WRITES: True})
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise StoreError(f"store {self.location.shown}: {_explain(error)}") from error
+
+
+def _engine(location: StoreLocation) -> Engine:
+    if location.path is None:
+        try:
+            return create_engine(location.url, pool_pre_ping=True)
+        except (ArgumentError, NoSuchModuleError, ImportError) as error:
+            raise StoreError(
+                f"store {location.shown}: cannot be opened: {error}; install the database's driver"
+            ) from error
+    # NullPool: a file is cheap to open, and no connection outlives its transaction, so that a store
+    # may be used before and after a fork.
+    engine = create_engine(
+        location.url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_S}
+    )
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # BEGIN is ours, below
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _explain(error: SQLAlchemyError) -> str:
+    cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    for sign, advice in _ADVICE.items():
+        if sign in cause:
+            return f"{cause}: {advice}"
+    return cause
+
+
+_ADVICE = {
+    "not a database": "choose another --store, or restore the file from a backup",
+    "malformed": "the file is damaged: restore it from a backup; nothing was changed",
+    "is full": "free some space and run the command again; what was committed is kept",
+    "readonly": "make the file and its folder writable, or copy the store elsewhere",
+    "unable to open": "check that the folder exists and that you may write to it",
+    "is locked": f"another program has held it for {BUSY_TIMEOUT_S:.0f} s: try again later",
+}

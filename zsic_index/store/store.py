@@ -1,0 +1,479 @@
+"""What the rest of the program asks of the store. Every method is one transaction."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Row, Table, delete, func, insert, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from zsic_index.errors import IndexNotFoundError, StoreError
+from zsic_index.records import Activation, IndexInfo
+from zsic_index.scoring import Float32, Int64
+from zsic_index.store import schema
+from zsic_index.store.database import Database
+from zsic_index.store.location import StoreLocation
+from zsic_index.store.tables import Embedding, Encoder, Label, LabelIndex
+
+VECTOR_DTYPE = np.dtype("<f4")
+"""How embeddings lie in the database: little-endian float32."""
+
+_CHUNK = 900
+"""Values in one SQL ``IN``; older SQLite versions take at most 999 parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderRecord:
+    """What the store keeps of an encoder; see ``records.ModelInfo`` for the numbers."""
+
+    fingerprint: str
+    model_id: str | None
+    revision: str | None
+    dim: int
+    logit_scale: float
+    logit_bias: float
+    activation: Activation
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An index and its rows.
+
+    Attributes:
+        info: the index.
+        label_ids: (N,) int64 in row order.
+        embedding_ids: (N,) int64 in row order.
+    """
+
+    info: IndexInfo
+    label_ids: Int64
+    embedding_ids: Int64
+
+
+class Store:
+    """Indexes, labels and label embeddings in one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, store: str | Path | None = None, *, create: bool = False) -> Store:
+        """Open a store, and check its schema.
+
+        Args:
+            store: a path, an SQLAlchemy URL, or None for ``ZSIC_STORE`` or the user's folder.
+            create: whether a missing SQLite file is made; otherwise it is an error.
+
+        Raises:
+            StoreError: when it is missing, unreadable or damaged.
+            SchemaError: when it has another schema version.
+        """
+        location = StoreLocation.parse(store)
+        if location.path is not None and not location.path.exists():
+            if not create:
+                raise StoreError(
+                    f"there is no store at {location.shown}: "
+                    "make one with 'zsic-index build', or name another with --store"
+                )
+            try:
+                location.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreError(f"{location.path.parent}: {error.strerror}") from error
+        database = Database(location)
+        schema.ensure(database)
+        return cls(database)
+
+    @classmethod
+    def upgrade(cls, store: str | Path | None = None) -> tuple[str | None, str]:
+        """Bring a store to this program's schema; return the versions before and after."""
+        location = StoreLocation.parse(store)
+        if location.path is not None:
+            location.path.parent.mkdir(parents=True, exist_ok=True)
+        return schema.upgrade(Database(location))
+
+    @property
+    def location(self) -> StoreLocation:
+        """Where the store lies."""
+        return self._database.location
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Encoders and embeddings
+
+    def find_encoder(self, fingerprint: str) -> EncoderRecord | None:
+        """Return what is known of an encoder, or None."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(_ENCODER).where(_ENCODER.c.fingerprint == fingerprint)
+            ).one_or_none()
+        if row is None:
+            return None
+        return EncoderRecord(
+            row.fingerprint,
+            row.model_id,
+            row.revision,
+            row.dim,
+            row.logit_scale,
+            row.logit_bias,
+            row.activation,
+        )
+
+    def add_encoder(self, record: EncoderRecord) -> None:
+        """Write an encoder down, unless it is there."""
+        if self.find_encoder(record.fingerprint) is None:
+            with self._database.write() as connection:
+                _insert_missing(connection, _ENCODER, [asdict(record)])
+
+    def embedding_ids(self, fingerprints: Sequence[bytes]) -> dict[bytes, int]:
+        """Return the ids of those fingerprints that the store has an embedding for."""
+        with self._database.read() as connection:
+            return _ids_of(connection, _EMBEDDING, "fingerprint", fingerprints)
+
+    def add_embeddings(
+        self, encoder_fingerprint: str, fingerprints: Sequence[bytes], embeddings: Float32
+    ) -> None:
+        """Commit one chunk of (n, D) float32 embeddings; known fingerprints are skipped."""
+        vectors = np.ascontiguousarray(embeddings, dtype=VECTOR_DTYPE)
+        with self._database.write() as connection:
+            encoder_id = connection.execute(
+                select(_ENCODER.c.id).where(_ENCODER.c.fingerprint == encoder_fingerprint)
+            ).scalar_one()
+            _insert_missing(
+                connection,
+                _EMBEDDING,
+                [
+                    {"fingerprint": key, "encoder_id": encoder_id, "vector": vector.tobytes()}
+                    for key, vector in zip(fingerprints, vectors, strict=True)
+                ],
+            )
+
+    def read_embeddings(self, ids: Int64, dim: int) -> Iterator[Float32]:
+        """Yield the embeddings of ``ids`` in their order, as (n, dim) float32 blocks.
+
+        Raises:
+            StoreError: when one is missing, or not ``4 * dim`` bytes long.
+        """
+        for start in range(0, len(ids), _CHUNK):
+            wanted = ids[start : start + _CHUNK]
+            with self._database.read() as connection:
+                found = dict(
+                    connection.execute(
+                        select(_EMBEDDING.c.id, _EMBEDDING.c.vector).where(
+                            _EMBEDDING.c.id.in_(wanted.tolist())
+                        )
+                    )
+                    .tuples()
+                    .all()
+                )
+            block = np.empty((len(wanted), dim), dtype=np.float32)
+            for row, embedding_id in enumerate(wanted.tolist()):
+                vector = found.get(embedding_id)
+                if vector is None or len(vector) != VECTOR_DTYPE.itemsize * dim:
+                    raise StoreError(
+                        f"store {self.location.shown}: embedding {embedding_id} is "
+                        f"{'missing' if vector is None else 'of a wrong length'}: "
+                        "restore the store from a backup, or rm the index and build it again"
+                    )
+                block[row] = np.frombuffer(vector, dtype=VECTOR_DTYPE)
+            yield block
+
+    # Indexes
+
+    def indexes(self) -> list[IndexInfo]:
+        """Return every index that has been built, by name."""
+        with self._database.read() as connection:
+            rows = connection.execute(_INDEX_ROWS.order_by(_INDEX.c.name)).all()
+        return [_index_info(row) for row in rows]
+
+    def find_index(self, name: str) -> IndexInfo | None:
+        """Return one index, or None."""
+        with self._database.read() as connection:
+            row = connection.execute(_INDEX_ROWS.where(_INDEX.c.name == name)).one_or_none()
+        return None if row is None else _index_info(row)
+
+    def index(self, name: str) -> IndexInfo:
+        """Return one index.
+
+        Raises:
+            IndexNotFoundError: when there is none of that name; the message lists the ones there.
+        """
+        info = self.find_index(name)
+        if info is None:
+            names = ", ".join(info.name for info in self.indexes()) or "none yet"
+            raise IndexNotFoundError(
+                f"no index {name!r} in store {self.location.shown} (it has: {names}): "
+                "make it with 'zsic-index build'"
+            )
+        return info
+
+    def claim_labels(self, name: str, labels: Sequence[str]) -> tuple[int, Int64]:
+        """Make sure that an index and rows for its labels exist; nothing is visible to readers yet.
+
+        Returns:
+            The index's id and (N,) int64 label ids, in the order of ``labels``.
+        """
+        now = time.time()
+        with self._database.write() as connection:
+            find_index = select(_INDEX.c.id).where(_INDEX.c.name == name)
+            if connection.execute(find_index).scalar() is None:
+                fresh_index = {
+                    "name": name,
+                    "templates": "[]",
+                    "generation": 0,
+                    "labels": 0,
+                    "checksum": "",
+                    "created_at": now,
+                    "updated_at": now,
+                }
+                _insert_missing(connection, _INDEX, [fresh_index])
+            index_id = connection.execute(find_index).scalar_one()
+            known = _label_ids(connection, index_id)
+            fresh = [
+                {"index_id": index_id, "name": label} for label in labels if label not in known
+            ]
+            if fresh:
+                _insert_missing(connection, _LABEL, fresh)
+                known = _label_ids(connection, index_id)
+        return index_id, np.fromiter((known[label] for label in labels), np.int64, len(labels))
+
+    def snapshot(self, name: str) -> Snapshot | None:
+        """Return an index with its rows, all of one moment, or None when there is none."""
+        with self._database.read() as connection:
+            row = connection.execute(_INDEX_ROWS.where(_INDEX.c.name == name)).one_or_none()
+            if row is None:
+                return None
+            return Snapshot(_index_info(row), *_rows(connection, row.id))
+
+    def publish(
+        self,
+        info: IndexInfo,
+        label_ids: Int64,
+        embedding_ids: Int64,
+    ) -> bool:
+        """Make a new generation of an index the current one, in one transaction.
+
+        Args:
+            info: the index as it shall be; ``generation`` is one more than the present one.
+            label_ids: (N,) in row order.
+            embedding_ids: (N,) in row order.
+
+        Returns:
+            False, with nothing changed, when another process published in the meantime.
+        """
+        with self._database.write() as connection:
+            changed = connection.execute(
+                update(_INDEX)
+                .where(_INDEX.c.id == info.index_id, _INDEX.c.generation == info.generation - 1)
+                .values(
+                    encoder_id=select(_ENCODER.c.id)
+                    .where(_ENCODER.c.fingerprint == info.encoder_fingerprint)
+                    .scalar_subquery(),
+                    templates=json.dumps(info.templates, ensure_ascii=False),
+                    generation=info.generation,
+                    labels=info.labels,
+                    checksum=info.checksum,
+                    updated_at=info.updated_at,
+                )
+            )
+            if changed.rowcount != 1:
+                return False
+            self._write_rows(connection, info.index_id, label_ids, embedding_ids)
+        return True
+
+    def _write_rows(
+        self, connection: Connection, index_id: int, label_ids: Int64, embedding_ids: Int64
+    ) -> None:
+        """Set position and embedding where they differ; take labels that are gone out."""
+        old_ids, old_embeddings = _rows(connection, index_id)
+        old = {
+            label_id: (position, embedding_id)
+            for position, (label_id, embedding_id) in enumerate(
+                zip(old_ids.tolist(), old_embeddings.tolist(), strict=True)
+            )
+        }
+        moved = []
+        for position, (label_id, embedding_id) in enumerate(
+            zip(label_ids.tolist(), embedding_ids.tolist(), strict=True)
+        ):
+            if old.pop(label_id, None) != (position, embedding_id):
+                moved.append({"key": label_id, "at": position, "embedding": embedding_id})
+        parameters = [*moved, *({"key": key, "at": None, "embedding": None} for key in old)]
+        if parameters:
+            connection.execute(
+                text("UPDATE label SET position = :at, embedding_id = :embedding WHERE id = :key"),
+                parameters,
+            )
+
+    def label_names(self, label_ids: Iterable[int]) -> dict[int, str]:
+        """Return the names of label ids, also of labels that have left their index since."""
+        found: dict[int, str] = {}
+        wanted = list(dict.fromkeys(label_ids))
+        with self._database.read() as connection:
+            for start in range(0, len(wanted), _CHUNK):
+                chunk = wanted[start : start + _CHUNK]
+                rows = connection.execute(
+                    select(_LABEL.c.id, _LABEL.c.name).where(_LABEL.c.id.in_(chunk))
+                )
+                found.update(rows.tuples().all())
+        return found
+
+    def all_label_names(self, index_id: int) -> list[str]:
+        """Return the names of all labels of an index, in row order."""
+        with self._database.read() as connection:
+            return list(
+                connection.execute(
+                    select(_LABEL.c.name)
+                    .where(_LABEL.c.index_id == index_id, _LABEL.c.position.is_not(None))
+                    .order_by(_LABEL.c.position)
+                ).scalars()
+            )
+
+    def remove(self, name: str, *, prune: bool = False) -> IndexInfo:
+        """Delete an index. Its embeddings stay for the next build, unless ``prune``.
+
+        With ``prune``, embeddings that this index used and no other index uses go too.
+        """
+        info = self.index(name)
+        with self._database.write() as connection:
+            used = set(_rows(connection, info.index_id)[1].tolist()) if prune else set()
+            connection.execute(delete(_LABEL).where(_LABEL.c.index_id == info.index_id))
+            connection.execute(delete(_INDEX).where(_INDEX.c.id == info.index_id))
+            for chunk in _chunks(sorted(used)):
+                kept = select(_LABEL.c.embedding_id).where(_LABEL.c.embedding_id.in_(chunk))
+                connection.execute(
+                    delete(_EMBEDDING).where(
+                        _EMBEDDING.c.id.in_(chunk), _EMBEDDING.c.id.not_in(kept)
+                    )
+                )
+        return info
+
+    def problems(self) -> list[str]:
+        """Check the database itself; return one line for each thing that is wrong."""
+        found: list[str] = []
+        with self._database.read() as connection:
+            if connection.dialect.name == "sqlite":
+                lines = connection.execute(text("PRAGMA integrity_check")).scalars().all()
+                found += [f"integrity_check: {line}" for line in lines if line != "ok"]
+                broken = connection.execute(text("PRAGMA foreign_key_check")).all()
+                found += [f"{row[0]} row {row[1]} refers to a missing {row[2]}" for row in broken]
+            lost = connection.execute(
+                select(func.count())
+                .select_from(_LABEL)
+                .where(_LABEL.c.position.is_not(None), _LABEL.c.embedding_id.is_(None))
+            ).scalar_one()
+            if lost:
+                found.append(f"{lost} labels have a position but no embedding")
+            counts = connection.execute(
+                select(_INDEX.c.name, _INDEX.c.labels, func.count(_LABEL.c.position))
+                .outerjoin(_LABEL, _LABEL.c.index_id == _INDEX.c.id)
+                .group_by(_INDEX.c.id, _INDEX.c.name, _INDEX.c.labels)
+            ).tuples()
+            found += [
+                f"index {name!r} says {said} labels but has {count}"
+                for name, said, count in counts
+                if said != count
+            ]
+        return found
+
+
+_ENCODER: Table = Encoder.__table__  # type: ignore[assignment]
+_EMBEDDING: Table = Embedding.__table__  # type: ignore[assignment]
+_INDEX: Table = LabelIndex.__table__  # type: ignore[assignment]
+_LABEL: Table = Label.__table__  # type: ignore[assignment]
+
+_INDEX_ROWS = select(
+    _INDEX,
+    _ENCODER.c.model_id,
+    _ENCODER.c.revision,
+    _ENCODER.c.fingerprint.label("encoder_fingerprint"),
+    _ENCODER.c.dim,
+    _ENCODER.c.logit_scale,
+    _ENCODER.c.logit_bias,
+    _ENCODER.c.activation,
+).join(_ENCODER, _ENCODER.c.id == _INDEX.c.encoder_id)
+"""Indexes that were published at least once; others are not there for a reader."""
+
+
+def _index_info(row: Row[Any]) -> IndexInfo:
+    return IndexInfo(
+        index_id=row.id,
+        name=row.name,
+        model_id=row.model_id,
+        revision=row.revision,
+        encoder_fingerprint=row.encoder_fingerprint,
+        templates=tuple(json.loads(row.templates)),
+        labels=row.labels,
+        dim=row.dim,
+        logit_scale=row.logit_scale,
+        logit_bias=row.logit_bias,
+        activation=row.activation,
+        generation=row.generation,
+        checksum=row.checksum,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def _rows(connection: Connection, index_id: int) -> tuple[Int64, Int64]:
+    rows = connection.execute(
+        select(_LABEL.c.id, _LABEL.c.embedding_id)
+        .where(_LABEL.c.index_id == index_id, _LABEL.c.position.is_not(None))
+        .order_by(_LABEL.c.position)
+    ).all()
+    both = np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, 2)
+    return both[:, 0].copy(), both[:, 1].copy()
+
+
+def _label_ids(connection: Connection, index_id: int) -> dict[str, int]:
+    rows = connection.execute(
+        select(_LABEL.c.name, _LABEL.c.id).where(_LABEL.c.index_id == index_id)
+    )
+    return dict(rows.tuples().all())
+
+
+def _ids_of(
+    connection: Connection, table: Table, column: str, keys: Sequence[Any]
+) -> dict[Any, int]:
+    found: dict[Any, int] = {}
+    for chunk in _chunks(keys):
+        rows = connection.execute(
+            select(table.c[column], table.c.id).where(table.c[column].in_(chunk))
+        )
+        found.update(rows.tuples().all())
+    return found
+
+
+def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
+
+
+def _insert_missing(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert rows that were not there a moment ago; one that has come since is left as it is."""
+    match connection.dialect.name:
+        case "sqlite":
+            connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
+        case "postgresql":
+            connection.execute(postgresql.insert(table).on_conflict_do_nothing(), rows)
+        case _:
+            connection.execute(insert(table), rows)

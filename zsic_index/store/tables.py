@@ -1,0 +1,88 @@
+"""The tables. ``migrations/`` creates them; a test holds the two equal."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+# SQLite numbers rows by itself only in a column that is declared INTEGER.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+
+class Encoder(Base):
+    """A checkpoint as the text tower sees it; also where imported embeddings say their scale."""
+
+    __tablename__ = "encoder"
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64), unique=True)
+    model_id: Mapped[str | None] = mapped_column(Text)
+    revision: Mapped[str | None] = mapped_column(Text)
+    dim: Mapped[int] = mapped_column(Integer)
+    logit_scale: Mapped[float] = mapped_column(Float(53))
+    logit_bias: Mapped[float] = mapped_column(Float(53))
+    activation: Mapped[str] = mapped_column(String(16))
+
+
+class Embedding(Base):
+    """One label embedding: D little-endian float32 numbers of norm 1, 4*D bytes."""
+
+    __tablename__ = "embedding"
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    fingerprint: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    encoder_id: Mapped[int] = mapped_column(ForeignKey("encoder.id"))
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class LabelIndex(Base):
+    """A named set of labels on one encoder."""
+
+    __tablename__ = "label_index"
+    # Ids are never used twice: a FAISS file left behind must not fit a later index.
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    encoder_id: Mapped[int | None] = mapped_column(ForeignKey("encoder.id"))
+    templates: Mapped[str] = mapped_column(Text)
+    generation: Mapped[int] = mapped_column(Integer)
+    labels: Mapped[int] = mapped_column(Integer)
+    checksum: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float] = mapped_column(Float(53))
+    updated_at: Mapped[float] = mapped_column(Float(53))
+
+
+class Label(Base):
+    """A label of an index. Id and name belong together for ever: a row is never renamed or reused.
+
+    A label that was taken out keeps its row without ``position``, so that readers of an older FAISS
+    file still find its name, and so that it gets its old id when it comes back.
+    """
+
+    __tablename__ = "label"
+    __table_args__ = (
+        UniqueConstraint("index_id", "name"),
+        Index("ix_label_index_id_position", "index_id", "position"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    index_id: Mapped[int] = mapped_column(ForeignKey("label_index.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(Text)
+    position: Mapped[int | None] = mapped_column(Integer)
+    embedding_id: Mapped[int | None] = mapped_column(ForeignKey("embedding.id"))
