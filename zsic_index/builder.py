@@ -227,6 +227,16 @@ def open_index(store: Store, name: str) -> tuple[IndexInfo, index.OpenIndex]:
     return info, index.open_file(store.location.files, info)
 
 
+def verify_file(store: Store, info: IndexInfo) -> str | None:
+    """Read an index's whole file; when it is not right, rebuild it and return what was wrong."""
+    try:
+        index.verify(store.location.files, info)
+    except IndexFileError as error:
+        rebuild_file(store, info.name)
+        return str(error)
+    return None
+
+
 def rebuild_file(store: Store, name: str) -> IndexInfo:
     """Write an index's file anew from the store; return the index as it was written."""
     snapshot = store.snapshot(name)

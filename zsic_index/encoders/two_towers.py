@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from zsic_index.encoders.base import EncodedPrompts, Pixels
 from zsic_index.encoders.checkpoint import Checkpoint
@@ -138,6 +138,7 @@ class TwoTowerEncoder:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the bars and notes that transformers prints while it loads a checkpoint."""
+    logging: Any = transformers_logging
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()

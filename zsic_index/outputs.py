@@ -1,0 +1,118 @@
+"""Predictions as a table, JSON, JSONL or CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TextIO
+
+from zsic_index.records import Prediction
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Classified = tuple[str, list[Prediction]]
+"""An image's name and its predictions, best first."""
+
+FORMATS = ("table", "json", "jsonl", "csv")
+
+_FIELDS = ("label", "probability", "logit", "similarity", "label_id")
+
+_BAR_WIDTH = 12
+
+
+def write(results: Iterable[Classified], format: str, out: TextIO) -> None:
+    """Write results in one of FORMATS as they come; only ``json`` and ``table`` wait for the last.
+
+    ``json`` is one list of ``{"image": ..., "predictions": [...]}``; ``jsonl`` one such object a
+    line; ``csv`` one line per prediction with the image and its rank.
+    """
+    _WRITERS[format](results, out)
+
+
+def _record(result: Classified) -> dict[str, Any]:
+    image, predictions = result
+    return {"image": image, "predictions": [asdict(prediction) for prediction in predictions]}
+
+
+def _write_json(results: Iterable[Classified], out: TextIO) -> None:
+    json.dump([_record(result) for result in results], out, ensure_ascii=False, indent=2)
+    out.write("\n")
+
+
+def _write_jsonl(results: Iterable[Classified], out: TextIO) -> None:
+    for result in results:
+        out.write(json.dumps(_record(result), ensure_ascii=False) + "\n")
+        out.flush()
+
+
+def _write_csv(results: Iterable[Classified], out: TextIO) -> None:
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("image", "rank", *_FIELDS))
+    for image, predictions in results:
+        for rank, prediction in enumerate(predictions, start=1):
+            writer.writerow((image, rank, *(getattr(prediction, field) for field in _FIELDS)))
+        out.flush()
+
+
+def _write_table(results: Iterable[Classified], out: TextIO) -> None:
+    # rich takes a while to import.
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("image", overflow="fold")
+    table.add_column("label", overflow="fold")
+    table.add_column("probability", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True, min_width=_BAR_WIDTH)
+    table.add_column("similarity", justify="right", no_wrap=True)
+    for image, predictions in results:
+        for rank, prediction in enumerate(predictions):
+            table.add_row(
+                # Text, so that brackets in names are not taken for markup.
+                Text(image if rank == 0 else ""),
+                Text(prediction.label),
+                percent(prediction.probability),
+                "█" * round(prediction.probability * _BAR_WIDTH),
+                f"{prediction.similarity:.4f}",
+                end_section=len(predictions) > 1 and rank == len(predictions) - 1,
+            )
+    _console(out).print(table)
+
+
+def write_columns(header: list[str], rows: list[list[str]], out: TextIO) -> None:
+    """Write rows of text as aligned columns."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*header, box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    _console(out).print(table)
+
+
+def _console(out: TextIO) -> Console:
+    from rich.console import Console
+
+    # A pipe or a file has no width: nothing is folded to fit one.
+    return Console(file=out, highlight=False, width=None if out.isatty() else 240)
+
+
+def percent(probability: float) -> str:
+    """Return a probability as a percentage with enough digits to tell small ones apart."""
+    value = probability * 100
+    if value >= 0.1 or value == 0:
+        return f"{value:.1f} %"
+    return f"{value:.1g} %" if value >= 1e-4 else "< 0.0001 %"
+
+
+_WRITERS = {
+    "table": _write_table,
+    "json": _write_json,
+    "jsonl": _write_jsonl,
+    "csv": _write_csv,
+}
