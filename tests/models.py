@@ -54,7 +54,7 @@ def make_clip(folder: Path, *, seed: int = 0, logit_scale: float = 4.6) -> Path:
         eos_token="<|endoftext|>",
         unk_token="<|endoftext|>",
         pad_token="<|endoftext|>",
-        model_max_length=32,
+        model_max_length=77,
     ).save_pretrained(folder)
     # 1, not 2: transformers reads the text at the highest token id when eos_token_id is 2.
     assert eos == 1
@@ -65,7 +65,7 @@ def make_clip(folder: Path, *, seed: int = 0, logit_scale: float = 4.6) -> Path:
             "intermediate_size": 128,
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
-            "max_position_embeddings": 32,
+            "max_position_embeddings": 77,
             "bos_token_id": bos,
             "eos_token_id": eos,
             "pad_token_id": eos,

@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -102,6 +103,8 @@ def main() -> None:
     logger = logging.getLogger("zsic_index")
     logger.handlers[:] = [handler]
     logger.propagate = False
+    # Pillow warns of large images, which have their own limit here, and of odd metadata.
+    warnings.filterwarnings("ignore", module="PIL")
 
 
 @main.command()

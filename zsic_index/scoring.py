@@ -3,8 +3,8 @@
 The label matrix is walked in blocks by worker threads that each own a range of rows and use one
 BLAS thread. What is held at a time is one (B, block) array of similarities per worker, whatever N
 is; nothing of size B x N exists. Similarities are float32 products, as in the reference; the sums
-of exponentials are accumulated in float64. The k rows that are returned are re-scored in float64,
-so that their values do not depend on how the matrix was cut into blocks or queries into batches.
+of exponentials are accumulated in float64. The best rows are re-scored in float64, in the result
+and in the sum, so that neither depends on how the matrix was cut into blocks or queries into batches.
 """
 
 from __future__ import annotations
@@ -203,8 +203,19 @@ def _scan_batch(
             with ThreadPoolExecutor(workers, thread_name_prefix="zsic-scan") as pool:
                 parts = list(pool.map(work, range(workers)))
     rows = np.concatenate([part.rows for part in parts], axis=1)
-    rows, similarities = _rescore(matrix, queries, rows, k)
-    return _Part(rows, similarities, np.logaddexp.reduce([part.log_sums for part in parts]))
+    coarse = np.concatenate([part.similarities for part in parts], axis=1)
+    log_sums = np.logaddexp.reduce([part.log_sums for part in parts])
+    exact = _exact_similarities(matrix, queries, rows)
+    if scale is not None:
+        # The candidates carry most of the mass: their float32 terms give way to the exact ones.
+        gain = np.exp(scale * exact - log_sums[:, None]) - np.exp(
+            scale * coarse - log_sums[:, None]
+        )
+        log_sums = log_sums + np.log1p(gain.sum(axis=1))
+    order = np.lexsort((rows, -exact), axis=1)[:, :k]
+    return _Part(
+        np.take_along_axis(rows, order, axis=1), np.take_along_axis(exact, order, axis=1), log_sums
+    )
 
 
 def _scan_rows(
@@ -277,21 +288,17 @@ def _largest(values: Float32, rows: Int64, keep: int) -> tuple[Float32, Int64]:
     return np.take_along_axis(values, kept, axis=1), np.take_along_axis(rows, kept, axis=1)
 
 
-def _rescore(matrix: Float32, queries: Float32, rows: Int64, k: int) -> tuple[Int64, Float64]:
-    """Order (B, c) candidate rows by float64 similarity, then by row; return the first k."""
-    batch = len(queries)
-    best_rows = np.empty((batch, k), dtype=np.int64)
-    best = np.empty((batch, k), dtype=np.float64)
-    for line, candidates in enumerate(rows):
-        # einsum, not BLAS: its result for a row does not depend on which rows stand beside it.
-        exact = np.einsum(
-            "nd,d->n",
-            matrix[candidates].astype(np.float64),
-            queries[line].astype(np.float64),
-        )
-        order = np.lexsort((candidates, -exact))[:k]
-        best_rows[line], best[line] = candidates[order], exact[order]
-    return best_rows, best
+def _exact_similarities(matrix: Float32, queries: Float32, rows: Int64) -> Float64:
+    """Return the (B, c) float64 similarities of (B, c) rows.
+
+    einsum, not BLAS: its result for a row does not depend on which rows stand beside it.
+    """
+    return np.stack(
+        [
+            np.einsum("nd,d->n", matrix[line].astype(np.float64), query.astype(np.float64))
+            for line, query in zip(rows, queries, strict=True)
+        ]
+    )
 
 
 @cache

@@ -181,9 +181,7 @@ class Store:
                         select(_EMBEDDING.c.id, _EMBEDDING.c.vector).where(
                             _EMBEDDING.c.id.in_(wanted.tolist())
                         )
-                    )
-                    .tuples()
-                    .all()
+                    ).all()
                 )
             block = np.empty((len(wanted), dim), dtype=np.float32)
             for row, embedding_id in enumerate(wanted.tolist()):
@@ -334,7 +332,7 @@ class Store:
                 rows = connection.execute(
                     select(_LABEL.c.id, _LABEL.c.name).where(_LABEL.c.id.in_(chunk))
                 )
-                found.update(rows.tuples().all())
+                found.update(rows.all())
         return found
 
     def all_label_names(self, index_id: int) -> list[str]:
@@ -387,7 +385,7 @@ class Store:
                 select(_INDEX.c.name, _INDEX.c.labels, func.count(_LABEL.c.position))
                 .outerjoin(_LABEL, _LABEL.c.index_id == _INDEX.c.id)
                 .group_by(_INDEX.c.id, _INDEX.c.name, _INDEX.c.labels)
-            ).tuples()
+            )
             found += [
                 f"index {name!r} says {said} labels but has {count}"
                 for name, said, count in counts
@@ -448,7 +446,7 @@ def _label_ids(connection: Connection, index_id: int) -> dict[str, int]:
     rows = connection.execute(
         select(_LABEL.c.name, _LABEL.c.id).where(_LABEL.c.index_id == index_id)
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def _ids_of(
@@ -459,7 +457,7 @@ def _ids_of(
         rows = connection.execute(
             select(table.c[column], table.c.id).where(table.c[column].in_(chunk))
         )
-        found.update(rows.tuples().all())
+        found.update(rows.all())
     return found
 
 

@@ -1,0 +1,47 @@
+"""The small models that ship inside the package, with a label list and sample images for them.
+
+They make the whole program run offline, with real weights and spread probabilities. They know
+emoji drawings and nothing of photographs; ``MODEL_CARD.md`` beside this file has the figures.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+PREFIX = "builtin:"
+MODELS: tuple[str, ...] = ("builtin:clip", "builtin:siglip")
+
+_ROOM = Path(__file__).resolve().parent
+
+
+def model_path(name: str) -> Path:
+    """Return the checkpoint folder of a built-in model such as ``builtin:clip``.
+
+    Raises:
+        ValueError: for a name that is not in ``MODELS``.
+    """
+    if name not in MODELS:
+        raise _unknown(name)
+    return _ROOM / "models" / name.removeprefix(PREFIX)
+
+
+def emoji_labels() -> Path:
+    """Return the CSV of all emoji concepts: id, label, group, aliases, translations."""
+    return _ROOM / "emoji.csv"
+
+
+def samples() -> list[Path]:
+    """Return the sample images in a stable order."""
+    return [_ROOM / "samples" / file for file in sample_labels()]
+
+
+def sample_labels() -> dict[str, str]:
+    """Return file name → right label of the sample images, in the order of ``samples``."""
+    with (_ROOM / "samples" / "samples.csv").open(encoding="utf-8", newline="") as stream:
+        return {row["file"]: row["label"] for row in csv.DictReader(stream)}
+
+
+def _unknown(name: str) -> Exception:
+    """Build what ``model_path`` raises; the one place to change for another error class."""
+    return ValueError(f"no built-in model is called {name!r}; there are {', '.join(MODELS)}")

@@ -1,0 +1,157 @@
+"""``python -m zsic_index.builtin.train``: fetch, train, export, measure, write the card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from zsic_index import builtin
+from zsic_index.builtin.train import concepts as concept_list
+from zsic_index.builtin.train import drawings as drawing_cache
+from zsic_index.builtin.train import npm
+
+ROOM = Path(builtin.__file__).resolve().parent
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def cache_option(command: F) -> F:
+    """Add ``--cache``."""
+    return click.option(
+        "--cache",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("builtin-cache"),
+        show_default=True,
+        help="Where npm packages, rendered drawings and checkpoints are kept.",
+    )(command)
+
+
+def pace_options(minutes: float) -> Callable[[F], F]:
+    """Add ``--minutes`` and ``--samples``."""
+
+    def decorate(command: F) -> F:
+        command = click.option(
+            "--samples",
+            type=click.IntRange(min=1),
+            help="Train on this many images instead of for a number of minutes.",
+        )(command)
+        return click.option(
+            "--minutes", type=click.FloatRange(min=0, min_open=True), default=minutes,
+            show_default=True, help="Train for this long; the schedule fits itself to it.",
+        )(command)  # fmt: skip
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Make the built-in models again, or measure those that are there.
+
+    The order is: data, clip, siglip, evaluate. `all` does the lot.
+    """
+
+
+@main.command()
+@cache_option
+def data(cache: Path) -> None:
+    """Fetch the drawings with npm, render them, write the label list."""
+    npm.fetch(cache)
+    known = concept_list.load(cache)
+    drawing_cache.build(cache, known)
+    (ROOM / "emoji.csv").write_text(concept_list.to_csv(known), encoding="utf-8")
+    click.echo(f"{len(known)} concepts, {sum(c.trained for c in known)} to train on")
+
+
+@main.command()
+@cache_option
+def samples(cache: Path) -> None:
+    """Draw the sample images again."""
+    from zsic_index.builtin.train import sampling
+
+    chosen = drawing_cache.load(cache).sample
+    sampling.write(cache, ROOM / "samples", concept_list.load(cache), chosen)
+
+
+@main.command()
+@cache_option
+@pace_options(38.0)
+def clip(cache: Path, minutes: float, samples: int | None) -> None:
+    """Train the CLIP and export it."""
+    from zsic_index.builtin.train import runs
+    from zsic_index.builtin.train.fit import Pace
+
+    runs.clip(cache, Pace(samples=samples, minutes=minutes))
+    _export(cache, "clip")
+
+
+@main.command()
+@cache_option
+@pace_options(25.0)
+def siglip(cache: Path, minutes: float, samples: int | None) -> None:
+    """Train the SigLIP, starting from the CLIP's vision tower, and export it."""
+    from zsic_index.builtin.train import runs
+    from zsic_index.builtin.train.fit import Pace
+
+    runs.siglip(cache, Pace(samples=samples, minutes=minutes))
+    _export(cache, "siglip")
+
+
+@main.command()
+@cache_option
+@click.argument("kind", type=click.Choice(["clip", "siglip"]))
+def export(cache: Path, kind: str) -> None:
+    """Calibrate the last checkpoint and write it as a folder for transformers."""
+    _export(cache, kind)
+
+
+@main.command()
+@cache_option
+@click.option("--model", "only", type=click.Choice(["clip", "siglip"]), help="Measure only one.")
+def evaluate(cache: Path, only: str | None) -> None:
+    """Measure the models that ship; write evaluation.json and MODEL_CARD.md."""
+    from zsic_index.builtin.train import card, evaluation
+
+    known = concept_list.load(cache)
+    drawn = drawing_cache.load(cache)
+    path = ROOM / "evaluation.json"
+    figures = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for kind in (only,) if only else ("clip", "siglip"):
+        click.echo(f"measuring {kind}")
+        figures[kind] = evaluation.evaluate(builtin.model_path(f"builtin:{kind}"), drawn, known)
+        figures[kind]["training"] = card.training_facts(cache, kind)
+    figures["data"] = card.data_facts(drawn, known)
+    figures["software"] = card.software()
+    path.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (ROOM / "MODEL_CARD.md").write_text(card.render(figures), encoding="utf-8")
+    click.echo(card.accuracy_table(figures))
+
+
+@main.command(name="all")
+@cache_option
+@click.pass_context
+def everything(context: click.Context, cache: Path) -> None:
+    """Do everything: data, samples, clip, siglip, evaluate."""
+    for command in (data, samples, clip, siglip, evaluate):
+        context.invoke(command, cache=cache)
+
+
+def _export(cache: Path, kind: str) -> None:
+    from zsic_index.builtin.train import calibrate, runs
+    from zsic_index.builtin.train import export as exporting
+
+    known = concept_list.load(cache)
+    chosen: Any = kind
+    model = (runs.load_clip if kind == "clip" else runs.load_siglip)(cache, known)
+    figures = calibrate.calibrate(cache, chosen, model, known)
+    (cache / f"{kind}-calibration.json").write_text(json.dumps(figures, indent=1))
+    tokenizer = runs.tokenizer_of(cache, chosen, known)
+    exporting.export(chosen, model, tokenizer, ROOM / "models" / kind)
+    click.echo(f"exported {kind}: {figures}")
+
+
+if __name__ == "__main__":
+    main()

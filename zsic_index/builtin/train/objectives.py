@@ -1,0 +1,173 @@
+"""The losses: CLIP's and SigLIP's, an auxiliary one for the start, a label bank for the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import CLIPModel, SiglipModel
+
+from zsic_index.builtin.train import towers
+from zsic_index.builtin.train.batches import Batches
+
+CLIP_BATCH = 256
+SIGLIP_TEXTS = 192
+SIGLIP_IMAGES_PER_TEXT = 2
+HALF_PATCHES_UNTIL = 0.75
+AUGMENTATION_FULL_AT = 0.5
+AUXILIARY_GONE_AT = 0.7
+BANK_FROM = 0.25
+BANK_EVERY = 40
+_AUXILIARY_SCALE = 20.0
+
+
+def strength(progress: float) -> float:
+    """How strong the augmentation is at a point of the run."""
+    return min(1.0, 0.2 + 0.8 * progress / AUGMENTATION_FULL_AT)
+
+
+class Anchors:
+    """A free vector per trained concept that images and captions are pulled to at the start.
+
+    It gives every concept a place before the towers agree on one, and is faded out.
+    """
+
+    def __init__(self, seen: Tensor, total: int, rng: torch.Generator) -> None:
+        """Make anchors for the concepts ``seen`` (m,) out of ``total``."""
+        self.vectors = torch.randn(len(seen), towers.WIDTH, generator=rng).requires_grad_()
+        self._row = torch.full((total,), -1)
+        self._row[seen] = torch.arange(len(seen))
+
+    def loss(self, embeddings: Tensor, concepts: Tensor) -> Tensor:
+        """Cross-entropy of embeddings (b, 192) against all anchors."""
+        logits = _AUXILIARY_SCALE * embeddings @ functional.normalize(self.vectors, dim=-1).T
+        return functional.cross_entropy(logits, self._row[concepts])
+
+
+class Bank:
+    """Caption embeddings of all trained concepts, refreshed now and then, without gradient.
+
+    A batch holds a part of the labels only; the bank lets an image be told apart from all of them,
+    which is what the models are used for.
+    """
+
+    def __init__(self, batches: Batches, total: int) -> None:
+        """Prepare the bank of the concepts that ``batches`` deals."""
+        self._batches = batches
+        self._row = torch.full((total,), -1)
+        self._row[batches.seen] = torch.arange(len(batches.seen))
+        self._vectors: Tensor | None = None
+        self._age = 0
+
+    @torch.no_grad()
+    def vectors(self, model: CLIPModel | SiglipModel) -> Tensor:
+        """Return (m, 192) unit-norm float32, at most ``BANK_EVERY`` steps old."""
+        if self._vectors is None or self._age >= BANK_EVERY:
+            seen: list[int] = self._batches.seen.tolist()
+            with torch.autocast("cpu", torch.bfloat16):
+                parts = [
+                    towers.text_embeddings(model, self._batches.captions(seen[at : at + 256]))
+                    for at in range(0, len(seen), 256)
+                ]
+            self._vectors, self._age = torch.cat(parts), 0
+        self._age += 1
+        return self._vectors
+
+    def rows(self, concepts: Tensor) -> Tensor:
+        """Return where concepts (b,) stand in the bank."""
+        return self._row[concepts]
+
+
+Towers = Callable[..., Tensor]
+
+
+class ClipObjective:
+    """CLIP's symmetric cross-entropy over a batch of distinct concepts."""
+
+    def __init__(self, model: CLIPModel, batches: Batches, total: int) -> None:
+        """Bind the objective to a model and its data."""
+        self._model, self._batches = model, batches
+        self.anchors = Anchors(batches.seen, total, batches.rng)
+        self._bank = Bank(batches, total)
+
+    def __call__(self, progress: float) -> Tensor:
+        """Return the loss of a fresh batch."""
+        model, batches = self._model, self._batches
+        concepts = batches.concepts(CLIP_BATCH)
+        pixels = batches.images(concepts, strength(progress))
+        index = torch.tensor(concepts)
+        with torch.autocast("cpu", torch.bfloat16):
+            images = towers.image_embeddings(model, pixels, _keep(pixels, progress, batches))
+            texts = towers.text_embeddings(model, batches.captions(concepts))
+        scale = model.logit_scale.exp()
+        logits = scale * images @ texts.T
+        target = torch.arange(len(concepts))
+        loss = (
+            functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
+        ) / 2
+        if progress < AUXILIARY_GONE_AT:
+            weight = 1 - progress / AUXILIARY_GONE_AT
+            pull = self.anchors.loss(images, index) + 0.5 * self.anchors.loss(texts, index)
+            loss = loss + weight * pull
+        if progress > BANK_FROM:
+            everything = scale * images @ self._bank.vectors(model).T
+            loss = loss + 0.5 * functional.cross_entropy(everything, self._bank.rows(index))
+        return loss
+
+    def clamp(self) -> None:
+        """Keep the logit scale at 100 at most."""
+        with torch.no_grad():
+            self._model.logit_scale.clamp_(max=math.log(100))
+
+
+class SiglipObjective:
+    """SigLIP's sigmoid loss, two images to a caption."""
+
+    def __init__(self, model: SiglipModel, batches: Batches, total: int) -> None:
+        """Bind the objective to a model and its data."""
+        self._model, self._batches = model, batches
+        self.anchors = Anchors(batches.seen, total, batches.rng)
+        self._bank = Bank(batches, total)
+
+    def __call__(self, progress: float) -> Tensor:
+        """Return the loss of a fresh batch."""
+        model, batches = self._model, self._batches
+        concepts = batches.concepts(SIGLIP_TEXTS)
+        of_images = concepts * SIGLIP_IMAGES_PER_TEXT
+        pixels = batches.images(of_images, strength(progress))
+        index = torch.tensor(of_images)
+        with torch.autocast("cpu", torch.bfloat16):
+            images = towers.image_embeddings(model, pixels, _keep(pixels, progress, batches))
+            texts = towers.text_embeddings(model, batches.captions(concepts))
+        scale, bias = model.logit_scale.exp(), model.logit_bias
+        target = torch.arange(len(concepts)).repeat(SIGLIP_IMAGES_PER_TEXT)
+        loss = _sigmoid_loss(scale * images @ texts.T + bias, target)
+        if progress < AUXILIARY_GONE_AT:
+            weight = 1 - progress / AUXILIARY_GONE_AT
+            pull = self.anchors.loss(images, index)
+            pull = pull + 0.5 * self.anchors.loss(texts, index[: len(texts)])
+            loss = loss + weight * pull
+        if progress > BANK_FROM:
+            everything = scale * images @ self._bank.vectors(model).T + bias
+            loss = loss + 0.5 * _sigmoid_loss(everything, self._bank.rows(index))
+        return loss
+
+    def clamp(self) -> None:
+        """Keep the logit scale at 100 at most."""
+        with torch.no_grad():
+            self._model.logit_scale.clamp_(max=math.log(100))
+
+
+def _keep(pixels: Tensor, progress: float, batches: Batches) -> Tensor | None:
+    if progress >= HALF_PATCHES_UNTIL:
+        return None
+    return towers.random_half(len(pixels), batches.rng)
+
+
+def _sigmoid_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Negative log-likelihood of all pairs, summed per image, averaged over images."""
+    right = functional.one_hot(target, logits.shape[1]).to(logits.dtype)
+    return functional.binary_cross_entropy_with_logits(logits, right, reduction="sum") / len(logits)
