@@ -30,10 +30,13 @@ def cache_option(command: F) -> F:
     )(command)
 
 
-def pace_options(minutes: float) -> Callable[[F], F]:
-    """Add ``--minutes`` and ``--samples``."""
+def run_options(minutes: float) -> Callable[[F], F]:
+    """Add ``--minutes``, ``--samples`` and ``--further``."""
 
     def decorate(command: F) -> F:
+        command = click.option(
+            "--further", is_flag=True, help="Go on from the last checkpoint with full augmentation."
+        )(command)
         command = click.option(
             "--samples",
             type=click.IntRange(min=1),
@@ -78,25 +81,25 @@ def samples(cache: Path) -> None:
 
 @main.command()
 @cache_option
-@pace_options(38.0)
-def clip(cache: Path, minutes: float, samples: int | None) -> None:
+@run_options(38.0)
+def clip(cache: Path, minutes: float, samples: int | None, further: bool) -> None:
     """Train the CLIP and export it."""
     from zsic_index.builtin.train import runs
     from zsic_index.builtin.train.fit import Pace
 
-    runs.clip(cache, Pace(samples=samples, minutes=minutes))
+    runs.clip(cache, Pace(samples=samples, minutes=minutes), further=further)
     _export(cache, "clip")
 
 
 @main.command()
 @cache_option
-@pace_options(25.0)
-def siglip(cache: Path, minutes: float, samples: int | None) -> None:
+@run_options(25.0)
+def siglip(cache: Path, minutes: float, samples: int | None, further: bool) -> None:
     """Train the SigLIP, starting from the CLIP's vision tower, and export it."""
     from zsic_index.builtin.train import runs
     from zsic_index.builtin.train.fit import Pace
 
-    runs.siglip(cache, Pace(samples=samples, minutes=minutes))
+    runs.siglip(cache, Pace(samples=samples, minutes=minutes), further=further)
     _export(cache, "siglip")
 
 

@@ -23,12 +23,9 @@ Figures = dict[str, Any]
 
 
 def training_facts(cache: Path, kind: str) -> Figures:
-    """Return what the last training run and its calibration left behind."""
-    facts: Figures = {}
-    for name in (f"{kind}.json", f"{kind}-calibration.json"):
-        path = cache / name
-        if path.exists():
-            facts |= json.loads(path.read_text(encoding="utf-8"))
+    """Return what the training runs and the calibration after them left behind."""
+    facts: Figures = json.loads((cache / f"{kind}-calibration.json").read_text(encoding="utf-8"))
+    facts["runs"] = json.loads((cache / f"{kind}.json").read_text(encoding="utf-8"))
     return facts
 
 
@@ -139,21 +136,29 @@ def _training_table(figures: Figures, present: list[str]) -> str:
         "rate": "peak learning rate",
         "seed": "seed",
         "threads": "CPU threads",
+        "minutes": "wall time in minutes",
     }
+    facts = {kind: figures[kind]["training"] for kind in present}
     rows = []
     for key, title in names.items():
-        values = [figures[kind]["training"].get(key, "?") for kind in present]
-        rows.append([title, *(_number(value) for value in values)])
-    minutes = [figures[kind]["training"].get("seconds", 0) / 60 for kind in present]
-    rows.append(["wall time", *(f"{value:.0f} min" for value in minutes)])
+        cells = [
+            " + ".join(dict.fromkeys(_number(value) for value in _column(fact["runs"], key)))
+            for fact in facts.values()
+        ]
+        rows.append([title, *cells])
     for key, title in (("scale", "logit scale"), ("bias", "logit bias")):
-        cells = []
-        for kind in present:
-            facts = figures[kind]["training"]
-            before, after = facts.get(f"{key}_before"), facts.get(key)
-            cells.append("" if after is None else f"{before:.2f} → {after:.2f}")
+        cells = [
+            f"{fact[f'{key}_before']:.2f} → {fact[key]:.2f}" if key in fact else ""
+            for fact in facts.values()
+        ]
         rows.append([f"{title}, trained → calibrated", *cells])
     return _table(["", *(KINDS[kind] for kind in present)], rows)
+
+
+def _column(runs: list[Figures], key: str) -> list[Any]:
+    if key == "minutes":
+        return [round(run["seconds"] / 60) for run in runs]
+    return [run[key] for run in runs]
 
 
 def _sets_table(figures: Figures) -> str:

@@ -85,8 +85,9 @@ def fit(
     seed: int,
     checkpoint: Path,
     after: Callable[[], None],
-) -> tuple[dict[str, Tensor], Report]:
-    """Train ``model`` and return the moving average of its weights with a report.
+    further: bool,
+) -> None:
+    """Train ``model``; leave the moving average of its weights and a report.
 
     Args:
         model: the model; its parameters without dimensions (or with one element) are the logit
@@ -98,8 +99,10 @@ def fit(
         rate: the peak learning rate.
         scalar_rate: the factor for the logit scale and bias.
         seed: for the report.
-        checkpoint: where the moving average is stored every few minutes.
+        checkpoint: where the moving average is stored every few minutes; the report goes beside
+            it.
         after: called after each update (to clamp the logit scale).
+        further: whether the run goes on from an earlier one, whose report then counts as well.
     """
     optimisers = _optimisers(model, extra, rate, scalar_rate)
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -144,8 +147,9 @@ def fit(
         seed=seed,
         threads=torch.get_num_threads(),
     )
-    checkpoint.with_suffix(".json").write_text(json.dumps(asdict(report), indent=1))
-    return average, report
+    path = checkpoint.with_suffix(".json")
+    runs = json.loads(path.read_text(encoding="utf-8")) if further else []
+    path.write_text(json.dumps([*runs, asdict(report)], indent=1), encoding="utf-8")
 
 
 def _optimisers(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,17 +17,45 @@ from zsic_index.builtin.train.batches import Batches
 CLIP_BATCH = 256
 SIGLIP_TEXTS = 192
 SIGLIP_IMAGES_PER_TEXT = 2
-HALF_PATCHES_UNTIL = 0.75
-AUGMENTATION_FULL_AT = 0.5
-AUXILIARY_GONE_AT = 0.7
-BANK_FROM = 0.25
 BANK_EVERY = 40
 _AUXILIARY_SCALE = 20.0
 
 
-def strength(progress: float) -> float:
-    """How strong the augmentation is at a point of the run."""
-    return min(1.0, 0.2 + 0.8 * progress / AUGMENTATION_FULL_AT)
+@dataclass(frozen=True)
+class Schedule:
+    """When each part of a run comes in or goes out, as shares of the run.
+
+    ``augmentation_full_at``: the augmentation grows up to here. ``auxiliary_gone_at``: the pull to
+    the anchors fades until here. ``bank_from``: the bank's loss counts from here on, with
+    ``bank_weight``. ``half_patches_until``: the vision tower sees half of the patches until here.
+    """
+
+    augmentation_full_at: float
+    auxiliary_gone_at: float
+    bank_from: float
+    bank_weight: float
+    half_patches_until: float
+
+    def strength(self, progress: float) -> float:
+        """How strong the augmentation is at a point of the run."""
+        if progress >= self.augmentation_full_at:
+            return 1.0
+        return 0.2 + 0.8 * progress / self.augmentation_full_at
+
+    def pull(self, progress: float) -> float:
+        """How much the auxiliary loss weighs at a point of the run."""
+        if progress >= self.auxiliary_gone_at:
+            return 0.0
+        return 1 - progress / self.auxiliary_gone_at
+
+    def bank(self, progress: float) -> float:
+        """How much the bank's loss weighs at a point of the run."""
+        return self.bank_weight if progress >= self.bank_from else 0.0
+
+
+# A run from nothing, and one that goes on from trained weights.
+FRESH = Schedule(0.5, 0.7, 0.25, 0.5, 0.75)
+FURTHER = Schedule(0.0, 0.0, 0.0, 1.0, 0.65)
 
 
 class Anchors:
@@ -87,20 +116,27 @@ Towers = Callable[..., Tensor]
 class ClipObjective:
     """CLIP's symmetric cross-entropy over a batch of distinct concepts."""
 
-    def __init__(self, model: CLIPModel, batches: Batches, total: int) -> None:
+    def __init__(
+        self,
+        model: CLIPModel,
+        batches: Batches,
+        total: int,
+        schedule: Schedule,
+    ) -> None:
         """Bind the objective to a model and its data."""
-        self._model, self._batches = model, batches
+        self._model, self._batches, self._schedule = model, batches, schedule
         self.anchors = Anchors(batches.seen, total, batches.rng)
         self._bank = Bank(batches, total)
 
     def __call__(self, progress: float) -> Tensor:
         """Return the loss of a fresh batch."""
-        model, batches = self._model, self._batches
+        model, batches, schedule = self._model, self._batches, self._schedule
         concepts = batches.concepts(CLIP_BATCH)
-        pixels = batches.images(concepts, strength(progress))
+        pixels = batches.images(concepts, schedule.strength(progress))
         index = torch.tensor(concepts)
         with torch.autocast("cpu", torch.bfloat16):
-            images = towers.image_embeddings(model, pixels, _keep(pixels, progress, batches))
+            keep = _keep(len(pixels), progress, schedule, batches)
+            images = towers.image_embeddings(model, pixels, keep)
             texts = towers.text_embeddings(model, batches.captions(concepts))
         scale = model.logit_scale.exp()
         logits = scale * images @ texts.T
@@ -108,13 +144,14 @@ class ClipObjective:
         loss = (
             functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
         ) / 2
-        if progress < AUXILIARY_GONE_AT:
-            weight = 1 - progress / AUXILIARY_GONE_AT
+        weight = schedule.pull(progress)
+        if weight:
             pull = self.anchors.loss(images, index) + 0.5 * self.anchors.loss(texts, index)
             loss = loss + weight * pull
-        if progress > BANK_FROM:
+        weight = schedule.bank(progress)
+        if weight:
             everything = scale * images @ self._bank.vectors(model).T
-            loss = loss + 0.5 * functional.cross_entropy(everything, self._bank.rows(index))
+            loss = loss + weight * functional.cross_entropy(everything, self._bank.rows(index))
         return loss
 
     def clamp(self) -> None:
@@ -126,33 +163,41 @@ class ClipObjective:
 class SiglipObjective:
     """SigLIP's sigmoid loss, two images to a caption."""
 
-    def __init__(self, model: SiglipModel, batches: Batches, total: int) -> None:
+    def __init__(
+        self,
+        model: SiglipModel,
+        batches: Batches,
+        total: int,
+        schedule: Schedule,
+    ) -> None:
         """Bind the objective to a model and its data."""
-        self._model, self._batches = model, batches
+        self._model, self._batches, self._schedule = model, batches, schedule
         self.anchors = Anchors(batches.seen, total, batches.rng)
         self._bank = Bank(batches, total)
 
     def __call__(self, progress: float) -> Tensor:
         """Return the loss of a fresh batch."""
-        model, batches = self._model, self._batches
+        model, batches, schedule = self._model, self._batches, self._schedule
         concepts = batches.concepts(SIGLIP_TEXTS)
         of_images = concepts * SIGLIP_IMAGES_PER_TEXT
-        pixels = batches.images(of_images, strength(progress))
+        pixels = batches.images(of_images, schedule.strength(progress))
         index = torch.tensor(of_images)
         with torch.autocast("cpu", torch.bfloat16):
-            images = towers.image_embeddings(model, pixels, _keep(pixels, progress, batches))
+            keep = _keep(len(pixels), progress, schedule, batches)
+            images = towers.image_embeddings(model, pixels, keep)
             texts = towers.text_embeddings(model, batches.captions(concepts))
         scale, bias = model.logit_scale.exp(), model.logit_bias
         target = torch.arange(len(concepts)).repeat(SIGLIP_IMAGES_PER_TEXT)
         loss = _sigmoid_loss(scale * images @ texts.T + bias, target)
-        if progress < AUXILIARY_GONE_AT:
-            weight = 1 - progress / AUXILIARY_GONE_AT
+        weight = schedule.pull(progress)
+        if weight:
             pull = self.anchors.loss(images, index)
             pull = pull + 0.5 * self.anchors.loss(texts, index[: len(texts)])
             loss = loss + weight * pull
-        if progress > BANK_FROM:
+        weight = schedule.bank(progress)
+        if weight:
             everything = scale * images @ self._bank.vectors(model).T + bias
-            loss = loss + 0.5 * _sigmoid_loss(everything, self._bank.rows(index))
+            loss = loss + weight * _sigmoid_loss(everything, self._bank.rows(index))
         return loss
 
     def clamp(self) -> None:
@@ -161,10 +206,10 @@ class SiglipObjective:
             self._model.logit_scale.clamp_(max=math.log(100))
 
 
-def _keep(pixels: Tensor, progress: float, batches: Batches) -> Tensor | None:
-    if progress >= HALF_PATCHES_UNTIL:
+def _keep(count: int, progress: float, schedule: Schedule, batches: Batches) -> Tensor | None:
+    if progress >= schedule.half_patches_until:
         return None
-    return towers.random_half(len(pixels), batches.rng)
+    return towers.random_half(count, batches.rng)
 
 
 def _sigmoid_loss(logits: Tensor, target: Tensor) -> Tensor:

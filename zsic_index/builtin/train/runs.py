@@ -1,4 +1,4 @@
-"""The two training runs, from drawings to a checkpoint of averaged weights."""
+"""The training runs, from drawings to a checkpoint of averaged weights."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from zsic_index.builtin.train.batches import Batches
 from zsic_index.builtin.train.fit import Pace, fit
 from zsic_index.builtin.train.objectives import (
     CLIP_BATCH,
+    FRESH,
+    FURTHER,
     SIGLIP_IMAGES_PER_TEXT,
     SIGLIP_TEXTS,
     ClipObjective,
@@ -23,52 +25,69 @@ from zsic_index.builtin.train.objectives import (
 SEED = 20260
 CLIP_RATE = 1e-3
 SIGLIP_RATE = 8e-4
+FURTHER_RATE = 0.7
 SCALAR_RATE = 10.0  # at the common rate SigLIP's bias hardly leaves its start
 
 
-def clip(cache: Path, pace: Pace, seed: int = SEED) -> None:
-    """Train the CLIP and leave its averaged weights in ``cache/clip.pt``."""
+def clip(cache: Path, pace: Pace, seed: int = SEED, *, further: bool = False) -> None:
+    """Train the CLIP and leave its averaged weights in ``cache/clip.pt``.
+
+    ``further`` goes on from the weights that are there, with another seed.
+    """
+    seed += 1000 * further
     torch.manual_seed(seed)
     known = concepts.load(cache)
     tokenizer = tokenizer_of(cache, "clip", known)
-    model = towers.new_clip(tokenizer.get_vocab_size())
+    if further:
+        model = load_clip(cache, known).train()
+    else:
+        model = towers.new_clip(tokenizer.get_vocab_size())
     batches = Batches(drawings.load(cache), known, tokenizer, "clip", seed)
-    objective = ClipObjective(model, batches, len(known))
+    objective = ClipObjective(model, batches, len(known), FURTHER if further else FRESH)
     fit(
         model,
         [objective.anchors.vectors],
         objective,
         pace,
         batch=CLIP_BATCH,
-        rate=CLIP_RATE,
+        rate=CLIP_RATE * (FURTHER_RATE if further else 1.0),
         scalar_rate=1.0,
         seed=seed,
         checkpoint=cache / "clip.pt",
         after=objective.clamp,
+        further=further,
     )
 
 
-def siglip(cache: Path, pace: Pace, seed: int = SEED + 1) -> None:
-    """Train the SigLIP, its vision tower from the CLIP's, and leave it in ``cache/siglip.pt``."""
+def siglip(cache: Path, pace: Pace, seed: int = SEED + 1, *, further: bool = False) -> None:
+    """Train the SigLIP, its vision tower from the CLIP's, and leave it in ``cache/siglip.pt``.
+
+    ``further`` goes on from the weights that are there, with another seed.
+    """
+    seed += 1000 * further
     torch.manual_seed(seed)
     known = concepts.load(cache)
     tokenizer = tokenizer_of(cache, "siglip", known)
-    model = towers.new_siglip(tokenizer.get_vocab_size())
     batches = Batches(drawings.load(cache), known, tokenizer, "siglip", seed)
-    pixels = batches.images(batches.concepts(256), 1.0)
-    towers.vision_from_clip(model, load_clip(cache, known), pixels)
-    objective = SiglipObjective(model, batches, len(known))
+    if further:
+        model = load_siglip(cache, known).train()
+    else:
+        model = towers.new_siglip(tokenizer.get_vocab_size())
+        pixels = batches.images(batches.concepts(256), 1.0)
+        towers.vision_from_clip(model, load_clip(cache, known), pixels)
+    objective = SiglipObjective(model, batches, len(known), FURTHER if further else FRESH)
     fit(
         model,
         [objective.anchors.vectors],
         objective,
         pace,
         batch=SIGLIP_TEXTS * SIGLIP_IMAGES_PER_TEXT,
-        rate=SIGLIP_RATE,
+        rate=SIGLIP_RATE * (FURTHER_RATE if further else 1.0),
         scalar_rate=SCALAR_RATE,
         seed=seed,
         checkpoint=cache / "siglip.pt",
         after=objective.clamp,
+        further=further,
     )
 
 
