@@ -4,7 +4,8 @@ The label matrix is walked in blocks by worker threads that each own a range of 
 BLAS thread. What is held at a time is one (B, block) array of similarities per worker, whatever N
 is; nothing of size B x N exists. Similarities are float32 products, as in the reference; the sums
 of exponentials are accumulated in float64. The best rows are re-scored in float64, in the result
-and in the sum, so that neither depends on how the matrix was cut into blocks or queries into batches.
+and in the sum, so that neither depends on how the matrix was cut into blocks or the queries into
+batches.
 """
 
 from __future__ import annotations

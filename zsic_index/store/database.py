@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -62,7 +62,7 @@ class Database:
 
 
 def _engine(location: StoreLocation) -> Engine:
-    if location.path is None:
+    if location.url is not None:
         try:
             return create_engine(location.url, pool_pre_ping=True)
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
@@ -72,7 +72,10 @@ def _engine(location: StoreLocation) -> Engine:
     # NullPool: a file is cheap to open, and no connection outlives its transaction, so that a store
     # may be used before and after a fork.
     engine = create_engine(
-        location.url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_S}
+        # Put together here: in a URL's text, % and ? would not be taken as they are.
+        URL.create("sqlite", database=str(location.path)),
+        poolclass=NullPool,
+        connect_args={"timeout": BUSY_TIMEOUT_S},
     )
 
     @event.listens_for(engine, "connect")

@@ -19,15 +19,15 @@ class StoreLocation:
     """A database and the folder of its FAISS files.
 
     Attributes:
-        url: SQLAlchemy URL, possibly with a password in it: never print it.
-        shown: what to call the store in messages.
         path: the SQLite file; None for other databases.
+        url: their SQLAlchemy URL, possibly with a password in it: never print it; else None.
+        shown: what to call the store in messages.
         files: folder of the derived FAISS files: beside an SQLite file, else in the user's cache.
     """
 
-    url: str
-    shown: str
     path: Path | None
+    url: str | None
+    shown: str
     files: Path
 
     @classmethod
@@ -48,13 +48,10 @@ class StoreLocation:
             raise StoreError(
                 f"{path} is a folder; --store takes a file such as {path / 'store.db'}"
             )
-        # sqlite:// + absolute path; SQLAlchemy takes what stands after ? as options.
-        if "?" in str(path):
-            raise StoreError(f"{path}: a store's path must not hold '?': choose another name")
         return cls(
-            url=f"sqlite:///{path}",
-            shown=str(path),
             path=path,
+            url=None,
+            shown=str(path),
             files=path.with_name(path.name + ".indexes"),
         )
 
@@ -77,4 +74,4 @@ class StoreLocation:
         shown = parsed.render_as_string(hide_password=True)
         key = hashlib.sha256(shown.encode()).hexdigest()[:16]
         cache = platformdirs.user_cache_path("zsic-index", appauthor=False)
-        return cls(url=url, shown=shown, path=None, files=cache / key)
+        return cls(path=None, url=url, shown=shown, files=cache / key)
