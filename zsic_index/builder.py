@@ -237,6 +237,23 @@ def verify_file(store: Store, info: IndexInfo) -> str | None:
     return None
 
 
+def verify_rows(store: Store, name: str) -> None:
+    """Read an index's rows in the store and compare them with what it was published from.
+
+    Raises:
+        StoreError: when they are not the same.
+    """
+    snapshot = store.snapshot(name)
+    if snapshot is None:
+        return
+    blocks = store.read_embeddings(snapshot.embedding_ids, snapshot.info.dim)
+    if index.checksum(snapshot.label_ids, blocks) != snapshot.info.checksum:
+        raise StoreError(
+            f"index {name!r}: its labels or embeddings in the store are not those it was built "
+            "from: restore the store from a backup, or rm the index with --prune and build it again"
+        )
+
+
 def rebuild_file(store: Store, name: str) -> IndexInfo:
     """Write an index's file anew from the store; return the index as it was written."""
     snapshot = store.snapshot(name)

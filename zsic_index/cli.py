@@ -369,6 +369,7 @@ def verify(names: tuple[str, ...], store: str | None) -> None:
         infos = [opened.index(name) for name in names] if names else opened.indexes()
         for found in infos:
             try:
+                builder.verify_rows(opened, found.name)
                 rebuilt = builder.verify_file(opened, found)
             except ZsicError as error:
                 problems.append(str(error))

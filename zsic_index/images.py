@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -72,8 +73,10 @@ def open_image(source: ImageSource) -> Image.Image:
         raise
     except UnidentifiedImageError:
         raise ImageError(f"{name}: not an image of a known format ({', '.join(FORMATS)})") from None
-    except Image.DecompressionBombError:
-        raise ImageError(_too_large(name, "more")) from None
+    except Image.DecompressionBombError as error:
+        # Pillow refuses before it tells the size in any other way.
+        pixels = re.search(r"\d+", str(error))
+        raise ImageError(_too_large(name, int(pixels[0]) if pixels else None)) from None
     except MemoryError:
         raise ImageError(f"{name}: not enough memory to decode it; scale it down first") from None
     except OSError as error:
@@ -136,7 +139,7 @@ def _opener(source: str | Path | bytes) -> Path | io.BytesIO:
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise ImageError(_too_large(name, f"{width * height:,}"))
+        raise ImageError(_too_large(name, width * height))
     if width * height == 0 or max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(
             f"{name}: {width} x {height} is too thin; the longer side may be at most "
@@ -150,5 +153,6 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     return image.convert("RGB")
 
 
-def _too_large(name: str, pixels: str) -> str:
-    return f"{name}: has {pixels} pixels; the limit is {MAX_PIXELS:,}: scale it down first"
+def _too_large(name: str, pixels: int | None) -> str:
+    shown = "too many" if pixels is None else f"{pixels:,}"
+    return f"{name}: has {shown} pixels; the limit is {MAX_PIXELS:,}: scale it down first"

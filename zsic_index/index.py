@@ -90,20 +90,20 @@ def write(
         start += len(block)
     if start != len(label_ids):
         raise StoreError(f"index {info.name!r}: {start} embeddings for {len(label_ids)} labels")
-    digest = _digest(label_ids, matrix)
-    if expected not in (None, digest.hex()):
+    written = checksum(label_ids, [matrix])
+    if expected not in (None, written):
         raise StoreError(
             f"index {info.name!r}: the store's labels or embeddings are not those it was built "
             "from: restore the store from a backup, or rm the index with --prune and build it again"
         )
-    info = replace(info, checksum=digest.hex())
+    info = replace(info, checksum=written)
     path = path_of(files, info)
     try:
         files.mkdir(parents=True, exist_ok=True)
         with _replacing(path) as temporary:
             faiss.write_index(matrix_index, str(temporary))
             with temporary.open("ab") as file:
-                file.write(_TRAILER.pack(_MAGIC, info.generation, digest))
+                file.write(_TRAILER.pack(_MAGIC, info.generation, bytes.fromhex(written)))
                 file.flush()
                 os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
@@ -150,8 +150,16 @@ def verify(files: Path, info: IndexInfo) -> None:
         IndexFileError: when it is not exactly what was written.
     """
     opened = open_file(files, info)
-    if _digest(opened.label_ids, opened.matrix).hex() != info.checksum:
+    if checksum(opened.label_ids, [opened.matrix]) != info.checksum:
         raise IndexFileError(f"index file {path_of(files, info)} is damaged: its checksum differs")
+
+
+def checksum(label_ids: Int64, embeddings: Iterable[Float32]) -> str:
+    """Return the SHA-256 of (N,) label ids and their (n, D) blocks of embeddings, in hex."""
+    digest = hashlib.sha256(np.ascontiguousarray(label_ids, "<i8").data)
+    for block in embeddings:
+        digest.update(np.ascontiguousarray(block, "<f4").data)
+    return digest.hexdigest()
 
 
 def remove_files(files: Path, info: IndexInfo, *, before: int | None = None) -> None:
@@ -192,13 +200,6 @@ def _check_norms(block: Float32, label_ids: Int64) -> None:
             f"the embedding of label {int(label_ids[wrong[0]])} has norm {norms[wrong[0]]:g}, "
             "not 1: the store is damaged; rm the index with --prune and build it again"
         )
-
-
-def _digest(label_ids: Int64, matrix: Float32) -> bytes:
-    digest = hashlib.sha256(np.ascontiguousarray(label_ids, "<i8").data)
-    for start in range(0, len(matrix), 65_536):
-        digest.update(np.ascontiguousarray(matrix[start : start + 65_536], "<f4").data)
-    return digest.digest()
 
 
 def _check_trailer(path: Path, info: IndexInfo) -> None:

@@ -102,4 +102,4 @@ def _minimise(variables: list[Tensor], loss: Callable[[], Tensor]) -> None:
         return value
 
     with torch.enable_grad():
-        optimiser.step(closure)  # type: ignore[arg-type]
+        optimiser.step(closure)  # type: ignore[no-untyped-call]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -195,7 +195,7 @@ def _patches(pixels: Tensor) -> Tensor:
     return functional.unfold(pixels, PATCH, stride=PATCH).transpose(1, 2)
 
 
-def _layers(layers: Iterable[nn.Module], hidden: Tensor, mask: Tensor | None) -> Tensor:
+def _layers(layers: Iterable[Any], hidden: Tensor, mask: Tensor | None) -> Tensor:
     """Run encoder layers on (b, s, width); ``mask`` (s, s) is added to the attention logits."""
     for layer in layers:
         hidden = hidden + _self_attention(layer, layer.layer_norm1(hidden), mask)
@@ -204,7 +204,7 @@ def _layers(layers: Iterable[nn.Module], hidden: Tensor, mask: Tensor | None) ->
     return hidden
 
 
-def _self_attention(layer: nn.Module, hidden: Tensor, mask: Tensor | None) -> Tensor:
+def _self_attention(layer: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
     own = layer.self_attn
     weight = torch.cat([own.q_proj.weight, own.k_proj.weight, own.v_proj.weight])
     bias = torch.cat([own.q_proj.bias, own.k_proj.bias, own.v_proj.bias])
@@ -218,9 +218,9 @@ def _self_attention(layer: nn.Module, hidden: Tensor, mask: Tensor | None) -> Te
     return cast(Tensor, own.out_proj(mixed.transpose(1, 2).reshape(b, s, width)))
 
 
-def _attention_pool(head: nn.Module, hidden: Tensor) -> Tensor:
+def _attention_pool(head: Any, hidden: Tensor) -> Tensor:
     """SigLIP's pooling: a learned probe attends to the patches, then an MLP with a residual."""
     probe = head.probe.expand(len(hidden), -1, -1)
     pooled = head.attention(probe, hidden, hidden, need_weights=False)[0]
     middle = functional.relu(head.mlp.fc1(head.layernorm(pooled)))
-    return (pooled + head.mlp.fc2(middle))[:, 0]
+    return cast(Tensor, (pooled + head.mlp.fc2(middle))[:, 0])

@@ -1,0 +1,79 @@
+"""Which module may import which, and what a bare command line loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import zsic_index
+
+ROOT = Path(zsic_index.__file__).parent
+
+# From the bottom up: a module may import from rows above its own, and from its own package.
+LAYERS = (
+    ("errors", "records", "builtin"),
+    ("prompts", "taxonomy", "images", "scoring", "outputs", "arrays"),
+    ("encoders", "store"),
+    ("index",),
+    ("builder",),
+    ("label_index",),
+    ("demo",),
+    ("cli",),
+)
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+HEAVY = ("torch", "transformers", "faiss", "sqlalchemy", "alembic", "fastapi", "numpy", "PIL")
+
+
+def imported(path: Path) -> set[str]:
+    """The zsic_index modules that a file imports anywhere, functions included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "zsic_index":
+            found |= {alias.name for alias in node.names if (ROOT / f"{alias.name}.py").exists()
+                      or (ROOT / alias.name).is_dir()}  # fmt: skip
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("zsic_index."):
+            found.add((node.module or "").split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("zsic_index.")}
+    return found
+
+
+MODULES = sorted(
+    path
+    for path in ROOT.rglob("*.py")
+    if "train" not in path.relative_to(ROOT).parts and path != ROOT / "__init__.py"
+)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    own = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    if own == "migrations":  # in an installed wheel
+        return
+    for name in imported(path) - {own}:
+        assert RANK[name] < RANK[own], f"{own} must not import {name}"
+
+
+def test_every_module_has_a_layer() -> None:
+    names = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in MODULES}
+    assert names - {"migrations"} == set(RANK)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["build", "--help"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from zsic_index.cli import main\n"
+        f"try: main({arguments!r})\n"
+        "except SystemExit: pass\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert found.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,84 @@
+"""Tables and machine-readable formats."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from zsic_index import outputs
+from zsic_index.records import Prediction
+
+FIRST = Prediction("[bold]cat[/bold]", 0.75, 20.5, 0.3125, 4)
+SECOND = Prediction('a "quoted", name', 2e-7, -0.5, -0.0078125, 9)
+RESULTS = [("one [x].png", [FIRST, SECOND]), ("two.png", [SECOND])]
+
+
+def written(format: str) -> str:
+    out = io.StringIO()
+    outputs.write(iter(RESULTS), format, out)
+    return out.getvalue()
+
+
+def test_json_keeps_every_digit() -> None:
+    first, second = json.loads(written("json"))
+    assert first["image"] == "one [x].png"
+    assert first["predictions"][1] == {
+        "label": 'a "quoted", name',
+        "probability": 2e-7,
+        "logit": -0.5,
+        "similarity": -0.0078125,
+        "label_id": 9,
+    }
+    assert len(second["predictions"]) == 1
+
+
+def test_jsonl_is_one_object_a_line() -> None:
+    assert [json.loads(line) for line in written("jsonl").splitlines()] == json.loads(
+        written("json")
+    )
+
+
+def test_csv_quotes_names() -> None:
+    rows = list(csv.reader(io.StringIO(written("csv"))))
+    assert rows[0] == ["image", "rank", "label", "probability", "logit", "similarity", "label_id"]
+    assert rows[2] == ["one [x].png", "2", 'a "quoted", name', "2e-07", "-0.5", "-0.0078125", "9"]
+    assert len(rows) == 4
+
+
+def test_table_takes_no_name_for_markup() -> None:
+    table = written("table")
+    assert "[bold]cat[/bold]" in table
+    assert "one [x].png" in table
+    assert "75.0 %   █████████" in table
+
+
+@pytest.mark.parametrize("format", ["json", "jsonl", "csv", "table"])
+def test_no_results(format: str) -> None:
+    out = io.StringIO()
+    outputs.write(iter([]), format, out)
+    if format == "json":
+        assert json.loads(out.getvalue()) == []
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"),
+    [
+        (1.0, "100.0 %"),
+        (0.0012, "0.1 %"),
+        (0.00042, "0.04 %"),
+        (2e-6, "0.0002 %"),
+        (1e-9, "< 0.0001 %"),
+        (0.0, "0.0 %"),
+    ],
+)
+def test_percent(probability: float, text: str) -> None:
+    assert outputs.percent(probability) == text
+
+
+def test_columns_in_a_pipe_are_not_folded() -> None:
+    out = io.StringIO()
+    outputs.write_columns(["name", "value"], [["x" * 120, "y" * 60]], out)
+    assert any("x" * 120 in line and "y" * 60 in line for line in out.getvalue().splitlines())
