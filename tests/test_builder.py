@@ -174,7 +174,9 @@ def _none_left_running() -> Iterator[None]:
     while started:
         process = started.pop()
         process.kill()
-        process.communicate()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
 
 
 def start(model: Path, count: int, first: int = 0, **environment: str) -> subprocess.Popen[str]:
