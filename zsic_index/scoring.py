@@ -32,6 +32,9 @@ BLOCK_ELEMENTS = 1 << 18
 QUERY_BATCH = 256
 """Queries per pass; more are taken in several passes so that a block keeps enough rows."""
 
+_UNIT_TOLERANCE = 2.0**-23
+"""How far rounding D numbers to float32 can move a norm of 1, with room to spare."""
+
 SPARE_CANDIDATES = 8
 """Rows kept beyond k: float64 re-scoring may swap what float32 could not tell apart."""
 
@@ -54,7 +57,8 @@ class Scan:
 def check_embeddings(embeddings: npt.ArrayLike, dim: int | None = None) -> Float32:
     """Return (B, D) C-contiguous float32 unit-norm embeddings, or say what is wrong with them.
 
-    A (D,) array is taken as one embedding. Rows are normalised in float64.
+    A (D,) array is taken as one embedding. Rows are normalised in float64; one whose norm is 1 as
+    far as float32 can tell stays as it is, so that checking twice changes nothing.
 
     Raises:
         EmbeddingError: for another shape or dtype, NaN, infinity, or a norm of about 0.
@@ -82,6 +86,7 @@ def check_embeddings(embeddings: npt.ArrayLike, dim: int | None = None) -> Float
                 f"embedding {start + int(bad[0])} has norm {float(norms[bad[0], 0]):g}; "
                 "it must be finite and not 0"
             )
+        norms[np.abs(norms - 1) <= _UNIT_TOLERANCE] = 1
         unit[start : start + 65_536] = block / norms
     return unit
 
