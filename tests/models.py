@@ -1,4 +1,4 @@
-"""Small random checkpoints, made on the spot, whose probabilities spread.
+"""Small random checkpoints of every family, made on the spot, whose probabilities spread.
 
 Real transformers classes, real tokenizers trained on a few words, real safetensors files: all but
 the learning. The weights are scaled up so that images and prompts differ enough for the largest
@@ -7,148 +7,331 @@ probability to stand out; tests assert that it does.
 
 from __future__ import annotations
 
+import io
+import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import sentencepiece
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
-from tokenizers.models import BPE, Unigram
-from tokenizers.trainers import BpeTrainer, UnigramTrainer
-from transformers import (
-    CLIPConfig,
-    CLIPImageProcessor,
-    CLIPModel,
-    PreTrainedTokenizerFast,
-    SiglipConfig,
-    SiglipImageProcessor,
-    SiglipModel,
-)
+from tokenizers.models import BPE, Unigram, WordPiece
+from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordPieceTrainer
+from transformers import PreTrainedTokenizerFast
 
 CORPUS = [
     "This is a photo of a cat, a dog, a red house and the blue sea.",
     "a bright picture of one small bird in an old tree, and a train",
     "apple banana cherry date elderberry fig grape lemon mango orange pear plum",
     "zero one two three four five six seven eight nine ten label number",
+    "0 1 2 3 4 5 6 7 8 9 10 11 12 13 21 34 55 89 144",
+    "a b c d e f g h i j k l m n o p q r s t u v w x y z",
 ]
 
+TOWER = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+VISION = TOWER | {"image_size": 32, "patch_size": 8}
 
-def make_clip(folder: Path, *, seed: int = 0, logit_scale: float = 4.6) -> Path:
-    """Write a random CLIP checkpoint into ``folder``."""
+
+def make_clip(
+    folder: Path, *, seed: int = 0, logit_scale: float = 4.6, legacy_eos: bool = False
+) -> Path:
+    """Write a random CLIP; with ``legacy_eos`` one whose config says 2, as OpenAI's do."""
+    tokenizer = _clip_tokenizer()
+    tokenizer.save_pretrained(folder)
+    text = _special(tokenizer) | {"max_position_embeddings": 77}
+    if legacy_eos:
+        # transformers then reads the text at the highest token id, as OpenAI's code does.
+        text["eos_token_id"] = 2
+    config = transformers.CLIPConfig(
+        text_config=TOWER | text,
+        vision_config=VISION,
+        projection_dim=48,
+        logit_scale_init_value=logit_scale,
+    )
+    _save(transformers.CLIPModel, config, seed, folder)
+    return _clip_images(folder)
+
+
+def make_legacy_clip(folder: Path) -> Path:
+    return make_clip(folder, legacy_eos=True)
+
+
+def make_metaclip_2(folder: Path) -> Path:
+    tokenizer = _unigram_tokenizer(["<s>", "<pad>", "</s>", "<unk>"], 77)
+    tokenizer.save_pretrained(folder)
+    config = transformers.MetaClip2Config(
+        text_config=TOWER | _special(tokenizer) | {"max_position_embeddings": 77},
+        vision_config=VISION,
+        projection_dim=48,
+        logit_scale_init_value=4.6,
+    )
+    _save(transformers.MetaClip2Model, config, 0, folder)
+    return _clip_images(folder)
+
+
+def make_altclip(folder: Path) -> Path:
+    """RoBERTa numbers positions from the padding id on: 66 of them hold 64 tokens."""
+    tokenizer = _unigram_tokenizer(["<s>", "<pad>", "</s>", "<unk>"], 10**30)
+    tokenizer.save_pretrained(folder)
+    config = transformers.AltCLIPConfig(
+        text_config=TOWER
+        | _special(tokenizer)
+        | {"max_position_embeddings": 66, "project_dim": 64, "type_vocab_size": 1},
+        vision_config=VISION,
+        projection_dim=48,
+        logit_scale_init_value=4.6,
+    )
+    _save(transformers.AltCLIPModel, config, 0, folder)
+    return _clip_images(folder)
+
+
+def make_chinese_clip(folder: Path) -> Path:
+    tokenizer = _bert_tokenizer(["input_ids", "token_type_ids", "attention_mask"])
+    tokenizer.save_pretrained(folder)
+    config = transformers.ChineseCLIPConfig(
+        text_config=TOWER | _special(tokenizer) | {"max_position_embeddings": 64},
+        vision_config=VISION,
+        projection_dim=48,
+        logit_scale_init_value=4.6,
+    )
+    _save(transformers.ChineseCLIPModel, config, 0, folder)
+    transformers.ChineseCLIPImageProcessor(
+        size={"height": 32, "width": 32}, do_center_crop=False
+    ).save_pretrained(folder)
+    return folder
+
+
+def make_blip(folder: Path) -> Path:
+    tokenizer = _bert_tokenizer(["input_ids", "attention_mask"])
+    tokenizer.save_pretrained(folder)
+    config = transformers.BlipConfig(
+        text_config=TOWER
+        | _special(tokenizer)
+        | {"max_position_embeddings": 64, "encoder_hidden_size": 64},
+        vision_config=VISION,
+        projection_dim=48,
+        logit_scale_init_value=4.6,
+    )
+    _save(transformers.BlipModel, config, 0, folder)
+    transformers.BlipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def make_align(folder: Path) -> Path:
+    tokenizer = _bert_tokenizer(["input_ids", "token_type_ids", "attention_mask"])
+    tokenizer.save_pretrained(folder)
+    config = transformers.AlignConfig(
+        text_config=TOWER | _special(tokenizer) | {"max_position_embeddings": 64},
+        vision_config={
+            "image_size": 32,
+            "width_coefficient": 1.0,
+            "depth_coefficient": 1.0,
+            "kernel_sizes": [3, 3],
+            "in_channels": [32, 16],
+            "out_channels": [16, 64],
+            "strides": [1, 2],
+            "num_block_repeats": [1, 1],
+            "expand_ratios": [1, 4],
+        },
+        projection_dim=64,
+        temperature_init_value=0.03,
+    )
+    _save(transformers.AlignModel, config, 0, folder)
+    transformers.EfficientNetImageProcessor(
+        size={"height": 36, "width": 36}, crop_size={"height": 32, "width": 32}, do_center_crop=True
+    ).save_pretrained(folder)
+    return folder
+
+
+def make_siglip(folder: Path, *, seed: int = 0) -> Path:
+    """Write a random SigLIP with the tokenizer class of the published ones."""
+    _sentencepiece_tokenizer(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    config = transformers.SiglipConfig(text_config=_siglip_text(tokenizer), vision_config=VISION)
+    _save(transformers.SiglipModel, config, seed, folder)
+    transformers.SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def make_siglip2(folder: Path) -> Path:
+    """Write a random NaFlex SigLIP 2: as many patches as the image's shape asks for."""
+    tokenizer = _unigram_tokenizer(["<pad>", "<eos>", "<bos>", "<unk>"], 64, lower=True, bos=False)
+    tokenizer.save_pretrained(folder)
+    config = transformers.Siglip2Config(
+        text_config=_siglip_text(tokenizer),
+        vision_config=TOWER | {"patch_size": 8, "num_patches": 16},
+    )
+    _save(transformers.Siglip2Model, config, 0, folder)
+    transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=24).save_pretrained(folder)
+    return folder
+
+
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    "align": make_align,
+    "altclip": make_altclip,
+    "blip": make_blip,
+    "chinese_clip": make_chinese_clip,
+    "clip": make_clip,
+    "clip-legacy": make_legacy_clip,
+    "metaclip_2": make_metaclip_2,
+    "siglip": make_siglip,
+    "siglip2": make_siglip2,
+}
+"""Every family, and the variants of one that are read in another way."""
+
+
+# Tokenizers
+
+
+def _clip_tokenizer() -> Any:
+    # The end token has the highest id, as in the published ones.
     tokenizer = Tokenizer(BPE(unk_token="<|endoftext|>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = BpeTrainer(
-        vocab_size=600,
-        special_tokens=["<|startoftext|>", "<|endoftext|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )
+    trainer = BpeTrainer(vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
     tokenizer.train_from_iterator(CORPUS, trainer)
-    bos, eos = (tokenizer.token_to_id(t) for t in ("<|startoftext|>", "<|endoftext|>"))
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<|startoftext|> $A <|endoftext|>",
-        special_tokens=[("<|startoftext|>", bos), ("<|endoftext|>", eos)],
-    )
-    PreTrainedTokenizerFast(
+    tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
+    _surround(tokenizer, "<|startoftext|>", "<|endoftext|>")
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<|startoftext|>",
         eos_token="<|endoftext|>",
         unk_token="<|endoftext|>",
         pad_token="<|endoftext|>",
         model_max_length=77,
-    ).save_pretrained(folder)
-    # 1, not 2: transformers reads the text at the highest token id when eos_token_id is 2.
-    assert eos == 1
-    config = CLIPConfig(
-        text_config={
-            "vocab_size": tokenizer.get_vocab_size(),
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "max_position_embeddings": 77,
-            "bos_token_id": bos,
-            "eos_token_id": eos,
-            "pad_token_id": eos,
-        },
-        vision_config={
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "image_size": 32,
-            "patch_size": 8,
-        },
-        projection_dim=48,
-        logit_scale_init_value=logit_scale,
     )
-    torch.manual_seed(seed)
-    model = CLIPModel(config).eval()
-    _spread(model)
-    model.save_pretrained(folder)
-    CLIPImageProcessor(
+
+
+def _unigram_tokenizer(
+    special: list[str], length: int, *, lower: bool = False, bos: bool = True
+) -> Any:
+    """A tokenizer in the manner of XLM-R or Gemma; ``special`` in the order of their ids."""
+    steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if lower else [])]
+    tokenizer = Tokenizer(Unigram())
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.train_from_iterator(
+        CORPUS, UnigramTrainer(vocab_size=300, special_tokens=special, unk_token="<unk>")
+    )
+    start = next(token for token in special if token in ("<s>", "<bos>"))
+    end = next(token for token in special if token in ("</s>", "<eos>"))
+    _surround(tokenizer, start if bos else None, end)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=start,
+        eos_token=end,
+        unk_token="<unk>",
+        pad_token="<pad>",
+        model_max_length=length,
+        model_input_names=["input_ids", "attention_mask"] if bos else ["input_ids"],
+    )
+
+
+def _bert_tokenizer(inputs: list[str]) -> Any:
+    tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    tokenizer.train_from_iterator(CORPUS, WordPieceTrainer(vocab_size=300, special_tokens=special))
+    _surround(tokenizer, "[CLS]", "[SEP]")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        model_max_length=64,
+        model_input_names=inputs,
+    )
+
+
+def _sentencepiece_tokenizer(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(CORPUS * 20),
+        model_writer=model,
+        vocab_size=200,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        pad_piece="<pad>",
+        normalization_rule_name="nmt_nfkc_cf",
+        minloglevel=2,
+    )
+    path = folder / "spiece.model"
+    path.write_bytes(model.getvalue())
+    transformers.SiglipTokenizer(
+        str(path), pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=64
+    ).save_pretrained(folder)
+
+
+def _surround(tokenizer: Tokenizer, start: str | None, end: str) -> None:
+    tokens = [(token, tokenizer.token_to_id(token)) for token in (start, end) if token]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}" if start else f"$A {end}", special_tokens=tokens
+    )
+
+
+def _special(tokenizer: Any) -> dict[str, Any]:
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.cls_token_id
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    return {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": first,
+        "eos_token_id": end,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+# Models and processors
+
+
+def _siglip_text(tokenizer: Any) -> dict[str, Any]:
+    ends = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    return (
+        TOWER
+        | {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+        | {"max_position_embeddings": 64, "projection_size": 64}
+        | ends
+    )
+
+
+def _clip_images(folder: Path) -> Path:
+    transformers.CLIPImageProcessor(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     ).save_pretrained(folder)
     return folder
 
 
-def make_siglip(folder: Path, *, seed: int = 0) -> Path:
-    """Write a random SigLIP checkpoint into ``folder``."""
-    tokenizer = Tokenizer(Unigram())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    trainer = UnigramTrainer(
-        vocab_size=300, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>"
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    pad, eos = (tokenizer.token_to_id(t) for t in ("<pad>", "</s>"))
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", eos)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="</s>",
-        unk_token="<unk>",
-        pad_token="<pad>",
-        model_max_length=64,
-        model_input_names=["input_ids"],
-    ).save_pretrained(folder)
-    config = SiglipConfig(
-        text_config={
-            "vocab_size": tokenizer.get_vocab_size(),
-            "hidden_size": 48,
-            "intermediate_size": 96,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "max_position_embeddings": 64,
-            "projection_size": 48,
-            "pad_token_id": pad,
-            "eos_token_id": eos,
-            "bos_token_id": eos,
-        },
-        vision_config={
-            "hidden_size": 48,
-            "intermediate_size": 96,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "image_size": 32,
-            "patch_size": 8,
-        },
-    )
+def _save(kind: Any, config: Any, seed: int, folder: Path) -> None:
     torch.manual_seed(seed)
-    model = SiglipModel(config).eval()
+    model = kind(config).eval()
     _spread(model)
-    with torch.no_grad():
-        model.logit_scale.fill_(3.0)
-        model.logit_bias.fill_(-2.5)
     model.save_pretrained(folder)
-    SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
 
 
 def _spread(model: torch.nn.Module) -> None:
     """Scale the weights so that different inputs get clearly different embeddings."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.ndim >= 2:
+            if parameter.ndim == 4:
+                # Convolutions: by their fan-in, or EfficientNet's many would explode.
+                parameter.normal_(0.0, 2 / math.sqrt(parameter[0].numel()))
+            elif parameter.ndim >= 2:
                 parameter.normal_(0.0, 1.0 if "embedding" in name else 0.25)
+            elif name == "logit_bias":
+                parameter.fill_(-2.5)
+            elif name == "logit_scale" and hasattr(model, "logit_bias"):
+                parameter.fill_(3.0)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zsic_index import LabelIndex, builder, encoders
+from zsic_index import LabelIndex, encoders, label_embeddings
 from zsic_index.errors import InputError, ModelError
 from zsic_index.records import BuildReport
 
@@ -124,7 +124,7 @@ class TestWhatIsEncoded:
     def test_progress_counts_up_to_what_is_missing(
         self, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(builder, "LABELS_PER_COMMIT", 3)
+        monkeypatch.setattr(label_embeddings, "LABELS_PER_COMMIT", 3)
         seen: list[tuple[int, int]] = []
         build(LABELS, clip_folder, progress=lambda done, total: seen.append((done, total)))
         assert seen == [(3, 7), (6, 7), (7, 7)]
@@ -139,7 +139,7 @@ def test_names_that_cannot_be_file_names(name: str, clip_folder: Path) -> None:
 def test_a_build_that_fails_half_way_goes_on_where_it_stopped(
     clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builder, "LABELS_PER_COMMIT", 3)
+    monkeypatch.setattr(label_embeddings, "LABELS_PER_COMMIT", 3)
 
     def stop(done: int, _total: int) -> None:
         if done == 6:
@@ -157,8 +157,8 @@ NUMBERS = [f"label number {n}" for n in range(6000)]
 
 BUILD = """
 import sys
-from zsic_index import LabelIndex, builder
-builder.LABELS_PER_COMMIT = 256
+from zsic_index import LabelIndex, label_embeddings
+label_embeddings.LABELS_PER_COMMIT = 256
 model, count, start = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 labels = [f"label number {n}" for n in range(start, start + count)]
 LabelIndex.build(labels, model=model, name="things", device="cpu").close()

@@ -19,9 +19,10 @@ LAYERS = (
     ("prompts", "taxonomy", "images", "scoring", "outputs", "arrays"),
     ("encoders", "store"),
     ("index",),
+    ("label_embeddings",),
     ("builder",),
     ("label_index",),
-    ("demo",),
+    ("demo", "pipeline"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -92,7 +92,7 @@ def test_subsets(index: LabelIndex, photo: Path) -> None:
     found = index.classify(photo, labels=["dog", "cat", "dog"], top_k=9)
     assert sorted(p.label for p in found) == ["cat", "dog"]
     assert sum(p.probability for p in found) == pytest.approx(1.0)
-    with pytest.raises(LabelError, match="nearest: old tree"):
+    with pytest.raises(LabelError, match="nearest: 'old tree'"):
         index.classify(photo, labels=["old trees"])
     with pytest.raises(LabelError, match="empty"):
         index.classify(photo, labels=[])

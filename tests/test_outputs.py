@@ -31,6 +31,7 @@ def test_json_keeps_every_digit() -> None:
         "logit": -0.5,
         "similarity": -0.0078125,
         "label_id": 9,
+        "index_probability": None,
     }
     assert len(second["predictions"]) == 1
 
@@ -43,8 +44,11 @@ def test_jsonl_is_one_object_a_line() -> None:
 
 def test_csv_quotes_names() -> None:
     rows = list(csv.reader(io.StringIO(written("csv"))))
-    assert rows[0] == ["image", "rank", "label", "probability", "logit", "similarity", "label_id"]
-    assert rows[2] == ["one [x].png", "2", 'a "quoted", name', "2e-07", "-0.5", "-0.0078125", "9"]
+    assert ",".join(rows[0]) == (
+        "image,rank,label,probability,logit,similarity,label_id,index_probability"
+    )
+    assert rows[2][:3] == ["one [x].png", "2", 'a "quoted", name']
+    assert rows[2][3:] == ["2e-07", "-0.5", "-0.0078125", "9", ""]
     assert len(rows) == 4
 
 

@@ -25,11 +25,13 @@ from zsic_index.records import BuildReport, IndexInfo, Prediction
 
 if TYPE_CHECKING:
     from zsic_index.label_index import LabelIndex
+    from zsic_index.pipeline import CachedZeroShotImageClassificationPipeline
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BuildReport",
+    "CachedZeroShotImageClassificationPipeline",
     "EmbeddingError",
     "ImageError",
     "IndexFileError",
@@ -49,9 +51,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # LabelIndex brings FAISS and SQLAlchemy with it, which `zsic-index --help` does not need.
+    # These bring FAISS, SQLAlchemy and torch with them, which `zsic-index --help` does not need.
     if name == "LabelIndex":
         from zsic_index.label_index import LabelIndex
 
         return LabelIndex
+    if name == "CachedZeroShotImageClassificationPipeline":
+        from zsic_index.pipeline import CachedZeroShotImageClassificationPipeline
+
+        return CachedZeroShotImageClassificationPipeline
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

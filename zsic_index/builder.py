@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from zsic_index import encoders, index, prompts, scoring
-from zsic_index.encoders import Checkpoint, Encoder
-from zsic_index.errors import EmbeddingError, IndexFileError, InputError, LabelError, StoreError
+from zsic_index import index
+from zsic_index.encoders import Checkpoint
+from zsic_index.errors import EmbeddingError, IndexFileError, InputError, StoreError
+from zsic_index.label_embeddings import Progress, Source, chunks_of, ensure, ids_of
 from zsic_index.records import BuildReport, IndexInfo
 from zsic_index.scoring import Float32
 from zsic_index.store import EncoderRecord, Store
@@ -22,15 +21,9 @@ from zsic_index.taxonomy import Taxonomy
 
 logger = logging.getLogger("zsic_index")
 
-LABELS_PER_COMMIT = 1_024
-"""Labels that are encoded and committed together: what a kill can lose."""
-
 MAX_NAME_LENGTH = 64
 
 _OPEN_ATTEMPTS = 5
-
-Progress = Callable[[int, int], None]
-"""Called with (labels done, labels to encode) after every commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,40 +64,21 @@ def build(
         StoreError: when the store or the index file cannot be written.
     """
     started = time.perf_counter()
-    plan = Plan(
-        check_name(name),
-        taxonomy,
-        templates,
-        tuple(
-            fingerprint(checkpoint.fingerprint, prompts.render(label, templates))
-            for label in taxonomy.labels
-        ),
-    )
-    known = store.embedding_ids(plan.fingerprints)
-    missing = [row for row, key in enumerate(plan.fingerprints) if key not in known]
-    truncated: list[str] = []
-    encoder_known = store.find_encoder(checkpoint.fingerprint) is not None
-    if missing or not encoder_known:
-        encoder = encoders.load(checkpoint, device=device)
-        store.add_encoder(_encoder_record(checkpoint, encoder))
-        for done, rows in _chunks_of(missing):
-            embeddings, cut = _encode(encoder, [taxonomy.labels[row] for row in rows], templates)
-            truncated += cut
-            keys = [plan.fingerprints[row] for row in rows]
-            store.add_embeddings(checkpoint.fingerprint, keys, embeddings)
-            if progress:
-                progress(done, len(missing))
+    check_name(name)
+    source = Source.of(checkpoint, device=device)
+    ensured = ensure(store, source, taxonomy.labels, templates, progress=progress)
+    plan = Plan(name, taxonomy, templates, ensured.fingerprints)
     info, removed = publish(store, plan, checkpoint.fingerprint)
     return BuildReport(
         name=name,
         labels=info.labels,
-        encoded_labels=len(missing),
-        encoded_prompts=len(missing) * len(templates),
-        reused_labels=info.labels - len(missing),
+        encoded_labels=ensured.encoded,
+        encoded_prompts=ensured.encoded * len(templates),
+        reused_labels=info.labels - ensured.encoded,
         removed_labels=removed,
-        truncated=tuple(truncated),
+        truncated=ensured.truncated,
         duplicates=taxonomy.duplicates,
-        model_loaded=bool(missing) or not encoder_known,
+        model_loaded=ensured.model_loaded,
         generation=info.generation,
         seconds=time.perf_counter() - started,
     )
@@ -135,7 +109,7 @@ def import_embeddings(
     # Labels with the same embedding share a row of the store.
     missing = list({key: row for row, key in enumerate(keys) if key not in known}.values())
     store.add_encoder(encoder)
-    for _, rows in _chunks_of(missing):
+    for _, rows in chunks_of(missing):
         store.add_embeddings(encoder.fingerprint, [keys[row] for row in rows], embeddings[rows])
     info, removed = publish(store, plan, encoder.fingerprint)
     return BuildReport(
@@ -166,10 +140,7 @@ def publish(store: Store, plan: Plan, encoder_fingerprint: str) -> tuple[IndexIn
     assert encoder is not None, "the encoder is added before its embeddings"
     files = store.location.files
     index_id, label_ids = store.claim_labels(plan.name, plan.taxonomy.labels)
-    ids = store.embedding_ids(plan.fingerprints)
-    if len(ids) < len(set(plan.fingerprints)):
-        raise StoreError("another process removed embeddings during the build: build again")
-    embedding_ids = np.fromiter((ids[key] for key in plan.fingerprints), np.int64, len(label_ids))
+    embedding_ids = ids_of(store, plan.fingerprints)
     while True:
         old = store.snapshot(plan.name)
         if (
@@ -186,6 +157,7 @@ def publish(store: Store, plan: Plan, encoder_fingerprint: str) -> tuple[IndexIn
             name=plan.name,
             model_id=encoder.model_id,
             revision=encoder.revision,
+            dtype=encoder.dtype,
             encoder_fingerprint=encoder_fingerprint,
             templates=plan.templates,
             labels=len(label_ids),
@@ -269,12 +241,6 @@ def rebuild_file(store: Store, name: str) -> IndexInfo:
     )
 
 
-def fingerprint(encoder_fingerprint: str, rendered: Sequence[str]) -> bytes:
-    """Return what a label's embedding depends on, as 32 bytes: the encoder and its prompts."""
-    parts = json.dumps([encoder_fingerprint, *rendered], ensure_ascii=False)
-    return hashlib.sha256(parts.encode()).digest()
-
-
 def check_name(name: str) -> str:
     """Return an index's name if it is one: it becomes part of a file's name."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or len(name) > MAX_NAME_LENGTH:
@@ -283,42 +249,3 @@ def check_name(name: str) -> str:
             "a letter or digit first"
         )
     return name
-
-
-def _encode(
-    encoder: Encoder, labels: Sequence[str], templates: Sequence[str]
-) -> tuple[Float32, tuple[str, ...]]:
-    """Return (n, D) label embeddings: each the normalised mean of its prompts' unit embeddings."""
-    rendered = [prompt for label in labels for prompt in prompts.render(label, templates)]
-    distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(rendered))}
-    encoded = encoder.encode_prompts(list(distinct))
-    rows = np.array([distinct[prompt] for prompt in rendered])
-    embeddings = encoded.embeddings[rows].reshape(len(labels), len(templates), -1)
-    means = embeddings.mean(axis=1, dtype=np.float64)
-    norms = np.linalg.norm(means, axis=1)
-    for label, norm in zip(labels, norms, strict=True):
-        if not np.isfinite(norm) or norm < 1e-6:
-            raise LabelError(
-                f"label {label!r}: the mean of its prompts' embeddings has norm {norm:g}, so it "
-                "points nowhere: check the model's weights, or use other templates"
-            )
-    return scoring.check_embeddings(means), encoded.truncated
-
-
-def _encoder_record(checkpoint: Checkpoint, encoder: Encoder) -> EncoderRecord:
-    return EncoderRecord(
-        fingerprint=checkpoint.fingerprint,
-        model_id=checkpoint.model_id,
-        revision=checkpoint.revision,
-        dim=encoder.info.dim,
-        logit_scale=encoder.info.logit_scale,
-        logit_bias=encoder.info.logit_bias,
-        activation=encoder.info.activation,
-    )
-
-
-def _chunks_of(rows: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-    """Yield (rows done after this chunk, the chunk's rows)."""
-    for start in range(0, len(rows), LABELS_PER_COMMIT):
-        chunk = list(rows[start : start + LABELS_PER_COMMIT])
-        yield start + len(chunk), chunk

@@ -122,6 +122,13 @@ def main() -> None:
 @name_option
 @revision_option
 @device_option
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="What both towers compute in, then and when images come.",
+)
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @common_options
@@ -132,6 +139,7 @@ def build(
     name: str,
     revision: str | None,
     device: str,
+    dtype: Any,
     quiet: bool,
     as_json: bool,
     store: str | None,
@@ -155,6 +163,7 @@ def build(
             revision=revision,
             store=store,
             device=device,
+            dtype=dtype,
             progress=progress,
         ) as index,
     ):
@@ -233,10 +242,39 @@ def import_(
     default="table",
     show_default=True,
 )
+@click.option(
+    "--label",
+    "chosen",
+    multiple=True,
+    metavar="LABEL",
+    help="Only among these labels of the index: the probabilities are over them. May be given "
+    "several times.",
+)
+@click.option(
+    "--labels",
+    "chosen_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The same from a file, of the kinds that build takes.",
+)
+@click.option(
+    "--encode-missing",
+    is_flag=True,
+    help="Encode chosen labels that the index does not have, and keep them for the next time.",
+)
+@click.option("--over-index", is_flag=True, help="Also give each probability over the whole index.")
 @device_option
 @common_options
 def query(
-    images: tuple[str, ...], name: str, top_k: int, format: str, device: str, store: str | None
+    images: tuple[str, ...],
+    name: str,
+    top_k: int,
+    format: str,
+    chosen: tuple[str, ...],
+    chosen_file: Path | None,
+    encode_missing: bool,
+    over_index: bool,
+    device: str,
+    store: str | None,
 ) -> None:
     """Classify images against an index.
 
@@ -244,8 +282,10 @@ def query(
     on standard input. An image that cannot be used is named on standard error, the rest go on,
     and the exit code is 3.
     """
+    from zsic_index import taxonomy
     from zsic_index.label_index import LabelIndex
 
+    labels = [*chosen, *(taxonomy.read(chosen_file).labels if chosen_file else ())]
     counts = {"done": 0, "refused": 0}
     names: list[str] = []
 
@@ -261,7 +301,15 @@ def query(
                 click.echo(f"refused: {image}: no images there", err=True)
 
     def results(index: LabelIndex) -> Iterator[outputs.Classified]:
-        for number, result in enumerate(index.stream(sources(), top_k=top_k)):
+        for number, result in enumerate(
+            index.stream(
+                sources(),
+                top_k=top_k,
+                labels=labels or None,
+                encode_missing=encode_missing,
+                over_index=over_index,
+            )
+        ):
             shown = names[number]
             if isinstance(result, ImageError):
                 counts["refused"] += 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zsic_index import builtin
-from zsic_index.builder import Progress
+from zsic_index.label_embeddings import Progress
 from zsic_index.label_index import LabelIndex
 from zsic_index.outputs import percent
 from zsic_index.records import BuildReport, Prediction

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import overload
+from typing import cast, overload
 
 import numpy as np
 import numpy.typing as npt
+import rapidfuzz
 from PIL.Image import Image
 
 from zsic_index import builder, encoders, images, prompts, scoring, taxonomy
-from zsic_index.builder import Progress
-from zsic_index.encoders import Checkpoint, Encoder
+from zsic_index.encoders import Checkpoint, Encoder, Pixels
 from zsic_index.errors import ImageError, InputError, LabelError, ModelError
 from zsic_index.images import ImageSource
 from zsic_index.index import OpenIndex
-from zsic_index.records import Activation, BuildReport, IndexInfo, Prediction
+from zsic_index.label_embeddings import Progress, Source, fetch
+from zsic_index.records import Activation, BuildReport, Dtype, IndexInfo, Prediction
 from zsic_index.scoring import Float32, Float64, Int64
 from zsic_index.store import EncoderRecord, Store
 from zsic_index.taxonomy import Taxonomy
@@ -30,6 +31,27 @@ DEFAULT_TOP_K = 5
 IMAGES_PER_BATCH = 32
 
 _ONE = (str, Path, bytes, Image)
+
+_NEAR = 60.0
+"""How like a name must be, of 100, to be offered in the place of one that is not there."""
+
+
+_OUTSIDE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class _Subset:
+    """Labels that a query is limited to.
+
+    Attributes:
+        labels: n names.
+        label_ids: (n,) int64, _OUTSIDE for a label that is not in the index.
+        matrix: (n, D) float32 unit-norm embeddings.
+    """
+
+    labels: list[str]
+    label_ids: Int64
+    matrix: Float32
 
 
 class LabelIndex:
@@ -55,6 +77,7 @@ class LabelIndex:
         self._device = device
         self._report = report
         self._encoder: Encoder | None = None
+        self._by_id: Int64 | None = None
 
     # Opening
 
@@ -69,6 +92,7 @@ class LabelIndex:
         revision: str | None = None,
         store: str | Path | None = None,
         device: str = "auto",
+        dtype: Dtype = "float32",
         progress: Progress | None = None,
     ) -> LabelIndex:
         """Build an index, encoding only what the store does not have; then open it.
@@ -83,6 +107,8 @@ class LabelIndex:
             revision: branch, tag or commit of a Hub model.
             store: a path, an SQLAlchemy URL, or None for ``ZSIC_STORE`` or the user's folder.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            dtype: what both towers compute in: ``float32``, ``bfloat16`` or ``float16``. What comes
+                after them is float32 in any case. Embeddings of another dtype are never reused.
             progress: called with (labels done, labels to encode) after every commit.
 
         Raises:
@@ -93,7 +119,7 @@ class LabelIndex:
         checked = _taxonomy(labels)
         resolved = prompts.resolve(templates)
         builder.check_name(name)
-        checkpoint = encoders.resolve(model, revision)
+        checkpoint = encoders.resolve(model, revision, dtype)
         opened = Store.open(store, create=True)
         report = builder.build(
             opened, name, checked, checkpoint, resolved, device=device, progress=progress
@@ -166,6 +192,7 @@ class LabelIndex:
             _imported_fingerprint(checkpoint, *numbers),
             checkpoint.model_id if checkpoint else None,
             checkpoint.revision if checkpoint else None,
+            checkpoint.dtype if checkpoint else "float32",
             *numbers,
         )
         opened = Store.open(store, create=True)
@@ -214,6 +241,10 @@ class LabelIndex:
         """The N labels in row order."""
         return self._names(self.label_ids.tolist())
 
+    def labels_at(self, rows: npt.ArrayLike) -> list[str]:
+        """Return the labels of some rows, without reading the names of all."""
+        return self._names(self.label_ids[np.asarray(rows)].tolist())
+
     def __len__(self) -> int:
         return len(self._opened.label_ids)
 
@@ -226,6 +257,8 @@ class LabelIndex:
         *,
         top_k: int = ...,
         labels: Sequence[str] | None = ...,
+        encode_missing: bool = ...,
+        over_index: bool = ...,
     ) -> list[Prediction]: ...
 
     @overload
@@ -235,6 +268,8 @@ class LabelIndex:
         *,
         top_k: int = ...,
         labels: Sequence[str] | None = ...,
+        encode_missing: bool = ...,
+        over_index: bool = ...,
     ) -> list[list[Prediction]]: ...
 
     def classify(
@@ -243,6 +278,8 @@ class LabelIndex:
         *,
         top_k: int = DEFAULT_TOP_K,
         labels: Sequence[str] | None = None,
+        encode_missing: bool = False,
+        over_index: bool = False,
     ) -> list[Prediction] | list[list[Prediction]]:
         """Return the k most probable labels, best first, for one image or for each of several.
 
@@ -250,14 +287,23 @@ class LabelIndex:
             images: a path, the bytes of a file or a PIL image, or a sequence of these.
             top_k: k, at least 1.
             labels: a subset of the index's labels; probabilities are then over this subset.
+            encode_missing: whether members of ``labels`` that are not in the index are encoded with
+                its templates, and kept for the next time; otherwise they are an error.
+            over_index: whether predictions also get their ``index_probability``.
 
         Raises:
             ImageError: when an image is refused; ``stream`` goes on instead.
-            LabelError: when ``labels`` holds one that is not in the index.
+            LabelError: when ``labels`` holds one that is not in the index; it names the nearest.
             ModelError: when the index has no model, or not any more the one that it was built with.
         """
         found = []
-        for result in self.stream(_listed(images), top_k=top_k, labels=labels):
+        for result in self.stream(
+            _listed(images),
+            top_k=top_k,
+            labels=labels,
+            encode_missing=encode_missing,
+            over_index=over_index,
+        ):
             if isinstance(result, ImageError):
                 raise result
             found.append(result)
@@ -269,6 +315,8 @@ class LabelIndex:
         *,
         top_k: int = DEFAULT_TOP_K,
         labels: Sequence[str] | None = None,
+        encode_missing: bool = False,
+        over_index: bool = False,
     ) -> Iterator[list[Prediction] | ImageError]:
         """Classify any number of images in bounded memory.
 
@@ -276,9 +324,9 @@ class LabelIndex:
         it was refused. Arguments are those of ``classify``.
         """
         _check_top_k(top_k)
-        rows = None if labels is None else self._rows_of(labels)
+        subset = self._subset(labels, encode_missing=encode_missing)
         for refused, embeddings in self._embedded(images):
-            found = iter(self._score(embeddings, top_k, rows))
+            found = iter(self._score(embeddings, top_k, subset, over_index=over_index))
             for error in refused:
                 yield error or next(found)
 
@@ -300,6 +348,7 @@ class LabelIndex:
         top_k: int = DEFAULT_TOP_K,
         *,
         labels: Sequence[str] | None = None,
+        over_index: bool = False,
     ) -> list[list[Prediction]]:
         """Return the k most probable labels for ready image embeddings; no model is loaded.
 
@@ -307,13 +356,15 @@ class LabelIndex:
             embeddings: (B, D) or (D,) floating-point image embeddings; each row is normalised.
             top_k: k, at least 1.
             labels: see ``classify``.
+            over_index: see ``classify``.
 
         Raises:
             EmbeddingError: for another shape or dtype, NaN, infinity, or a row of norm 0.
         """
         _check_top_k(top_k)
         unit = scoring.check_embeddings(embeddings, self._info.dim)
-        return self._score(unit, top_k, None if labels is None else self._rows_of(labels))
+        subset = self._subset(labels, encode_missing=False)
+        return self._score(unit, top_k, subset, over_index=over_index)
 
     def embed(self, images: ImageSource | Sequence[ImageSource]) -> Float32:
         """Return (B, D) float32 unit-norm image embeddings, as ``score`` takes them.
@@ -332,34 +383,42 @@ class LabelIndex:
 
     # Inside
 
-    def _score(self, embeddings: Float32, top_k: int, rows: Int64 | None) -> list[list[Prediction]]:
-        matrix = self.embeddings if rows is None else self.embeddings[rows]
-        info = self._info
-        scan = scoring.scan(
+    def _score(
+        self, embeddings: Float32, top_k: int, subset: _Subset | None, *, over_index: bool
+    ) -> list[list[Prediction]]:
+        scan = self._scan(self.embeddings if subset is None else subset.matrix, embeddings, top_k)
+        logits = self._logits(scan.similarities)
+        probabilities = scoring.activate(logits, self._info.activation, scan.log_partition)
+        if subset is None:
+            ids = self.label_ids[scan.rows]
+            distinct = list(dict.fromkeys(ids.ravel().tolist()))
+            known = dict(zip(distinct, self._names(distinct), strict=True))
+            names = [[known[label_id] for label_id in line] for line in ids.tolist()]
+        else:
+            ids = subset.label_ids[scan.rows]
+            names = [[subset.labels[row] for row in line] for line in scan.rows.tolist()]
+        if not over_index:
+            over = [[None] * ids.shape[1]] * len(ids)
+        elif subset is None:
+            over = probabilities.tolist()
+        else:
+            whole = self._scan(self.embeddings, embeddings, 1).log_partition
+            over = scoring.activate(logits, self._info.activation, whole).tolist()
+        arrays = (probabilities, logits, scan.similarities, ids)
+        return [
+            [_prediction(*fields) for fields in zip(*line, strict=True)]
+            for line in zip(names, *(array.tolist() for array in arrays), over, strict=True)
+        ]
+
+    def _scan(self, matrix: Float32, embeddings: Float32, top_k: int) -> scoring.Scan:
+        return scoring.scan(
             matrix,
             embeddings,
             top_k,
-            logit_scale=info.logit_scale,
-            logit_bias=info.logit_bias,
-            partition=info.activation == "softmax",
+            logit_scale=self._info.logit_scale,
+            logit_bias=self._info.logit_bias,
+            partition=self._info.activation == "softmax",
         )
-        logits = self._logits(scan.similarities)
-        probabilities = scoring.activate(logits, info.activation, scan.log_partition)
-        ids = self.label_ids[scan.rows if rows is None else rows[scan.rows]]
-        names = dict(zip(ids.ravel().tolist(), self._names(ids.ravel().tolist()), strict=True))
-        return [
-            [
-                Prediction(names[label_id], probability, logit, similarity, label_id)
-                for label_id, probability, logit, similarity in zip(*line, strict=True)
-            ]
-            for line in zip(
-                ids.tolist(),
-                probabilities.tolist(),
-                logits.tolist(),
-                scan.similarities.tolist(),
-                strict=True,
-            )
-        ]
 
     def _logits(self, similarities: Float64) -> Float64:
         return similarities * self._info.logit_scale + self._info.logit_bias
@@ -368,21 +427,60 @@ class LabelIndex:
         found = self._store.label_names(label_ids)
         return [found[label_id] for label_id in label_ids]
 
-    def _rows_of(self, labels: Sequence[str]) -> Int64:
+    def _subset(self, labels: Sequence[str] | None, *, encode_missing: bool) -> _Subset | None:
+        if labels is None:
+            return None
         if isinstance(labels, str):
             raise LabelError(f"labels={labels!r}: give a list of labels, not one string")
-        rows = {name: row for row, name in enumerate(self.labels)}
         wanted = list(dict.fromkeys(labels))
         if not wanted:
             raise LabelError("labels is empty: give at least one, or None for all")
-        for label in wanted:
-            if label not in rows:
-                near = difflib.get_close_matches(label, rows, n=3)
-                raise LabelError(
-                    f"label {label!r} is not in index {self._info.name!r}"
-                    + (f"; nearest: {', '.join(near)}" if near else "")
-                )
-        return np.array([rows[label] for label in wanted], dtype=np.int64)
+        rows = self._rows_of(wanted)
+        missing = [label for label in wanted if label not in rows]
+        if missing and not encode_missing:
+            raise LabelError(self._not_here(missing[0]))
+        present = [label for label in wanted if label in rows]
+        at = np.array([rows[label] for label in present], dtype=np.int64)
+        matrix, label_ids = self.embeddings[at], self.label_ids[at]
+        if missing:
+            matrix = np.concatenate([matrix, self._encoded(missing)])
+            label_ids = np.concatenate([label_ids, np.full(len(missing), _OUTSIDE)])
+        return _Subset([*present, *missing], label_ids, matrix)
+
+    def _rows_of(self, labels: Sequence[str]) -> dict[str, int]:
+        """Return the rows of those labels that are in this generation of the index."""
+        if self._by_id is None:
+            self._by_id = np.argsort(self.label_ids)
+        ids = self._store.label_ids(self._info.index_id, labels)
+        wanted = np.fromiter(ids.values(), np.int64, len(ids))
+        places = np.searchsorted(self.label_ids, wanted, sorter=self._by_id)
+        rows = self._by_id[np.minimum(places, len(self) - 1)]
+        there = self.label_ids[rows] == wanted
+        return {
+            label: int(row)
+            for label, row, is_there in zip(ids, rows, there, strict=True)
+            if is_there
+        }
+
+    def _not_here(self, label: str) -> str:
+        near = rapidfuzz.process.extract(label, self.labels, limit=3, score_cutoff=_NEAR)
+        names = ", ".join(repr(name) for name, *_ in near)
+        return (
+            f"label {label!r} is not in index {self._info.name!r}"
+            + (f"; nearest: {names}" if names else "")
+            + " (encode_missing takes labels from outside)"
+        )
+
+    def _encoded(self, labels: Sequence[str]) -> Float32:
+        if not self._info.templates:
+            raise ModelError(
+                f"index {self._info.name!r} was imported, so nothing says how to encode "
+                f"{labels[0]!r} as its labels were: leave it out"
+            )
+        source = replace(
+            Source.of(self._checkpoint(), device=self._device), load=self._load_encoder
+        )
+        return fetch(self._store, source, labels, self._info.templates)
 
     def _embedded(
         self, sources: Iterable[ImageSource]
@@ -395,10 +493,12 @@ class LabelIndex:
             batch_size=IMAGES_PER_BATCH,
             threads=scoring.available_cores(),
         ):
-            accepted = [image for image in batch if not isinstance(image, ImageError)]
+            places = [at for at, image in enumerate(batch) if not isinstance(image, ImageError)]
             refused = [image if isinstance(image, ImageError) else None for image in batch]
-            embeddings = encoder.encode_images(accepted)
-            yield refused, scoring.check_embeddings(embeddings, self._info.dim)
+            encoded = encoder.encode_images([cast(Pixels, batch[at]) for at in places])
+            for number, error in encoded.refused.items():
+                refused[places[number]] = error
+            yield refused, scoring.check_embeddings(encoded.embeddings, self._info.dim)
 
     def _load_encoder(self) -> Encoder:
         if self._encoder is None:
@@ -412,7 +512,7 @@ class LabelIndex:
                 f"index {info.name!r} was imported without a model: give ready embeddings to "
                 "score(), or import it again with a model"
             )
-        checkpoint = encoders.resolve(info.model_id, info.revision)
+        checkpoint = encoders.resolve(info.model_id, info.revision, info.dtype)
         numbers = (info.dim, info.logit_scale, info.logit_bias, info.activation)
         present = (
             checkpoint.fingerprint
@@ -426,6 +526,19 @@ class LabelIndex:
                 "changed): build the index again"
             )
         return checkpoint
+
+
+def _prediction(
+    label: str,
+    probability: float,
+    logit: float,
+    similarity: float,
+    label_id: int,
+    over: float | None,
+) -> Prediction:
+    if label_id == _OUTSIDE:
+        return Prediction(label, probability, logit, similarity, None)
+    return Prediction(label, probability, logit, similarity, label_id, over)
 
 
 def _taxonomy(labels: str | Path | Iterable[str] | Taxonomy) -> Taxonomy:

@@ -18,7 +18,7 @@ Classified = tuple[str, list[Prediction]]
 
 FORMATS = ("table", "json", "jsonl", "csv")
 
-_FIELDS = ("label", "probability", "logit", "similarity", "label_id")
+_FIELDS = ("label", "probability", "logit", "similarity", "label_id", "index_probability")
 
 _BAR_WIDTH = 12
 
@@ -26,8 +26,9 @@ _BAR_WIDTH = 12
 def write(results: Iterable[Classified], format: str, out: TextIO) -> None:
     """Write results in one of FORMATS as they come; only ``json`` and ``table`` wait for the last.
 
-    ``json`` is one list of ``{"image": ..., "predictions": [...]}``; ``jsonl`` one such object a
-    line; ``csv`` one line per prediction with the image and its rank.
+    A table shows ``index_probability`` only where there is one. ``json`` is one list of
+    ``{"image": ..., "predictions": [...]}``; ``jsonl`` one such object a line; ``csv`` one line per
+    prediction with the image and its rank.
     """
     _WRITERS[format](results, out)
 
@@ -69,7 +70,11 @@ def _write_table(results: Iterable[Classified], out: TextIO) -> None:
     table.add_column("probability", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True, min_width=_BAR_WIDTH)
     table.add_column("similarity", justify="right", no_wrap=True)
-    for image, predictions in results:
+    listed = list(results)
+    over_index = any(p.index_probability is not None for _, found in listed for p in found)
+    if over_index:
+        table.add_column("over the index", justify="right", no_wrap=True)
+    for image, predictions in listed:
         for rank, prediction in enumerate(predictions):
             table.add_row(
                 # Text, so that brackets in names are not taken for markup.
@@ -78,6 +83,7 @@ def _write_table(results: Iterable[Classified], out: TextIO) -> None:
                 percent(prediction.probability),
                 "█" * round(prediction.probability * _BAR_WIDTH),
                 f"{prediction.similarity:.4f}",
+                *([_percent_or_nothing(prediction.index_probability)] if over_index else []),
                 end_section=len(predictions) > 1 and rank == len(predictions) - 1,
             )
     _console(out).print(table)
@@ -108,6 +114,10 @@ def percent(probability: float) -> str:
     if value >= 0.1 or value == 0:
         return f"{value:.1f} %"
     return f"{value:.1g} %" if value >= 1e-4 else "< 0.0001 %"
+
+
+def _percent_or_nothing(probability: float | None) -> str:
+    return "" if probability is None else percent(probability)
 
 
 _WRITERS = {

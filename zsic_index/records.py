@@ -7,6 +7,9 @@ from typing import Literal
 
 Activation = Literal["softmax", "sigmoid"]
 
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""What the towers compute in; all after them is float32 or better."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -17,14 +20,18 @@ class Prediction:
         probability: after the activation; in [0, 1].
         logit: ``logit_scale * similarity + logit_bias``.
         similarity: inner product of the two unit-norm embeddings; in [-1, 1].
-        label_id: the label's stable id in the store; it survives rebuilds.
+        label_id: the label's stable id in the store; it survives rebuilds. None for a label that
+            is not in the index and was encoded for this answer.
+        index_probability: over all labels of the index, where ``probability`` is over a subset of
+            them and this one was asked for; None otherwise.
     """
 
     label: str
     probability: float
     logit: float
     similarity: float
-    label_id: int
+    label_id: int | None
+    index_probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,7 @@ class IndexInfo:
         name: its name.
         model_id: the checkpoint that made the embeddings; None when they were imported without one.
         revision: the checkpoint's pinned revision; None for local folders.
+        dtype: what the checkpoint's towers compute in.
         encoder_fingerprint: what the label embeddings depend on, hashed.
         templates: prompt templates; empty when the embeddings were imported.
         labels: N, the number of labels.
@@ -72,6 +80,7 @@ class IndexInfo:
     name: str
     model_id: str | None
     revision: str | None
+    dtype: Dtype
     encoder_fingerprint: str
     templates: tuple[str, ...]
     labels: int

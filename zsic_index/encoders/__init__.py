@@ -1,9 +1,17 @@
 """Checkpoints and the encoders made from them. Importing this room imports no torch."""
 
-from zsic_index.encoders.base import EncodedPrompts, Encoder, Pixels
+from zsic_index.encoders.base import EncodedImages, EncodedPrompts, Encoder, Pixels
 from zsic_index.encoders.checkpoint import Checkpoint, resolve
 
-__all__ = ["Checkpoint", "EncodedPrompts", "Encoder", "Pixels", "load", "resolve"]
+__all__ = [
+    "Checkpoint",
+    "EncodedImages",
+    "EncodedPrompts",
+    "Encoder",
+    "Pixels",
+    "load",
+    "resolve",
+]
 
 
 def load(checkpoint: Checkpoint, *, device: str = "auto") -> Encoder:

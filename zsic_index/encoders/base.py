@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 from PIL import Image
 
+from zsic_index.errors import ImageError
 from zsic_index.records import ModelInfo
 from zsic_index.scoring import Float32
 
@@ -29,6 +30,19 @@ class EncodedPrompts:
     truncated: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedImages:
+    """What the vision tower made of B images.
+
+    Attributes:
+        embeddings: (A, D) float32, unit norm: those that were embedded, in the order of the images.
+        refused: why, by the place among the B, for the B - A that were not.
+    """
+
+    embeddings: Float32
+    refused: dict[int, ImageError]
+
+
 class Encoder(Protocol):
     """The text tower and the vision tower of one checkpoint."""
 
@@ -42,10 +56,11 @@ class Encoder(Protocol):
         Raises:
             LabelError: when a prompt holds one of the tokenizer's special tokens, which would
                 change where the tower reads its result.
+            ModelError: when a single prompt does not fit into the device's memory.
         """
 
     def preprocess(self, image: Image.Image) -> Pixels:
         """Turn one RGB image into the vision tower's input; may be called from several threads."""
 
-    def encode_images(self, images: Sequence[Pixels]) -> Float32:
-        """Embed B preprocessed images as (B, D) float32, unit norm, in their order."""
+    def encode_images(self, images: Sequence[Pixels]) -> EncodedImages:
+        """Embed B preprocessed images; one that does not fit into memory by itself is refused."""

@@ -10,10 +10,12 @@ import importlib.metadata
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from zsic_index import builtin
 from zsic_index.encoders.families import FAMILIES, Family
 from zsic_index.errors import ModelError
+from zsic_index.records import Dtype
 
 RECIPE = "two-towers/1"
 """Names how this program turns prompts into embeddings; a change of that is a new name.
@@ -47,6 +49,7 @@ class Checkpoint:
         revision: the pinned Hub commit; None for folders.
         folder: where the files are.
         family: how to treat it.
+        dtype: what its towers compute in.
         fingerprint: sha256, hexadecimal, of all that a prompt's embedding depends on: weights,
             configuration and tokenizer files (or the Hub commit, which fixes them), the major
             version of transformers that reads them, the towers' dtype, and RECIPE.
@@ -56,38 +59,42 @@ class Checkpoint:
     revision: str | None
     folder: Path
     family: Family
+    dtype: Dtype
     fingerprint: str
 
 
-def resolve(model: str | Path, revision: str | None = None) -> Checkpoint:
+def resolve(model: str | Path, revision: str | None = None, dtype: Dtype = "float32") -> Checkpoint:
     """Find a checkpoint.
 
     Args:
         model: ``builtin:clip``, ``builtin:siglip``, a folder in transformers' format, or a Hub id
             such as ``openai/clip-vit-base-patch32``.
         revision: branch, tag or commit of a Hub id.
+        dtype: what its towers shall compute in.
 
     Raises:
         ModelError: when it is not to be had, or of a family that is not supported.
     """
     model = str(model)
+    if dtype not in get_args(Dtype):
+        raise ModelError(f"dtype {dtype!r}: use {', '.join(get_args(Dtype))}")
     if model.startswith("builtin:"):
         _refuse_revision(model, revision)
         try:
-            return _local(model, builtin.model_path(model))
+            return _local(model, builtin.model_path(model), dtype)
         except ValueError as error:
             raise ModelError(str(error)) from None
     folder = Path(model).expanduser()
     if folder.is_dir():
         _refuse_revision(model, revision)
-        return _local(str(folder.absolute()), folder)
+        return _local(str(folder.absolute()), folder, dtype)
     if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise ModelError(f"model {model}: there is no such folder")
     folder, commit = _from_hub(model, revision)
-    return _checkpoint(model, commit, folder, ["hub", model, commit])
+    return _checkpoint(model, commit, folder, dtype, ["hub", model, commit])
 
 
-def _local(model_id: str, folder: Path) -> Checkpoint:
+def _local(model_id: str, folder: Path, dtype: Dtype) -> Checkpoint:
     weights = sorted(folder.glob(_WEIGHTS))
     if not weights:
         raise ModelError(
@@ -99,16 +106,28 @@ def _local(model_id: str, folder: Path) -> Checkpoint:
         "files",
         *(part for path in [*weights, *texts] for part in (path.name, _hash(path))),
     ]
-    return _checkpoint(model_id, None, folder, identity)
+    return _checkpoint(model_id, None, folder, dtype, identity)
 
 
 def _checkpoint(
-    model_id: str, revision: str | None, folder: Path, identity: list[str]
+    model_id: str, revision: str | None, folder: Path, dtype: Dtype, identity: list[str]
 ) -> Checkpoint:
+    family = _family(model_id, folder)
+    return Checkpoint(
+        model_id, revision, folder, family, dtype, encoder_fingerprint(dtype, identity)
+    )
+
+
+def encoder_fingerprint(dtype: Dtype, identity: list[str]) -> str:
+    """Return the sha256, hexadecimal, of all that a prompt's embedding depends on.
+
+    Args:
+        dtype: what the towers compute in.
+        identity: what names the weights, the configuration and the tokenizer.
+    """
     transformers_major = importlib.metadata.version("transformers").split(".")[0]
-    parts = [RECIPE, "float32", f"transformers {transformers_major}", *identity]
-    fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    return Checkpoint(model_id, revision, folder, _family(model_id, folder), fingerprint)
+    parts = [RECIPE, dtype, f"transformers {transformers_major}", *identity]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _family(model_id: str, folder: Path) -> Family:
@@ -117,6 +136,15 @@ def _family(model_id: str, folder: Path) -> Family:
         model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"model {model_id}: {path} cannot be read: {error}") from error
+    return family_of(model_type, model_id)
+
+
+def family_of(model_type: str, model_id: str) -> Family:
+    """Return how to treat a ``model_type``.
+
+    Raises:
+        ModelError: when it is not supported; the message names ``model_id`` and those that are.
+    """
     if model_type not in FAMILIES:
         raise ModelError(
             f"model {model_id}: its model_type {model_type!r} is not supported; "

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+from torch import Tensor
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForZeroShotImageClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
-from zsic_index.encoders.base import EncodedPrompts, Pixels
+from zsic_index.encoders.base import EncodedImages, EncodedPrompts, Pixels
 from zsic_index.encoders.checkpoint import Checkpoint
 from zsic_index.encoders.families import Family
-from zsic_index.errors import LabelError, ModelError
+from zsic_index.errors import ImageError, LabelError, ModelError
 from zsic_index.records import ModelInfo
 from zsic_index.scoring import Float32
+
+logger = logging.getLogger("zsic_index")
 
 TOKENS_PER_BATCH = 4_096
 """Tokens, padding included, in one pass through the text tower."""
 
 
 class TwoTowerEncoder:
-    """An Encoder on transformers' own model, tokenizer and image processor, in float32."""
+    """An Encoder on transformers' own model, tokenizer and image processor.
+
+    The towers compute in the model's dtype on its device; what comes out is normalised in float32.
+    """
 
     def __init__(
         self,
@@ -32,19 +43,18 @@ class TwoTowerEncoder:
         tokenizer: Any,
         image_processor: Any,
         family: Family,
-        device: torch.device,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._image_processor = image_processor
         self._family = family
-        self._device = device
-        self._text_length = family.text_length or _text_limit(model, tokenizer)
+        self._told_of_memory = False
+        self._text_length = family.text_length or _text_limit(model, tokenizer, family)
         bias = getattr(model, "logit_bias", None)
         self.info = ModelInfo(
             model_type=model.config.model_type,
             dim=_dim(model),
-            logit_scale=float(model.logit_scale.detach().float().exp()),
+            logit_scale=_scale(model, family),
             logit_bias=0.0 if bias is None else float(bias.detach()),
             activation=family.activation,
         )
@@ -56,8 +66,12 @@ class TwoTowerEncoder:
         folder = str(checkpoint.folder)
         try:
             with _quiet():
-                model = AutoModel.from_pretrained(
-                    folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+                model, loading = AutoModelForZeroShotImageClassification.from_pretrained(
+                    folder,
+                    dtype=getattr(torch, checkpoint.dtype),
+                    use_safetensors=True,
+                    local_files_only=True,
+                    output_loading_info=True,
                 )
                 tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
                 processor: Any = AutoImageProcessor
@@ -68,8 +82,15 @@ class TwoTowerEncoder:
             raise ModelError(
                 f"model {checkpoint.model_id}: cannot be loaded from {folder}: {reason}"
             ) from error
-        model = model.to(target).eval()
-        return cls(model, tokenizer, processor, checkpoint.family, target)
+        missing = sorted(loading["missing_keys"])
+        if missing:
+            # transformers fills them with random numbers and goes on.
+            raise ModelError(
+                f"model {checkpoint.model_id}: its files lack {len(missing)} of the weights of a "
+                f"{type(model).__name__}, such as {missing[0]}: take a checkpoint that was saved "
+                "as such a model"
+            )
+        return cls(model.to(target).eval(), tokenizer, processor, checkpoint.family)
 
     def encode_prompts(self, prompts: Sequence[str]) -> EncodedPrompts:
         """Embed T prompts; see Encoder."""
@@ -88,10 +109,16 @@ class TwoTowerEncoder:
                 max_length=self._text_length,
                 truncation=True,
                 return_tensors="pt",
-            ).to(self._device)
-            with torch.inference_mode():
-                output = self._model.get_text_features(**inputs)
-            embeddings[rows] = _unit(output)
+            )
+            for row, embedding in zip(
+                rows, self._run(self._model.get_text_features, inputs), strict=True
+            ):
+                if embedding is None:
+                    raise ModelError(
+                        f"prompt {prompts[row][:80]!r} does not fit into the memory of "
+                        f"{self._model.device}, even alone: use another device or dtype"
+                    )
+                embeddings[row] = embedding
         return EncodedPrompts(embeddings, truncated)
 
     def preprocess(self, image: Image.Image) -> Pixels:
@@ -100,16 +127,63 @@ class TwoTowerEncoder:
         inputs = self._image_processor(images=[image], return_tensors="np")
         return {name: values[0] for name, values in inputs.items()}
 
-    def encode_images(self, images: Sequence[Pixels]) -> Float32:
+    def encode_images(self, images: Sequence[Pixels]) -> EncodedImages:
         """Embed B preprocessed images; see Encoder."""
         if not images:
-            return np.empty((0, self.info.dim), dtype=np.float32)
+            return EncodedImages(np.empty((0, self.info.dim), dtype=np.float32), {})
         inputs = {
-            name: torch.from_numpy(np.stack([pixels[name] for pixels in images])).to(self._device)
+            name: torch.from_numpy(np.stack([pixels[name] for pixels in images]))
             for name in images[0]
         }
-        with torch.inference_mode():
-            return _unit(self._model.get_image_features(**inputs))
+        embedded, refused = [], {}
+        for row, embedding in enumerate(self._run(self._model.get_image_features, inputs)):
+            if embedding is None:
+                refused[row] = ImageError(
+                    f"does not fit into the memory of {self._model.device}, even alone: "
+                    "use another device or dtype"
+                )
+            elif not np.isfinite(embedding).all():
+                refused[row] = ImageError(
+                    f"its embedding is not finite in {self._model.dtype}: use another dtype"
+                )
+            else:
+                embedded.append(embedding)
+        return EncodedImages(
+            np.array(embedded, dtype=np.float32).reshape(-1, self.info.dim), refused
+        )
+
+    def _run(self, tower: Callable[..., Any], inputs: Mapping[str, Tensor]) -> list[Float32 | None]:
+        """Run a tower on a batch and normalise; None for an input that is too large by itself."""
+        size = len(next(iter(inputs.values())))
+        try:
+            with torch.inference_mode():
+                parts = {name: self._placed(part) for name, part in inputs.items()}
+                return list(_unit(tower(**parts)))
+        except torch.OutOfMemoryError:
+            # Not here: the error's frames still hold the batch.
+            pass
+        if size == 1:
+            return [None]
+        if not self._told_of_memory:
+            self._told_of_memory = True
+            logger.warning(
+                "a batch of %d does not fit into the memory of %s: going on with halves of it",
+                size,
+                self._model.device,
+            )
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        middle = size // 2
+        return [
+            embedding
+            for half in (slice(middle), slice(middle, None))
+            for embedding in self._run(tower, {name: part[half] for name, part in inputs.items()})
+        ]
+
+    def _placed(self, part: Tensor) -> Tensor:
+        """Move an input to the model, in its dtype if it is a floating-point one."""
+        dtype = self._model.dtype if part.is_floating_point() else None
+        return part.to(self._model.device, dtype)
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Yield rows sorted by length, as many as TOKENS_PER_BATCH takes once they are padded."""
@@ -138,16 +212,16 @@ class TwoTowerEncoder:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the bars and notes that transformers prints while it loads a checkpoint."""
-    logging: Any = transformers_logging
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    notes: Any = transformers_logging
+    bars, level = notes.is_progress_bar_enabled(), notes.get_verbosity()
+    notes.disable_progress_bar()
+    notes.set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        notes.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            notes.enable_progress_bar()
 
 
 def _unit(output: Any) -> Float32:
@@ -160,11 +234,21 @@ def _unit(output: Any) -> Float32:
     return result
 
 
-def _text_limit(model: Any, tokenizer: Any) -> int:
-    limits = [getattr(model.config.text_config, "max_position_embeddings", None)]
+def _scale(model: Any, family: Family) -> float:
+    if family.divides_by_temperature:
+        return 1 / float(model.temperature.detach())
+    return float(model.logit_scale.detach().float().exp())
+
+
+def _text_limit(model: Any, tokenizer: Any, family: Family) -> int:
+    config = model.config.text_config
+    limits = []
+    if getattr(config, "max_position_embeddings", None):
+        taken = config.pad_token_id + 1 if family.positions_follow_padding else 0
+        limits.append(config.max_position_embeddings - taken)
     # A tokenizer without a limit says so with a huge number.
     limits += [tokenizer.model_max_length] if tokenizer.model_max_length < 1_000_000 else []
-    return int(min(limit for limit in limits if limit is not None))
+    return int(min(limits))
 
 
 def _dim(model: Any) -> int:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, Table, delete, func, insert, select, tex
 from sqlalchemy.dialects import postgresql, sqlite
 
 from zsic_index.errors import IndexNotFoundError, StoreError
-from zsic_index.records import Activation, IndexInfo
+from zsic_index.records import Activation, Dtype, IndexInfo
 from zsic_index.scoring import Float32, Int64
 from zsic_index.store import schema
 from zsic_index.store.database import Database
@@ -36,6 +36,7 @@ class EncoderRecord:
     fingerprint: str
     model_id: str | None
     revision: str | None
+    dtype: Dtype
     dim: int
     logit_scale: float
     logit_bias: float
@@ -132,6 +133,7 @@ class Store:
             row.fingerprint,
             row.model_id,
             row.revision,
+            row.dtype,
             row.dim,
             row.logit_scale,
             row.logit_bias,
@@ -335,6 +337,19 @@ class Store:
                 found.update(rows.all())
         return found
 
+    def label_ids(self, index_id: int, names: Sequence[str]) -> dict[str, int]:
+        """Return the ids of those names that are, or ever were, labels of an index."""
+        found: dict[str, int] = {}
+        with self._database.read() as connection:
+            for chunk in _chunks(list(dict.fromkeys(names))):
+                rows = connection.execute(
+                    select(_LABEL.c.name, _LABEL.c.id).where(
+                        _LABEL.c.index_id == index_id, _LABEL.c.name.in_(chunk)
+                    )
+                )
+                found.update(rows.all())
+        return found
+
     def all_label_names(self, index_id: int) -> list[str]:
         """Return the names of all labels of an index, in row order."""
         with self._database.read() as connection:
@@ -403,6 +418,7 @@ _INDEX_ROWS = select(
     _INDEX,
     _ENCODER.c.model_id,
     _ENCODER.c.revision,
+    _ENCODER.c.dtype,
     _ENCODER.c.fingerprint.label("encoder_fingerprint"),
     _ENCODER.c.dim,
     _ENCODER.c.logit_scale,
@@ -418,6 +434,7 @@ def _index_info(row: Row[Any]) -> IndexInfo:
         name=row.name,
         model_id=row.model_id,
         revision=row.revision,
+        dtype=row.dtype,
         encoder_fingerprint=row.encoder_fingerprint,
         templates=tuple(json.loads(row.templates)),
         labels=row.labels,

@@ -32,6 +32,7 @@ class Encoder(Base):
     fingerprint: Mapped[str] = mapped_column(String(64), unique=True)
     model_id: Mapped[str | None] = mapped_column(Text)
     revision: Mapped[str | None] = mapped_column(Text)
+    dtype: Mapped[str] = mapped_column(String(16), server_default="float32")
     dim: Mapped[int] = mapped_column(Integer)
     logit_scale: Mapped[float] = mapped_column(Float(53))
     logit_bias: Mapped[float] = mapped_column(Float(53))

@@ -1,0 +1,345 @@
+"""The drop-in against the stock pipeline: same calls and answers, no text tower the second time."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import models
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+from PIL import Image
+from torch.utils.data import Dataset
+from transformers import pipeline
+
+from zsic_index import (
+    CachedZeroShotImageClassificationPipeline,
+    InputError,
+    LabelIndex,
+    ModelError,
+    TemplateError,
+)
+
+TOLERANCE = 1e-5
+
+TIE = 3e-5
+"""Relative: a float32 similarity is good to about 1e-7, and the scale makes 1e-5 of that."""
+
+LABELS = ["cat", "Dog", "a red house!", "blue-sea", "one train", "🦌", "قطة", "plum", "fig"]
+
+KINDS = {
+    "one label": ["cat"],
+    "two": ["cat", "dog"],
+    "duplicates": ["cat", "dog", "cat", "cat"],
+    "cases": ["cat", "CAT", "Cat"],
+    "punctuation": ["a cat.", "a cat!", "a, cat;", "(a cat)", "{}", "100 %"],
+    "other scripts": ["🦌", "قطة", "猫", "кошка", "naïve"],
+    "empty": ["", " ", "cat"],
+}
+
+
+def stock(model: Any, **options: Any) -> Any:
+    return pipeline(
+        "zero-shot-image-classification",
+        model=str(model) if isinstance(model, Path) else model,
+        **({"dtype": torch.float32, "device": "cpu"} | options),
+    )
+
+
+def cached(model: Any, **options: Any) -> Any:
+    return stock(model, pipeline_class=CachedZeroShotImageClassificationPipeline, **options)
+
+
+@pytest.fixture(params=models.MAKERS)
+def folder(request: pytest.FixtureRequest, checkpoints: Callable[[str], Path]) -> Path:
+    return checkpoints(request.param)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{seed}.png" for seed in range(5)]
+    for seed, path in enumerate(paths):
+        picture(seed, (64 + 10 * seed, 60)).save(path)
+    return paths
+
+
+def same(found: Any, expected: Any) -> None:
+    """Same order of labels and same scores, for one image or a list of them."""
+    if expected and isinstance(expected[0], list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            same(one, other)
+        return
+    assert [set(entry) for entry in found] == [set(entry) for entry in expected]
+    scores = [[entry["score"] for entry in entries] for entries in (found, expected)]
+    np.testing.assert_allclose(scores[0], scores[1], atol=TOLERANCE)
+    for mine, theirs in zip(found, expected, strict=True):
+        if mine["label"] != theirs["label"]:  # a tie, as far as float32 can tell
+            assert mine["score"] == pytest.approx(theirs["score"], rel=TIE)
+
+
+class _NoTextTower:
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("the text tower was used")
+
+
+# The same answers
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_of_every_kind(folder: Path, kind: str) -> None:
+    same(
+        cached(folder)(picture(1), candidate_labels=KINDS[kind]),
+        stock(folder)(picture(1), candidate_labels=KINDS[kind]),
+    )
+
+
+def test_a_thousand_labels_that_spread(folder: Path) -> None:
+    labels = [f"{word} {n}" for n in range(200) for word in ("cat", "dog", "sea", "tree", "fig")]
+    expected = stock(folder)(picture(2), candidate_labels=labels)
+    same(cached(folder)(picture(2), candidate_labels=labels), expected)
+    assert expected[0]["score"] >= 10 / len(labels)
+
+
+def test_inputs_of_every_kind(folder: Path, files: list[Path]) -> None:
+    mine, theirs = cached(folder), stock(folder)
+    encoded = base64.b64encode(files[0].read_bytes()).decode()
+    for images in (
+        str(files[0]),
+        Image.open(files[1]),
+        encoded,
+        [str(path) for path in files],
+        [Image.open(path) for path in files],
+    ):
+        same(mine(images, candidate_labels=LABELS), theirs(images, candidate_labels=LABELS))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7])
+def test_batches_generators_and_data_sets(folder: Path, files: list[Path], batch_size: int) -> None:
+    class Pictures(Dataset[str]):
+        def __len__(self) -> int:
+            return len(files)
+
+        def __getitem__(self, row: int) -> str:
+            return str(files[row])
+
+    mine = cached(folder)
+    expected = stock(folder)([str(path) for path in files], candidate_labels=LABELS)
+    options = {"candidate_labels": LABELS, "batch_size": batch_size}
+    same(mine([str(path) for path in files], **options), expected)
+    same(list(mine((str(path) for path in files), **options)), expected)
+    same(list(mine(Pictures(), **options)), expected)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "L", "1", "CMYK", "I;16", "LA"])
+def test_images_of_every_mode(clip_folder: Path, mode: str) -> None:
+    image = picture(3)
+    if mode == "I;16":
+        image = Image.fromarray((np.asarray(image.convert("L")).astype(np.uint16)) * 257)
+    else:
+        image = image.convert(mode)
+    file = io.BytesIO()
+    image.save(file, "TIFF" if mode in ("CMYK", "I;16") else "PNG")
+    for source in (image, Image.open(file)):
+        same(
+            cached(clip_folder)(source, candidate_labels=LABELS),
+            stock(clip_folder)(source, candidate_labels=LABELS),
+        )
+
+
+def test_exif_orientation(clip_folder: Path, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "turned.jpg"
+    picture(4).save(path, exif=exif, quality=95)
+    same(
+        cached(clip_folder)(str(path), candidate_labels=LABELS),
+        stock(clip_folder)(str(path), candidate_labels=LABELS),
+    )
+
+
+@pytest.mark.parametrize("template", ["{}", "a {} there", "100 % {}", "日本 {}"])
+def test_templates(folder: Path, template: str) -> None:
+    options = {"candidate_labels": LABELS, "hypothesis_template": template}
+    same(cached(folder)(picture(1), **options), stock(folder)(picture(1), **options))
+
+
+def test_parameters_given_at_the_start(clip_folder: Path) -> None:
+    options = {"candidate_labels": LABELS, "hypothesis_template": "one {}"}
+    same(
+        cached(clip_folder, **options)(picture(1), candidate_labels=["cat", "dog"]),
+        stock(clip_folder, **options)(picture(1), candidate_labels=["cat", "dog"]),
+    )
+
+
+def test_the_old_name_of_the_first_argument(clip_folder: Path) -> None:
+    same(
+        cached(clip_folder)(None, images=picture(1), candidate_labels=LABELS),
+        stock(clip_folder)(picture(1), candidate_labels=LABELS),
+    )
+    with pytest.raises(ValueError, match="images"):
+        cached(clip_folder)(None, candidate_labels=LABELS)
+
+
+def test_bfloat16_towers_are_as_near_to_float32_as_the_stock_pipeline_s(clip_folder: Path) -> None:
+    """The stock pipeline also rounds its logits; neither is exact, so both are held to float32."""
+    exact = stock(clip_folder)
+    worst = {}
+    for name, make in (("mine", cached), ("theirs", stock)):
+        rough = make(clip_folder, dtype=torch.bfloat16)
+        assert rough.model.dtype == torch.bfloat16
+        worst[name] = max(
+            abs(a["score"] - b["score"])
+            for seed in range(12)
+            for a, b in zip(
+                sorted(rough(picture(seed), candidate_labels=LABELS), key=lambda e: e["label"]),
+                sorted(exact(picture(seed), candidate_labels=LABELS), key=lambda e: e["label"]),
+                strict=True,
+            )
+        )
+    assert 0 < worst["mine"] <= max(worst["theirs"], 0.02)
+
+
+# The cache
+
+
+def test_no_text_tower_for_known_prompts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = stock(folder)(picture(1), candidate_labels=LABELS)
+    cached(folder)(picture(2), candidate_labels=LABELS)
+    again = cached(folder)
+    monkeypatch.setattr(again.model, "get_text_features", _NoTextTower())
+    same(again(picture(1), candidate_labels=LABELS), expected)
+    same(
+        again(picture(1), candidate_labels=LABELS[::-1]),
+        stock(folder)(picture(1), candidate_labels=LABELS[::-1]),
+    )
+    with pytest.raises(AssertionError, match="text tower"):
+        again(picture(1), candidate_labels=[*LABELS, "something new"])
+    with pytest.raises(AssertionError, match="text tower"):
+        again(picture(1), candidate_labels=LABELS, hypothesis_template="another {}")
+
+
+def test_no_text_tower_in_a_new_process(clip_folder: Path) -> None:
+    cached(clip_folder)(picture(1), candidate_labels=LABELS)
+    code = f"""
+import numpy as np
+from PIL import Image
+from transformers import pipeline
+from zsic_index import CachedZeroShotImageClassificationPipeline as Cached
+found = pipeline("zero-shot-image-classification", model={str(clip_folder)!r},
+                 pipeline_class=Cached, device="cpu")
+found.model.get_text_features = None
+print(len(found(Image.new("RGB", (40, 40)), candidate_labels={LABELS!r})))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.strip() == str(len(LABELS)), done.stderr
+
+
+def test_weights_changed_in_memory_are_noticed(clip_folder: Path) -> None:
+    mine = cached(clip_folder)
+    before = mine(picture(1), candidate_labels=LABELS)
+    with torch.no_grad():
+        mine.model.text_projection.weight[:24] *= -1
+    after = mine(picture(1), candidate_labels=LABELS)
+    theirs = stock(mine.model, tokenizer=mine.tokenizer, image_processor=mine.image_processor)
+    same(after, theirs(picture(1), candidate_labels=LABELS))
+    assert max(abs(a["score"] - b["score"]) for a, b in zip(before, after, strict=True)) > 1e-3
+
+
+def test_a_scale_changed_in_memory_is_noticed(siglip_folder: Path) -> None:
+    mine = cached(siglip_folder)
+    mine(picture(1), candidate_labels=LABELS)
+    with torch.no_grad():
+        mine.model.logit_bias.add_(1.0)
+    same(
+        mine(picture(1), candidate_labels=LABELS),
+        stock(mine.model, tokenizer=mine.tokenizer, image_processor=mine.image_processor)(
+            picture(1), candidate_labels=LABELS
+        ),
+    )
+
+
+@pytest.mark.parametrize("change", ["weights", "dtype", "tokenizer", "template"])
+def test_what_changes_is_a_miss(
+    clip_folder: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached(clip_folder)(picture(1), candidate_labels=LABELS)
+    other = cached(clip_folder, dtype=torch.bfloat16 if change == "dtype" else torch.float32)
+    options: dict[str, Any] = {"candidate_labels": LABELS}
+    if change == "weights":
+        with torch.no_grad():
+            other.model.text_model.embeddings.token_embedding.weight[7, 0] += 1e-6
+    elif change == "tokenizer":
+        other.tokenizer = copy.deepcopy(other.tokenizer)
+        other.tokenizer.add_tokens(["plum"])
+    elif change == "template":
+        options["hypothesis_template"] = "This is a photo of {} ."
+    monkeypatch.setattr(other.model, "get_text_features", _NoTextTower())
+    with pytest.raises(AssertionError, match="text tower"):
+        other(picture(1), **options)
+
+
+# Indexes
+
+
+def test_an_index_as_candidate_labels(folder: Path) -> None:
+    labels = [f"{word} {n}" for n in range(10) for word in ("cat", "dog", "sea")]
+    LabelIndex.build(labels, model=folder, name="things").close()
+    mine = cached(folder)
+    same(
+        mine(picture(1), candidate_labels="things"),
+        stock(folder)(picture(1), candidate_labels=labels),
+    )
+    expected = stock(folder)([picture(1), picture(2)], candidate_labels=labels)
+    found = mine([picture(1), picture(2)], candidate_labels="things", top_k=3)
+    same(found, [entries[:3] for entries in expected])
+
+
+def test_an_index_of_another_model_is_refused(clip_folder: Path, tmp_path: Path) -> None:
+    other = models.make_clip(tmp_path / "other", seed=1)
+    LabelIndex.build(["cat", "dog"], model=other, name="things").close()
+    with pytest.raises(ModelError, match=r"'things' was not built with this model"):
+        cached(clip_folder)(picture(1), candidate_labels="things")
+
+
+def test_an_index_has_its_own_templates(clip_folder: Path) -> None:
+    LabelIndex.build(["cat", "dog"], model=clip_folder, name="things", templates="{}").close()
+    with pytest.raises(TemplateError, match="leave hypothesis_template out"):
+        cached(clip_folder)(picture(1), candidate_labels="things", hypothesis_template="a {}")
+
+
+def test_top_k_of_labels(clip_folder: Path) -> None:
+    expected = stock(clip_folder)(picture(1), candidate_labels=LABELS)
+    same(cached(clip_folder)(picture(1), candidate_labels=LABELS, top_k=2), expected[:2])
+
+
+# Where the stock pipeline fails
+
+
+def test_over_long_labels_are_cut(folder: Path) -> None:
+    long = "cat and dog " * 100
+    found = cached(folder)(picture(1), candidate_labels=[long, "cat"])
+    assert {entry["label"] for entry in found} == {long, "cat"}
+    assert all(0 <= entry["score"] <= 1 for entry in found)
+
+
+@pytest.mark.parametrize("labels", [None, [], ()])
+def test_no_labels(clip_folder: Path, labels: Any) -> None:
+    with pytest.raises(InputError, match="candidate_labels"):
+        cached(clip_folder)(picture(1), candidate_labels=labels)
+
+
+@pytest.mark.parametrize("template", ["no place", "{} and {}", "{0.__class__} {}", "{:>9}"])
+def test_templates_that_are_refused(clip_folder: Path, template: str) -> None:
+    with pytest.raises(TemplateError):
+        cached(clip_folder)(picture(1), candidate_labels=LABELS, hypothesis_template=template)
