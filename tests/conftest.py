@@ -23,12 +23,22 @@ from PIL import Image
 
 
 @pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What the test tried to reach over the network; none of it is reached."""
+    tried: list[object] = []
+
     def refuse(_self: socket.socket, address: Any) -> None:
         if isinstance(address, tuple):
-            raise AssertionError(f"a test tried to connect to {address}")
+            tried.append(address)
+            raise ConnectionRefusedError(f"a test tried to connect to {address}")
+
+    def unknown(host: str, *_: Any, **__: Any) -> Any:
+        tried.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, f"a test tried to look up {host}")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    return tried
 
 
 @pytest.fixture(autouse=True)
@@ -41,11 +51,12 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Gives the folder of a small random checkpoint by its name in ``models.MAKERS``."""
+    """Gives the folder of a small random checkpoint by its name among the makers of ``models``."""
 
     @cache
     def folder(name: str) -> Path:
-        return models.MAKERS[name](tmp_path_factory.mktemp(name))
+        makers = models.MAKERS | models.OPEN_CLIP_MAKERS
+        return makers[name](tmp_path_factory.mktemp(name))
 
     return folder
 

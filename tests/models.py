@@ -8,6 +8,7 @@ probability to stand out; tests assert that it does.
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import sentencepiece
 import torch
 import transformers
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram, WordPiece
 from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordPieceTrainer
@@ -173,6 +175,16 @@ def make_siglip2(folder: Path) -> Path:
     return folder
 
 
+def make_siglip2_fixed(folder: Path) -> Path:
+    """Write a random fixed-size SigLIP 2: SigLIP's architecture, SigLIP 2's tokenizer."""
+    tokenizer = _gemma_tokenizer()
+    tokenizer.save_pretrained(folder)
+    config = transformers.SiglipConfig(text_config=_siglip_text(tokenizer), vision_config=VISION)
+    _save(transformers.SiglipModel, config, 0, folder)
+    transformers.SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "align": make_align,
     "altclip": make_altclip,
@@ -183,8 +195,63 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "metaclip_2": make_metaclip_2,
     "siglip": make_siglip,
     "siglip2": make_siglip2,
+    "siglip2-fixed": make_siglip2_fixed,
 }
 """Every family, and the variants of one that are read in another way."""
+
+
+def make_open_clip(folder: Path) -> Path:
+    """Write a random CLIP of open_clip, with its own tokenizer."""
+    config = {
+        "embed_dim": 48,
+        "vision_cfg": _OPEN_CLIP_VISION,
+        "text_cfg": _OPEN_CLIP_TEXT | {"context_length": 77, "vocab_size": 49_408},
+    }
+    return _save_open_clip(config, folder)
+
+
+def make_open_clip_siglip(folder: Path) -> Path:
+    """Write a random SigLIP of open_clip, with a tokenizer of transformers in the folder."""
+    tokenizer = _unigram_tokenizer(["<pad>", "<eos>", "<bos>", "<unk>"], 64, lower=True, bos=False)
+    tokenizer.save_pretrained(folder)
+    config = {
+        "embed_dim": 48,
+        "init_logit_bias": -3,
+        "custom_text": True,
+        "vision_cfg": _OPEN_CLIP_VISION,
+        "text_cfg": _OPEN_CLIP_TEXT
+        | {"context_length": 64, "vocab_size": len(tokenizer), "hf_tokenizer_name": "some/where"}
+        | {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
+        | {"tokenizer_kwargs": {"clean": "canonicalize"}},
+    }
+    return _save_open_clip(config, folder)
+
+
+_OPEN_CLIP_VISION = {"image_size": 32, "patch_size": 8, "width": 64, "layers": 2, "head_width": 16}
+_OPEN_CLIP_TEXT = {"width": 64, "heads": 4, "layers": 2}
+
+OPEN_CLIP_MAKERS: dict[str, Callable[[Path], Path]] = {
+    "open_clip": make_open_clip,
+    "open_clip-siglip": make_open_clip_siglip,
+}
+"""Checkpoints of open_clip, which has to be installed."""
+
+
+def _save_open_clip(config: dict[str, Any], folder: Path) -> Path:
+    import open_clip
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}})
+    )
+    torch.manual_seed(0)
+    model = open_clip.create_model(f"local-dir:{folder}")
+    _spread(model)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+        folder / "open_clip_model.safetensors",
+    )
+    return folder
 
 
 # Tokenizers
@@ -234,6 +301,27 @@ def _unigram_tokenizer(
         model_max_length=length,
         model_input_names=["input_ids", "attention_mask"] if bos else ["input_ids"],
     )
+
+
+def _gemma_tokenizer() -> Any:
+    """A tokenizer of the published class, which lower-cases and pads on the left by default."""
+    trained = Tokenizer(BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    trained.normalizer = normalizers.Sequence(
+        [normalizers.Lowercase(), normalizers.Replace(" ", "▁")]
+    )
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    fallback = [f"<0x{byte:02X}>" for byte in range(256)]
+    trainer = BpeTrainer(vocab_size=700, special_tokens=special + fallback)
+    trained.train_from_iterator(CORPUS, trainer)
+    model = json.loads(trained.to_str())["model"]
+    tokenizer = transformers.Siglip2Tokenizer(
+        vocab=model["vocab"],
+        merges=[tuple(pair) for pair in model["merges"]],
+        model_max_length=64,
+        padding_side="right",
+    )
+    _surround(tokenizer.backend_tokenizer, None, "<eos>")
+    return tokenizer
 
 
 def _bert_tokenizer(inputs: list[str]) -> Any:

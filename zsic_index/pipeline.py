@@ -91,9 +91,10 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
         return self.image_processor(images=[image], return_tensors="pt").to(self.dtype)
 
     def _forward(self, model_inputs: Any) -> dict[str, Any]:
-        output = self.model.get_image_features(**model_inputs)
-        features = getattr(output, "pooler_output", output).float()
-        return {"image_embedding": features / features.norm(p=2, dim=-1, keepdim=True)}
+        encoded = self._encoder.encode_pixels(model_inputs)
+        for error in encoded.refused.values():
+            raise error
+        return {"image_embedding": torch.from_numpy(encoded.embeddings)}
 
     def postprocess(
         self,
@@ -103,7 +104,7 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
         top_k: int | None = None,
     ) -> Scored:
         """Score one image's embedding against all candidate labels."""
-        embedding = model_outputs["image_embedding"].cpu().numpy()
+        embedding = model_outputs["image_embedding"].numpy()
         if candidate_labels is None:
             raise LabelError("candidate_labels is missing: give labels, or the name of an index")
         if isinstance(candidate_labels, str):

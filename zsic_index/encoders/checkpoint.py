@@ -1,6 +1,7 @@
-"""Finding a checkpoint's files, and the fingerprint of what label embeddings depend on.
+"""What a checkpoint is once its files are found, and the parts that fingerprints are made of.
 
-Nothing here imports torch or transformers: a build with nothing new stops after this.
+Nothing here or in the modules that find files imports torch or transformers: a build with nothing
+new stops before it needs them.
 """
 
 from __future__ import annotations
@@ -8,25 +9,17 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
-from zsic_index import builtin
-from zsic_index.encoders.families import FAMILIES, Family
+from zsic_index.encoders.families import Family
 from zsic_index.errors import ModelError
 from zsic_index.records import Dtype
 
-RECIPE = "two-towers/1"
-"""Names how this program turns prompts into embeddings; a change of that is a new name.
+OPEN_CLIP_CONFIG = "open_clip_config.json"
 
-Prompts are tokenised with special tokens, cut to the tower's length, padded as the family says; the
-tower's projected output is normalised in float32.
-"""
-
-_WEIGHTS = "*.safetensors"
-_TEXT_FILES = (
-    "config.json",
+TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -37,7 +30,39 @@ _TEXT_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
-_HUB_FILES = ["*.json", "*.txt", "*.model", _WEIGHTS]
+
+HUB_FILES = ("*.json", "*.txt", "*.model")
+"""Patterns of all but the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransformersFiles:
+    """A checkpoint in transformers' format.
+
+    Attributes:
+        folder: where the files are.
+        weights: those with the tensors.
+        family: how to treat it.
+    """
+
+    folder: Path
+    weights: tuple[Path, ...]
+    family: Family
+
+
+@dataclass(frozen=True, slots=True)
+class OpenClipFiles:
+    """A checkpoint in open_clip's format.
+
+    Attributes:
+        name: what open_clip calls the model: an architecture, or ``local-dir:`` and a folder.
+        weights: the file with the tensors.
+        tag: the pretrained tag that says how images are prepared, where ``name`` does not.
+    """
+
+    name: str
+    weights: Path
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,149 +70,51 @@ class Checkpoint:
     """A checkpoint whose files are on this machine.
 
     Attributes:
-        model_id: as the user gave it: ``builtin:clip``, a folder, or a Hub id.
-        revision: the pinned Hub commit; None for folders.
-        folder: where the files are.
-        family: how to treat it.
+        model_id: what ``resolve`` finds it by: ``builtin:clip``, a folder, a Hub id,
+            ``open_clip:...``, ``hf-hub:...``.
+        revision: the pinned Hub commit; None for local files.
+        files: what to load it from.
         dtype: what its towers compute in.
         fingerprint: sha256, hexadecimal, of all that a prompt's embedding depends on: weights,
             configuration and tokenizer files (or the Hub commit, which fixes them), the major
-            version of transformers that reads them, the towers' dtype, and RECIPE.
+            version of the library that reads them, the towers' dtype, and how they are used.
     """
 
     model_id: str
     revision: str | None
-    folder: Path
-    family: Family
+    files: TransformersFiles | OpenClipFiles
     dtype: Dtype
     fingerprint: str
 
 
-def resolve(model: str | Path, revision: str | None = None, dtype: Dtype = "float32") -> Checkpoint:
-    """Find a checkpoint.
-
-    Args:
-        model: ``builtin:clip``, ``builtin:siglip``, a folder in transformers' format, or a Hub id
-            such as ``openai/clip-vit-base-patch32``.
-        revision: branch, tag or commit of a Hub id.
-        dtype: what its towers shall compute in.
-
-    Raises:
-        ModelError: when it is not to be had, or of a family that is not supported.
-    """
-    model = str(model)
-    if dtype not in get_args(Dtype):
-        raise ModelError(f"dtype {dtype!r}: use {', '.join(get_args(Dtype))}")
-    if model.startswith("builtin:"):
-        _refuse_revision(model, revision)
-        try:
-            return _local(model, builtin.model_path(model), dtype)
-        except ValueError as error:
-            raise ModelError(str(error)) from None
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        _refuse_revision(model, revision)
-        return _local(str(folder.absolute()), folder, dtype)
-    if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
-        raise ModelError(f"model {model}: there is no such folder")
-    folder, commit = _from_hub(model, revision)
-    return _checkpoint(model, commit, folder, dtype, ["hub", model, commit])
+def existing(folder: Path, *names: str) -> tuple[Path, ...]:
+    """Return those files of a folder that are there."""
+    return tuple(folder / name for name in names if (folder / name).is_file())
 
 
-def _local(model_id: str, folder: Path, dtype: Dtype) -> Checkpoint:
-    weights = sorted(folder.glob(_WEIGHTS))
-    if not weights:
-        raise ModelError(
-            f"model {model_id}: no {_WEIGHTS} file in {folder}: "
-            "convert the checkpoint with save_pretrained(..., safe_serialization=True)"
-        )
-    texts = [folder / name for name in _TEXT_FILES if (folder / name).is_file()]
-    identity = [
-        "files",
-        *(part for path in [*weights, *texts] for part in (path.name, _hash(path))),
-    ]
-    return _checkpoint(model_id, None, folder, dtype, identity)
+def hashes(paths: Iterable[Path]) -> list[str]:
+    """Return the name of each file and the sha256 of what is in it."""
+    return [part for path in paths for part in (path.name, _hash(path))]
 
 
-def _checkpoint(
-    model_id: str, revision: str | None, folder: Path, dtype: Dtype, identity: list[str]
-) -> Checkpoint:
-    family = _family(model_id, folder)
-    return Checkpoint(
-        model_id, revision, folder, family, dtype, encoder_fingerprint(dtype, identity)
-    )
-
-
-def encoder_fingerprint(dtype: Dtype, identity: list[str]) -> str:
-    """Return the sha256, hexadecimal, of all that a prompt's embedding depends on.
-
-    Args:
-        dtype: what the towers compute in.
-        identity: what names the weights, the configuration and the tokenizer.
-    """
-    transformers_major = importlib.metadata.version("transformers").split(".")[0]
-    parts = [RECIPE, dtype, f"transformers {transformers_major}", *identity]
+def digest(*parts: str) -> str:
+    """Return the sha256, hexadecimal, of a list of texts."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _family(model_id: str, folder: Path) -> Family:
-    path = folder / "config.json"
-    try:
-        model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"model {model_id}: {path} cannot be read: {error}") from error
-    return family_of(model_type, model_id)
+def major_version(distribution: str) -> str:
+    """Return the first number of an installed distribution's version."""
+    return importlib.metadata.version(distribution).split(".")[0]
 
 
-def family_of(model_type: str, model_id: str) -> Family:
-    """Return how to treat a ``model_type``.
-
-    Raises:
-        ModelError: when it is not supported; the message names ``model_id`` and those that are.
-    """
-    if model_type not in FAMILIES:
-        raise ModelError(
-            f"model {model_id}: its model_type {model_type!r} is not supported; "
-            f"supported: {', '.join(FAMILIES)}"
-        )
-    return FAMILIES[model_type]
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _refuse_revision(model: str, revision: str | None) -> None:
+def refuse_revision(model: str, revision: str | None) -> None:
+    """Raise a ModelError when a revision was given for something that has none."""
     if revision is not None:
         raise ModelError(
             f"model {model}: revision {revision!r} given, but only Hub models have revisions"
         )
 
 
-def _from_hub(model: str, revision: str | None) -> tuple[Path, str]:
-    """Return the folder of a Hub snapshot and its commit; only what is missing is fetched."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError as HubError
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=_HUB_FILES))
-    except HFValidationError:
-        raise ModelError(
-            f"model {model!r} is neither a folder, a Hub id such as "
-            f"openai/clip-vit-base-patch32, nor one of {', '.join(builtin.MODELS)}"
-        ) from None
-    except (LocalEntryNotFoundError, HubError, OSError) as error:
-        raise ModelError(
-            f"model {model}: its files (config.json, tokenizer, {_WEIGHTS}) are not in the Hub's "
-            f"cache on this machine and could not be fetched ({_first_line(error)}): check the "
-            f"name and the network, or use a local folder or one of {', '.join(builtin.MODELS)}"
-        ) from error
-    if not any(folder.glob(_WEIGHTS)):
-        raise ModelError(f"model {model}: it has no {_WEIGHTS} file; other weights are not loaded")
-    return folder, folder.name
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from zsic_index.encoders.checkpoint import encoder_fingerprint, family_of
-from zsic_index.encoders.two_towers import TwoTowerEncoder
+from zsic_index.encoders.from_transformers import TransformersEncoder
+from zsic_index.encoders.transformers_files import encoder_fingerprint, family_of
 from zsic_index.records import Dtype
 
 _TRANSIENT = frozenset(
@@ -27,14 +27,14 @@ State = tuple[tuple[int, int], ...]
 """Changes when a tensor or the tokenizer is replaced or written to; for this process alone."""
 
 
-def encoder_of(model: Any, tokenizer: Any, image_processor: Any) -> TwoTowerEncoder:
+def encoder_of(model: Any, tokenizer: Any, image_processor: Any) -> TransformersEncoder:
     """Return the encoder that a loaded model is, where it is and in its dtype.
 
     Raises:
         ModelError: when its family is not supported.
     """
     family = family_of(model.config.model_type, str(model.name_or_path))
-    return TwoTowerEncoder(model, tokenizer, image_processor, family)
+    return TransformersEncoder(model, tokenizer, image_processor, family)
 
 
 def dtype_of(model: Any) -> Dtype:

@@ -1,0 +1,132 @@
+"""Checkpoints of open_clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from torch import Tensor
+
+from zsic_index.encoders.base import Pixels
+from zsic_index.encoders.checkpoint import Checkpoint, OpenClipFiles
+from zsic_index.encoders.two_towers import (
+    TextInput,
+    TwoTowerEncoder,
+    device_of,
+    exponentiated,
+    scalars_in,
+)
+from zsic_index.errors import ModelError
+from zsic_index.records import ModelInfo
+
+# The pure ones: the mixed ones fail on text towers whose projection is a layer, as SigLIP's is.
+_PRECISION = {"float32": "fp32", "bfloat16": "pure_bf16", "float16": "pure_fp16"}
+
+
+class OpenClipEncoder(TwoTowerEncoder):
+    """An Encoder on open_clip's own model, tokenizer and image transform.
+
+    Args:
+        model: a model of open_clip with two towers.
+        tokenizer: its tokenizer.
+        dim: D, the length of an embedding.
+        dtype: what its towers compute in.
+        scalars: scale and bias by name, as the weights' file has them.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        dim: int,
+        dtype: torch.dtype,
+        scalars: Mapping[str, float],
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._transform = image_transform_v2(
+            PreprocessCfg(**model.visual.preprocess_cfg), is_train=False
+        )
+        has_bias = model.logit_bias is not None
+        info = ModelInfo(
+            model_type="open_clip",
+            dim=dim,
+            logit_scale=exponentiated(scalars["logit_scale"]),
+            logit_bias=scalars.get("logit_bias", 0.0) if has_bias else 0.0,
+            # SigLIP's loss has a bias, CLIP's has none.
+            activation="sigmoid" if has_bias else "softmax",
+        )
+        text = TextInput(
+            length=int(model.context_length),
+            # open_clip's text towers add positions for their whole length.
+            always_padded=True,
+            special=_special(tokenizer),
+        )
+        super().__init__(info, text, model.logit_scale.device, dtype)
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, files: OpenClipFiles, *, device: str) -> OpenClipEncoder:
+        """Load from the checkpoint's files; see ``encoders.load``."""
+        target = device_of(device)
+        is_folder = files.name.startswith("local-dir:")
+        tag = files.tag and open_clip.get_pretrained_cfg(files.name, files.tag)
+        try:
+            model = open_clip.create_model(
+                files.name,
+                pretrained=None if is_folder else str(files.weights),
+                precision=_PRECISION[checkpoint.dtype],
+                device=target,
+                force_preprocess_cfg=tag or None,
+                pretrained_text=False,
+            )
+            tokenizer = open_clip.get_tokenizer(files.name)
+            dim = open_clip.get_model_config(files.name)["embed_dim"]
+        except Exception as error:
+            # open_clip raises anything from RuntimeError to AssertionError on a checkpoint it
+            # cannot use.
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelError(
+                f"model {checkpoint.model_id}: cannot be loaded from {files.weights}: {reason}"
+            ) from error
+        dtype = getattr(torch, checkpoint.dtype)
+        return cls(model.eval(), tokenizer, dim, dtype, scalars_in([files.weights]))
+
+    def preprocess(self, image: Image.Image) -> Pixels:
+        """Turn one RGB image into the vision tower's input; see Encoder."""
+        return {"image": self._transform(image).numpy()}
+
+    def _tokenise(self, prompts: list[str]) -> list[list[int]]:
+        # open_clip's tokenizers only give padded lines: twice the length shows what would be cut.
+        length = 2 * self._text.length
+        empty, *lines = self._tokenizer(["", *prompts], context_length=length).tolist()
+        # The last but one: some tokenizers end every line with a token of its own.
+        padding = empty[-2]
+        hidden_end = padding in self._text.special
+        return [
+            [token for token in line if token != padding] + [padding] * hidden_end for line in lines
+        ]
+
+    def _text_inputs(self, prompts: list[str]) -> Mapping[str, Tensor]:
+        return {"text": self._tokenizer(prompts, context_length=self._text.length)}
+
+    def _text_tower(self, **inputs: Tensor) -> Tensor:
+        features: Tensor = self._model.encode_text(**inputs)
+        return features
+
+    def _image_tower(self, **inputs: Tensor) -> Tensor:
+        features: Tensor = self._model.encode_image(**inputs)
+        return features
+
+
+def _special(tokenizer: Any) -> dict[int, str]:
+    inner = getattr(tokenizer, "tokenizer", None)
+    if inner is None:
+        return {token: tokenizer.decoder[token] for token in tokenizer.all_special_ids}
+    pairs = zip(inner.all_special_ids, inner.all_special_tokens, strict=True)
+    ends = {inner.eos_token_id, inner.sep_token_id, inner.bos_token_id}
+    plain = {inner.unk_token_id, inner.pad_token_id} - ends
+    return {token: name for token, name in pairs if token not in plain}

@@ -1,0 +1,79 @@
+"""Snapshots of Hub repositories: from the cache where they are complete, else fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from zsic_index import builtin
+from zsic_index.errors import ModelError
+
+
+def snapshot(
+    repo_id: str,
+    revision: str | None,
+    *,
+    files: Sequence[str],
+    missing: Callable[[Path], list[str]],
+) -> tuple[Path, str]:
+    """Return the folder of a repository's snapshot, and its commit.
+
+    A complete snapshot in the cache is taken as it is, without asking the Hub whether its branch
+    has moved since; ``revision`` names a newer commit, tag or branch.
+
+    Args:
+        repo_id: such as ``google/siglip-base-patch16-224``.
+        revision: branch, tag or commit; None for ``main``.
+        files: patterns of the files that are fetched, those in subfolders left out.
+        missing: names what a folder lacks of what is needed.
+
+    Raises:
+        ModelError: when it is neither in the cache nor to be fetched, or lacks something; the
+            message says what, and where it was looked for.
+    """
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    find = partial(
+        snapshot_download,
+        repo_id,
+        revision=revision,
+        allow_patterns=list(files),
+        ignore_patterns=["*/*"],
+    )
+    try:
+        folder = Path(find(local_files_only=True))
+        if not missing(folder):
+            return folder, folder.name
+    except HFValidationError:
+        raise ModelError(
+            f"model {repo_id!r} is neither a folder, a Hub id such as "
+            f"openai/clip-vit-large-patch14, nor one of {', '.join(builtin.MODELS)}"
+        ) from None
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        folder = Path(find())
+    except Exception as error:
+        # Besides the Hub's own errors those of whichever HTTP library it uses.
+        cached = Path(constants.HF_HUB_CACHE) / f"models--{repo_id.replace('/', '--')}"
+        raise ModelError(
+            f"model {repo_id}: its files ({', '.join(files)}) are not in the Hub's cache on this "
+            f"machine (looked in {cached} for revision {revision or 'main'}) and could not be "
+            f"fetched ({_first_line(error)}): check the name and the network, or use a local "
+            f"folder or one of {', '.join(builtin.MODELS)}"
+        ) from error
+    lacking = missing(folder)
+    if lacking:
+        # Where the Hub is out of reach, part of a snapshot is all there is.
+        raise ModelError(
+            f"model {repo_id}: {', '.join(lacking)} not in {folder}, and not to be had from the "
+            "Hub: check the network; only safetensors weights are loaded, and where a pull request "
+            "on the Hub adds them, name it with --revision refs/pr/NUMBER"
+        )
+    return folder, folder.name
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]

@@ -1,0 +1,187 @@
+"""Finding a checkpoint in open_clip's format: a folder, a Hub repository, or a name and a file."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from zsic_index.encoders import hub
+from zsic_index.encoders.checkpoint import (
+    HUB_FILES,
+    OPEN_CLIP_CONFIG,
+    TOKENIZER_FILES,
+    Checkpoint,
+    OpenClipFiles,
+    digest,
+    existing,
+    hashes,
+    major_version,
+    refuse_revision,
+)
+from zsic_index.errors import ModelError
+from zsic_index.records import Dtype
+
+PREFIX = "open_clip:"
+"""Before a folder, ``ARCHITECTURE/TAG``, or ``ARCHITECTURE/`` and a file."""
+
+HUB_PREFIX = "hf-hub:"
+"""open_clip's own prefix of a Hub repository."""
+
+_WEIGHTS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "model.safetensors",
+)
+"""In the order in which open_clip itself looks for them."""
+
+
+def named(model_id: str, revision: str | None, dtype: Dtype) -> Checkpoint:
+    """Find what comes after ``open_clip:``.
+
+    Raises:
+        ModelError: when it is not to be had, or open_clip is not installed.
+    """
+    rest = model_id.removeprefix(PREFIX)
+    if rest.startswith(HUB_PREFIX):
+        return in_repository(model_id, rest.removeprefix(HUB_PREFIX), revision, dtype)
+    if Path(rest).expanduser().is_dir():
+        refuse_revision(model_id, revision)
+        return in_folder(Path(rest).expanduser(), dtype)
+    architecture, _, source = rest.partition("/")
+    if not source:
+        raise ModelError(
+            f"model {model_id}: give an architecture and its weights, such as "
+            f"{PREFIX}ViT-B-32/laion2b_s34b_b79k or {PREFIX}ViT-B-32/weights.safetensors, "
+            f"or an existing folder with an {OPEN_CLIP_CONFIG}"
+        )
+    _check_installed()
+    if source.endswith(".safetensors"):
+        refuse_revision(model_id, revision)
+        return _with_file(architecture, Path(source).expanduser(), dtype)
+    return _with_tag(architecture, source, revision, dtype)
+
+
+def in_folder(folder: Path, dtype: Dtype) -> Checkpoint:
+    """Find a checkpoint in a folder with an ``open_clip_config.json``.
+
+    Raises:
+        ModelError: when something is missing, or open_clip is not installed.
+    """
+    folder = folder.absolute()
+    files = _files(f"{PREFIX}{folder}", folder)
+    texts = existing(folder, OPEN_CLIP_CONFIG, *TOKENIZER_FILES)
+    identity = ["files", *hashes([files.weights, *texts])]
+    return Checkpoint(f"{PREFIX}{folder}", None, files, dtype, _fingerprint(dtype, identity))
+
+
+def in_repository(model_id: str, repo_id: str, revision: str | None, dtype: Dtype) -> Checkpoint:
+    """Find a checkpoint in a Hub repository with an ``open_clip_config.json``.
+
+    Raises:
+        ModelError: when it is not to be had, or open_clip is not installed.
+    """
+    _check_installed()
+    folder, commit = hub.snapshot(
+        repo_id,
+        revision,
+        files=[OPEN_CLIP_CONFIG, *HUB_FILES, *_WEIGHTS[:2]],
+        missing=lambda at: _missing(at, [OPEN_CLIP_CONFIG], _WEIGHTS),
+    )
+    files = _files(model_id, folder)
+    fingerprint = _fingerprint(dtype, ["hub", repo_id, commit])
+    return Checkpoint(model_id, commit, files, dtype, fingerprint)
+
+
+def is_folder(folder: Path) -> bool:
+    """Tell whether a folder holds a checkpoint for open_clip and none for transformers."""
+    return (folder / OPEN_CLIP_CONFIG).is_file() and not (folder / "config.json").exists()
+
+
+def _with_file(architecture: str, weights: Path, dtype: Dtype) -> Checkpoint:
+    model_id = f"{PREFIX}{architecture}/{weights.absolute()}"
+    if not weights.is_file():
+        raise ModelError(f"model {model_id}: there is no such file")
+    identity = [*_architecture(architecture), "files", *hashes([weights])]
+    files = OpenClipFiles(architecture, weights)
+    return Checkpoint(model_id, None, files, dtype, _fingerprint(dtype, identity))
+
+
+def _with_tag(architecture: str, tag: str, revision: str | None, dtype: Dtype) -> Checkpoint:
+    from zsic_index.encoders import open_clip_names
+
+    model_id = f"{PREFIX}{architecture}/{tag}"
+    repo_id, names = open_clip_names.repository_of(architecture, tag)
+    folder, commit = hub.snapshot(
+        repo_id, revision, files=names, missing=lambda at: _missing(at, names)
+    )
+    identity = [*_architecture(architecture), "hub", repo_id, commit]
+    files = OpenClipFiles(architecture, _first(model_id, folder, names), tag)
+    return Checkpoint(model_id, commit, files, dtype, _fingerprint(dtype, identity))
+
+
+def _architecture(architecture: str) -> list[str]:
+    """Return what an architecture's name stands for, and its tokenizer's commit if it has one."""
+    # Brings torch with it.
+    from zsic_index.encoders import open_clip_names
+
+    tokenizer = open_clip_names.tokenizer_of(architecture)
+    identity = [open_clip_names.configuration_of(architecture)]
+    if tokenizer is None:
+        return identity
+    _, commit = hub.snapshot(
+        tokenizer,
+        None,
+        files=HUB_FILES,
+        missing=lambda at: _missing(at, TOKENIZER_FILES),
+    )
+    return [*identity, tokenizer, commit]
+
+
+def _files(model_id: str, folder: Path) -> OpenClipFiles:
+    _check_installed()
+    _check_config(model_id, folder / OPEN_CLIP_CONFIG)
+    return OpenClipFiles(f"local-dir:{folder}", _first(model_id, folder, _WEIGHTS))
+
+
+def _missing(folder: Path, *groups: Iterable[str]) -> list[str]:
+    """Return those groups of which not one name is there, by their first name."""
+    return [next(iter(names)) for names in groups if not existing(folder, *names)]
+
+
+def _first(model_id: str, folder: Path, names: Iterable[str]) -> Path:
+    found = existing(folder, *names)
+    if not found:
+        raise ModelError(
+            f"model {model_id}: none of {', '.join(names)} in {folder}; "
+            "only safetensors weights are loaded"
+        )
+    return found[0]
+
+
+def _check_config(model_id: str, path: Path) -> None:
+    try:
+        text = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+        asks_for_code = "trust_remote_code" in (text.get("tokenizer_kwargs") or {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"model {model_id}: {path} cannot be read: {error!r}") from error
+    if asks_for_code:
+        # open_clip would hand it on to transformers.
+        raise ModelError(
+            f"model {model_id}: {path} asks to run code from the checkpoint "
+            "(trust_remote_code), which is never done: take another checkpoint"
+        )
+
+
+def _check_installed() -> None:
+    try:
+        importlib.metadata.version("open_clip_torch")
+    except importlib.metadata.PackageNotFoundError:
+        raise ModelError(
+            "open_clip models need open_clip: pip install 'zsic-index[open-clip]'"
+        ) from None
+
+
+def _fingerprint(dtype: Dtype, identity: Iterable[str]) -> str:
+    return digest("open-clip/1", dtype, f"open_clip {major_version('open_clip_torch')}", *identity)

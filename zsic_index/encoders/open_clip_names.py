@@ -1,0 +1,54 @@
+"""What open_clip's names stand for: architectures and pretrained tags."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+
+import open_clip
+
+from zsic_index.errors import ModelError
+
+
+def configuration_of(architecture: str) -> str:
+    """Return an architecture's configuration as JSON.
+
+    Raises:
+        ModelError: when open_clip has none of that name.
+    """
+    configuration = open_clip.get_model_config(architecture)
+    if configuration is None:
+        raise ModelError(
+            f"open_clip has no architecture {architecture!r}; it has, for example, "
+            f"{', '.join(open_clip.list_models()[:5])}: see open_clip.list_models()"
+        )
+    return json.dumps(configuration, sort_keys=True)
+
+
+def tokenizer_of(architecture: str) -> str | None:
+    """Return the Hub repository of an architecture's tokenizer; None for open_clip's own."""
+    text = json.loads(configuration_of(architecture))["text_cfg"]
+    name = text.get("hf_tokenizer_name")
+    return str(name) if name else None
+
+
+def repository_of(architecture: str, tag: str) -> tuple[str, tuple[str, ...]]:
+    """Return the Hub repository of a pretrained tag, and the names its weights can have there.
+
+    Raises:
+        ModelError: for an unknown tag, or one whose weights are not on the Hub.
+    """
+    configuration_of(architecture)
+    source = open_clip.get_pretrained_cfg(architecture, tag)
+    if not source:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
+        raise ModelError(f"open_clip's {architecture} has no tag {tag!r}; it has: {known}")
+    path = PurePosixPath(source.get("hf_hub", ""))
+    if len(path.parts) < 2:
+        raise ModelError(
+            f"open_clip's {architecture}/{tag} is not on the Hub, so there are no safetensors: "
+            "take another tag"
+        )
+    names = ["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"]
+    names += [str(PurePosixPath(part).with_suffix(".safetensors")) for part in path.parts[2:]]
+    return "/".join(path.parts[:2]), tuple(names)
