@@ -21,23 +21,29 @@ import numpy as np
 import pytest
 from PIL import Image
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
 
 @pytest.fixture(autouse=True)
 def connections(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What the test tried to reach over the network; none of it is reached."""
+    """What the test tried to reach beyond this machine; none of it is reached."""
     tried: list[object] = []
+    connect, look_up = socket.socket.connect, socket.getaddrinfo
 
-    def refuse(_self: socket.socket, address: Any) -> None:
-        if isinstance(address, tuple):
+    def only_here(self: socket.socket, address: Any) -> None:
+        if isinstance(address, tuple) and address[0] not in LOOPBACK:
             tried.append(address)
             raise ConnectionRefusedError(f"a test tried to connect to {address}")
+        connect(self, address)
 
-    def unknown(host: str, *_: Any, **__: Any) -> Any:
-        tried.append(host)
-        raise socket.gaierror(socket.EAI_NONAME, f"a test tried to look up {host}")
+    def only_known(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host not in LOOPBACK:
+            tried.append(host)
+            raise socket.gaierror(socket.EAI_NONAME, f"a test tried to look up {host}")
+        return look_up(host, *arguments, **options)
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(socket.socket, "connect", only_here)
+    monkeypatch.setattr(socket, "getaddrinfo", only_known)
     return tried
 
 

@@ -1,8 +1,9 @@
 """Small random checkpoints of every family, made on the spot, whose probabilities spread.
 
-Real transformers classes, real tokenizers trained on a few words, real safetensors files: all but
-the learning. The weights are scaled up so that images and prompts differ enough for the largest
-probability to stand out; tests assert that it does.
+Real transformers classes, real tokenizers that know a few words, real safetensors files: all but
+the learning. Tokenizers are written down, not trained: trainers settle ties by chance. The weights
+are scaled up so that images and prompts differ enough for the largest probability to stand out;
+tests assert that it does.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,9 @@ from typing import Any
 import sentencepiece
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram, WordPiece
-from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordPieceTrainer
 from transformers import PreTrainedTokenizerFast
 
 CORPUS = [
@@ -257,15 +259,25 @@ def _save_open_clip(config: dict[str, Any], folder: Path) -> Path:
 # Tokenizers
 
 
+WORDS = list(dict.fromkeys(re.findall(r"\w+", " ".join(CORPUS).lower())))
+
+
+def _merges(words: list[str]) -> list[tuple[str, str]]:
+    """Byte-pair merges that put words together letter by letter."""
+    steps = [(word[:end], word[end]) for word in words for end in range(1, len(word))]
+    return list(dict.fromkeys(steps))
+
+
 def _clip_tokenizer() -> Any:
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = _merges([f"Ġ{word}" for word in WORDS])
     # The end token has the highest id, as in the published ones.
-    tokenizer = Tokenizer(BPE(unk_token="<|endoftext|>"))
+    tokens = [*letters, *map("".join, merges), "<|startoftext|>", "<|endoftext|>"]
+    vocab = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(BPE(vocab, merges, unk_token="<|endoftext|>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = BpeTrainer(vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
     _surround(tokenizer, "<|startoftext|>", "<|endoftext|>")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -281,14 +293,16 @@ def _unigram_tokenizer(
     special: list[str], length: int, *, lower: bool = False, bos: bool = True
 ) -> Any:
     """A tokenizer in the manner of XLM-R or Gemma; ``special`` in the order of their ids."""
+    pieces = [(f"▁{word}", -4.0) for word in WORDS]
+    pieces += [(letter, -9.0) for letter in "▁" + string.ascii_letters + string.digits + ".,!;()%"]
+    tokenizer = Tokenizer(
+        Unigram([*((token, 0.0) for token in special), *pieces], special.index("<unk>"))
+    )
     steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if lower else [])]
-    tokenizer = Tokenizer(Unigram())
     tokenizer.normalizer = normalizers.Sequence(steps)
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    tokenizer.train_from_iterator(
-        CORPUS, UnigramTrainer(vocab_size=300, special_tokens=special, unk_token="<unk>")
-    )
+    tokenizer.add_special_tokens(special)
     start = next(token for token in special if token in ("<s>", "<bos>"))
     end = next(token for token in special if token in ("</s>", "<eos>"))
     _surround(tokenizer, start if bos else None, end)
@@ -305,18 +319,14 @@ def _unigram_tokenizer(
 
 def _gemma_tokenizer() -> Any:
     """A tokenizer of the published class, which lower-cases and pads on the left by default."""
-    trained = Tokenizer(BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    trained.normalizer = normalizers.Sequence(
-        [normalizers.Lowercase(), normalizers.Replace(" ", "▁")]
-    )
+    merges = _merges([f"{word}▁" for word in WORDS])
+    letters = "▁" + string.ascii_lowercase + string.digits + ".,!;()%"
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
     fallback = [f"<0x{byte:02X}>" for byte in range(256)]
-    trainer = BpeTrainer(vocab_size=700, special_tokens=special + fallback)
-    trained.train_from_iterator(CORPUS, trainer)
-    model = json.loads(trained.to_str())["model"]
+    tokens = dict.fromkeys([*special, *fallback, *letters, *map("".join, merges)])
     tokenizer = transformers.Siglip2Tokenizer(
-        vocab=model["vocab"],
-        merges=[tuple(pair) for pair in model["merges"]],
+        vocab={token: number for number, token in enumerate(tokens)},
+        merges=merges,
         model_max_length=64,
         padding_side="right",
     )
@@ -325,11 +335,14 @@ def _gemma_tokenizer() -> Any:
 
 
 def _bert_tokenizer(inputs: list[str]) -> Any:
-    tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    letters = string.ascii_lowercase + string.digits + ".,!;()%"
+    tokens = dict.fromkeys([*special, *WORDS, *letters, *(f"##{letter}" for letter in letters)])
+    vocab = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(WordPiece(vocab, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    tokenizer.train_from_iterator(CORPUS, WordPieceTrainer(vocab_size=300, special_tokens=special))
+    tokenizer.add_special_tokens(special)
     _surround(tokenizer, "[CLS]", "[SEP]")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -408,6 +421,17 @@ def _save(kind: Any, config: Any, seed: int, folder: Path) -> None:
     model = kind(config).eval()
     _spread(model)
     model.save_pretrained(folder)
+
+
+def rescale(folder: Path, scale: float) -> None:
+    """Give a checkpoint another multiplier; one with a bias keeps its logits where they were."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    if "temperature" in tensors:
+        tensors["temperature"].fill_(1 / scale)
+    else:
+        tensors["logit_scale"].fill_(math.log(scale))
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def _spread(model: torch.nn.Module) -> None:

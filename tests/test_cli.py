@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -294,7 +295,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = done("demo")
     assert "1,623 labels: 1,623 encoded" in result.stdout
-    assert "openai/clip-vit-base-patch32" in result.stdout
+    assert "openai/clip-vit-large-patch14" in result.stdout
     page = (tmp_path / "zsic-index-demo.html").read_text(encoding="utf-8")
     assert page.count("<figure>") == 40
     assert "1,623 labels: 0 encoded, 1,623 from the store" in done("demo").stdout
@@ -310,3 +311,17 @@ def test_a_picture_of_many_pixels_is_refused_before_decoding(built: str, tmp_pat
     assert result.exit_code == 3
     assert len(result.stdout.splitlines()) == 1
     assert "900,000,000" in result.stderr
+
+
+def test_bench_drop_in(checkpoints: Callable[[str], Path]) -> None:
+    model = str(checkpoints("clip"))
+    result = run("bench", "drop-in", "--model", model, "--labels", "30", "--rounds", "2")
+    assert result.exit_code == 0
+    for line in ("stock pipeline", "drop-in, first call", "drop-in, second call", "2 rounds"):
+        assert line in result.stdout
+    as_json = run("bench", "drop-in", "--model", model, "--labels", "3", "--rounds", "1", "--json")
+    found = json.loads(as_json.stdout)
+    assert found["machine"]["versions"]["zsic-index"]
+    (comparison,) = found["comparisons"]
+    assert comparison["contenders"][0]["times_faster_than_first"] == 1.0
+    assert all(len(one["seconds"]) == 1 for one in comparison["contenders"])

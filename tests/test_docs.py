@@ -57,10 +57,23 @@ def test_commands_of_the_readme_parse(
     main.commands[name].make_context(name, arguments)
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_of_the_readme_runs(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+def run(code: str) -> dict[str, Any]:
     names: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), names)
+    return names
+
+
+def test_every_python_block_of_the_readme_is_run_here() -> None:
+    assert len(blocks("python")) == 2
+
+
+def test_the_readme_s_drop_in(capsys: pytest.CaptureFixture[str]) -> None:
+    run(blocks("python")[0])
+    assert capsys.readouterr().out.startswith("dog face ")
+
+
+def test_the_readme_s_label_index(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run(blocks("python")[1])
     assert "dog face" in capsys.readouterr().out
     # Their batches differ, and with them the last digit of a sum.
     for one, other in zip(names["same"], names["found"], strict=True):

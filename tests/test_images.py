@@ -115,9 +115,68 @@ def test_prepare_all_keeps_order_and_reads_ahead_one_batch() -> None:
             taken.append(number)
             yield b"" if number == 3 else encoded(picture(number), "PNG")
 
-    batches = images.prepare_all(sources(), lambda image: image.size, batch_size=4, threads=2)
+    batches = images.prepare_all(
+        sources(), lambda source: images.open_image(source).size, batch_size=4, threads=2
+    )
     first = next(batches)
     assert [isinstance(entry, ImageError) for entry in first] == [False, False, False, True]
     assert len(taken) == 8
     batches.close()
     assert len(taken) == 8
+
+
+def photo(size: tuple[int, int], **options: object) -> bytes:
+    return encoded(picture(1, size), "JPEG", **options)
+
+
+@pytest.mark.parametrize(
+    ("at_least", "expected"),
+    [
+        (None, (1600, 1200)),
+        (1200, (1600, 1200)),
+        (500, (800, 600)),
+        (300, (400, 300)),
+        (9, (200, 150)),
+    ],
+)
+def test_scaled_decoding_keeps_what_is_asked_for(
+    at_least: int | None, expected: tuple[int, int]
+) -> None:
+    assert images.decode(photo((1600, 1200)), "x", at_least=at_least).size == expected
+
+
+def test_scaled_decoding_turns_upright_and_leaves_other_formats_alone() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert images.decode(photo((1600, 1200), exif=exif), "x", at_least=300).size == (300, 400)
+    png = encoded(picture(1, (1600, 1200)), "PNG")
+    assert images.decode(png, "x", at_least=300).size == (1600, 1200)
+    cmyk = encoded(picture(1, (1600, 1200)).convert("CMYK"), "JPEG")
+    assert images.decode(cmyk, "x", at_least=300).mode == "RGB"
+
+
+def test_a_scaled_image_that_is_too_large_is_refused_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 1_000)
+    with pytest.raises(ImageError, match="1,920,000 pixels"):
+        images.decode(photo((1600, 1200)), "x", at_least=9)
+
+
+def test_a_file_that_is_too_large_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "image.jpg"
+    path.write_bytes(CASES["jpeg"])
+    monkeypatch.setattr(images, "MAX_FILE_SIZE", 100)
+    with pytest.raises(ImageError, match=r"image\.jpg: has .* bytes; the limit is 100"):
+        images.open_image(path)
+
+
+def test_content_hashes() -> None:
+    image = picture(1)
+    same = Image.open(io.BytesIO(encoded(image, "PNG")))
+    assert images.content_hash(image, "x") == images.content_hash(same, "x")
+    assert images.content_hash(image, "x") != images.content_hash(picture(2), "x")
+    assert images.content_hash(image, "x") != images.content_hash(picture(1, (60, 90)), "x")
+    assert images.content_hash(b"a", "x") != images.content_hash(b"b", "x")

@@ -19,10 +19,12 @@ LAYERS = (
     ("prompts", "taxonomy", "images", "scoring", "outputs", "arrays"),
     ("encoders", "store"),
     ("index",),
-    ("label_embeddings",),
+    ("encoder_source",),
+    ("label_embeddings", "image_embeddings"),
     ("builder",),
     ("label_index",),
     ("demo", "pipeline"),
+    ("bench",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

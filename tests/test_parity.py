@@ -1,8 +1,8 @@
 """The probabilities of transformers' own pipeline, in the same process.
 
 The reference is given the same files and does all of its own work: opening, preprocessing,
-tokenising, both towers, softmax or sigmoid. ``python -m pytest tests/test_parity.py -m slow -s``
-prints the whole table.
+tokenising, both towers, softmax or sigmoid. ``parity.py`` has the matrix of all families; here it
+runs in full when asked for (``-m slow``), and for two families always.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import models
 import numpy as np
+import parity
 import pytest
 import torch
 from conftest import picture
@@ -23,9 +25,9 @@ from test_images import CASES
 from transformers import pipeline
 
 from zsic_index import LabelIndex, builtin, taxonomy
-from zsic_index.records import Prediction
+from zsic_index.records import Dtype, Prediction
 
-TOLERANCE = 1e-5
+TOLERANCE = parity.TOLERANCE["float32"]
 
 MODELS = ("clip", "siglip", "builtin:clip", "builtin:siglip")
 
@@ -74,7 +76,7 @@ def compare(expected: list[dict[str, Any]], found: list[Prediction], labels: lis
     # Where the reference itself cannot tell two labels apart in float32, either order is its order.
     for mine, theirs in zip(found, expected, strict=True):
         if mine.label != theirs["label"]:
-            assert abs(wanted[mine.label] - theirs["score"]) <= 5e-6 * max(theirs["score"], 1e-3)
+            assert wanted[mine.label] == pytest.approx(theirs["score"], rel=parity.TIE)
     return Compared(
         worst=max(abs(wanted[mine.label] - mine.probability) for mine in found),
         spread=found[0].probability,
@@ -161,3 +163,37 @@ def test_subset_is_renormalised(model: str) -> None:
         found = index.classify(picture(3), labels=subset, top_k=60)
     expected = reference(model)(picture(3), candidate_labels=subset)
     assert compare(expected, found, subset).worst <= TOLERANCE
+
+
+ALWAYS = ("clip-legacy", "siglip2")
+FAMILIES = [
+    pytest.param(family, marks=() if family in ALWAYS else pytest.mark.slow)
+    for family in models.MAKERS
+]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", parity.TOLERANCE)
+def test_matrix(family: str, dtype: Dtype, tmp_path: Path) -> None:
+    sums = parity.totals(parity.measure(family, dtype, tmp_path))
+    print("", *parity.table(sums), sep="\n")
+    assert [one.door for one in sums] == ["drop-in", "index"]
+    assert all(one.holds for one in sums)
+    assert all(one.first >= 0.98 for one in sums)  # one near-tie among its images
+
+
+def test_the_matrix_can_fail(tmp_path: Path) -> None:
+    """A reference with another scale is noticed."""
+    folder = models.make_clip(tmp_path / "clip")
+    images = parity.kinds(tmp_path)
+    expected = [
+        parity.pairs(
+            parity.stock(str(folder), "float32")(k.theirs, candidate_labels=["cat", "dog"])
+        )
+        for k in images.values()
+    ]
+    models.rescale(folder, 99.0)
+    with LabelIndex.build(["cat", "dog"], model=folder, name="parity") as index:
+        answers = index.classify([kind.ours for kind in images.values()])
+    found = [[(p.label, p.probability) for p in line] for line in answers]
+    assert parity.compare(expected, found).worst > 10 * TOLERANCE

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import copy
+import functools
 import io
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import models
 import numpy as np
 import pytest
 import torch
+import transformers
 from conftest import picture
 from PIL import Image
 from torch.utils.data import Dataset
@@ -189,6 +194,74 @@ def test_the_old_name_of_the_first_argument(clip_folder: Path) -> None:
         cached(clip_folder)(None, candidate_labels=LABELS)
 
 
+def test_copies_of_one_image_in_batches(folder: Path) -> None:
+    options = {"candidate_labels": ["A", "B", "C"], "batch_size": 2}
+    found = cached(folder)([picture(1)] * 5, **options)
+    assert len(found) == 5
+    same(found, stock(folder)([picture(1)] * 5, **options))
+
+
+def test_results_are_plain_values(folder: Path) -> None:
+    (first, *_) = cached(folder)(picture(1), candidate_labels=["a", "b", "c"])
+    assert {key: type(value) for key, value in first.items()} == {"score": float, "label": str}
+
+
+def test_float16(folder: Path) -> None:
+    found = cached(folder, dtype=torch.float16)(picture(1), candidate_labels=["a", "b", "c"])
+    expected = stock(folder)(picture(1), candidate_labels=["a", "b", "c"])
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine["score"] == pytest.approx(theirs["score"], abs=0.02)
+
+
+def test_tokenizer_options_change_nothing_as_in_the_stock_pipeline(clip_folder: Path) -> None:
+    options = {"candidate_labels": LABELS, "tokenizer_kwargs": {"return_token_type_ids": False}}
+    same(cached(clip_folder)(picture(1), **options), stock(clip_folder)(picture(1), **options))
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """The address of a picture on a server of this machine."""
+    picture(1).save(tmp_path / "picture.png")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/picture.png"
+    server.shutdown()
+    server.server_close()
+
+
+def test_addresses(clip_folder: Path, address: str) -> None:
+    options = {"candidate_labels": LABELS, "timeout": 5.0}
+    same(cached(clip_folder)(address, **options), stock(clip_folder)(picture(1), **options))
+
+
+def test_a_server_that_says_nothing_runs_into_the_timeout(clip_folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/picture.png"
+        for classifier in (cached(clip_folder), stock(clip_folder)):
+            with pytest.raises(Exception, match=r"(?i)timed out"):
+                classifier(address, candidate_labels=LABELS, timeout=0.2)
+
+
+def test_device_arguments(clip_folder: Path) -> None:
+    expected = stock(clip_folder)(picture(1), candidate_labels=LABELS)
+    for device in (-1, "cpu", torch.device("cpu")):
+        same(cached(clip_folder, device=device)(picture(1), candidate_labels=LABELS), expected)
+
+
+def test_other_families_are_refused(tmp_path: Path) -> None:
+    config = transformers.CLIPSegConfig(
+        text_config=models.TOWER | {"vocab_size": 99},
+        vision_config=models.VISION,
+        extract_layers=[0],
+    )
+    transformers.CLIPSegModel(config).save_pretrained(tmp_path)
+    models._clip_tokenizer().save_pretrained(tmp_path)
+    models._clip_images(tmp_path)
+    with pytest.raises(ModelError, match=r"'clipseg' is not supported; supported: align, altclip"):
+        cached(tmp_path)
+
+
 def test_bfloat16_towers_are_as_near_to_float32_as_the_stock_pipeline_s(clip_folder: Path) -> None:
     """The stock pipeline also rounds its logits; neither is exact, so both are held to float32."""
     exact = stock(clip_folder)
@@ -245,11 +318,26 @@ print(len(found(Image.new("RGB", (40, 40)), candidate_labels={LABELS!r})))
     assert done.stdout.strip() == str(len(LABELS)), done.stderr
 
 
-def test_weights_changed_in_memory_are_noticed(clip_folder: Path) -> None:
+def in_place(weight: torch.Tensor) -> None:
+    with torch.no_grad():
+        weight[:24] *= -1
+
+
+def through_data(weight: torch.Tensor) -> None:
+    weight.data[:24] *= -1
+
+
+def by_another_tensor(weight: torch.Tensor) -> None:
+    weight.data = torch.cat([-weight.data[:24], weight.data[24:]])
+
+
+@pytest.mark.parametrize("change", [in_place, through_data, by_another_tensor])
+def test_weights_changed_in_memory_are_noticed(
+    clip_folder: Path, change: Callable[[torch.Tensor], None]
+) -> None:
     mine = cached(clip_folder)
     before = mine(picture(1), candidate_labels=LABELS)
-    with torch.no_grad():
-        mine.model.text_projection.weight[:24] *= -1
+    change(mine.model.text_projection.weight)
     after = mine(picture(1), candidate_labels=LABELS)
     theirs = stock(mine.model, tokenizer=mine.tokenizer, image_processor=mine.image_processor)
     same(after, theirs(picture(1), candidate_labels=LABELS))
@@ -326,11 +414,16 @@ def test_top_k_of_labels(clip_folder: Path) -> None:
 # Where the stock pipeline fails
 
 
-def test_over_long_labels_are_cut(folder: Path) -> None:
+def test_over_long_labels_are_cut_and_reported(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     long = "cat and dog " * 100
     found = cached(folder)(picture(1), candidate_labels=[long, "cat"])
     assert {entry["label"] for entry in found} == {long, "cat"}
     assert all(0 <= entry["score"] <= 1 for entry in found)
+    assert "1 prompts over the token limit were cut, such as 'This is a photo of cat and" in (
+        caplog.text
+    )
 
 
 @pytest.mark.parametrize("labels", [None, [], ()])

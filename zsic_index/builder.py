@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from zsic_index import index
+from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint
 from zsic_index.errors import EmbeddingError, IndexFileError, InputError, StoreError
-from zsic_index.label_embeddings import Progress, Source, chunks_of, ensure, ids_of
+from zsic_index.label_embeddings import Progress, chunks_of, ensure, ids_of
 from zsic_index.records import BuildReport, IndexInfo
 from zsic_index.scoring import Float32
 from zsic_index.store import EncoderRecord, Store
@@ -65,7 +66,7 @@ def build(
     """
     started = time.perf_counter()
     check_name(name)
-    source = Source.of(checkpoint, device=device)
+    source = EncoderSource.of(checkpoint, device=device)
     ensured = ensure(store, source, taxonomy.labels, templates, progress=progress)
     plan = Plan(name, taxonomy, templates, ensured.fingerprints)
     info, removed = publish(store, plan, checkpoint.fingerprint)

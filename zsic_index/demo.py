@@ -21,7 +21,7 @@ TOP_K = 5
 NEXT_STEPS = """\
 The same with a model from the Hub, on your own labels and photos:
 
-  zsic-index build labels.txt --model openai/clip-vit-base-patch32 --name mine
+  zsic-index build labels.txt --model openai/clip-vit-large-patch14 --name mine
   zsic-index query ~/Pictures --name mine"""
 
 

@@ -9,13 +9,14 @@ multi-page file the first frame is taken.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
@@ -30,10 +31,19 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", "
 MAX_PIXELS = 178_956_970
 """The largest width x height that is decoded: Pillow's own limit for decompression bombs."""
 
+MAX_FILE_SIZE = 1 << 30
+"""The most bytes that are read of a file: several are held at a time."""
+
 MAX_ASPECT = 200
 """The largest ratio of the longer to the shorter side: a resize would blow the short side up."""
 
 ImageSource = str | Path | bytes | Image.Image
+
+Content = bytes | Image.Image
+"""What is left of a source once its file has been read."""
+
+Decode = Literal["exact", "scaled"]
+"""Whether a JPEG is decoded in full, or by its own decoder at 1/2, 1/4 or 1/8 of its size."""
 
 Prepared = TypeVar("Prepared")
 
@@ -49,6 +59,44 @@ def describe(source: ImageSource) -> str:
             return f"<{source.mode} image of {source.width} x {source.height}>"
 
 
+def read(source: ImageSource) -> Content:
+    """Return the content of a source: a file is read once, whatever happens to it afterwards.
+
+    Raises:
+        ImageError: when it is missing, too large, cannot be read, or is an address.
+    """
+    if isinstance(source, bytes | Image.Image):
+        return source
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        raise ImageError(
+            f"{source}: addresses are not fetched: download the image and give its path"
+        )
+    path = Path(source)
+    if path.is_dir():
+        raise ImageError(f"{source}: is a folder, not an image")
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_SIZE:
+            raise ImageError(
+                f"{source}: has {size:,} bytes; the limit is {MAX_FILE_SIZE:,}: scale it down first"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{source}: cannot be read: {error.strerror or error}") from error
+
+
+def content_hash(content: Content, name: str) -> bytes:
+    """Return 32 bytes that stand for a file's bytes, or for an image's upright pixels.
+
+    Raises:
+        ImageError: when an image is too large or too thin.
+    """
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).digest()
+    upright = decode(content, name)
+    return hashlib.sha256(b"RGB %d %d " % upright.size + upright.tobytes()).digest()
+
+
 def open_image(source: ImageSource) -> Image.Image:
     """Open, check and fully decode one image.
 
@@ -61,14 +109,33 @@ def open_image(source: ImageSource) -> Image.Image:
     Raises:
         ImageError: when it is missing, of a format that is not allowed, too large, or broken.
     """
-    name = describe(source)
-    if isinstance(source, str) and source.startswith(("http://", "https://")):
-        raise ImageError(f"{name}: addresses are not fetched: download the image and give its path")
+    return decode(read(source), describe(source))
+
+
+def decode(content: Content, name: str, *, at_least: int | None = None) -> Image.Image:
+    """Check and decode what ``read`` gave.
+
+    Args:
+        content: a file's bytes, or a PIL image.
+        name: what to call it in messages.
+        at_least: pixels of the shorter side that are enough; a JPEG is then decoded at the smallest
+            of its own scales (1, 1/2, 1/4, 1/8) that has them. By default in full.
+
+    Returns:
+        An RGB image, upright.
+
+    Raises:
+        ImageError: when it is of a format that is not allowed, too large, or broken.
+    """
     try:
-        if isinstance(source, Image.Image):
-            return _to_rgb(source, name)
-        with Image.open(_opener(source), formats=FORMATS) as image:
-            return _to_rgb(image, name)
+        if isinstance(content, Image.Image):
+            _check_size(content, name)
+            return _to_rgb(content)
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            _check_size(image, name)
+            if at_least is not None:
+                image.draft(None, (at_least, at_least))
+            return _to_rgb(image)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -88,17 +155,17 @@ def open_image(source: ImageSource) -> Image.Image:
 
 def prepare_all(
     sources: Iterable[ImageSource],
-    prepare: Callable[[Image.Image], Prepared],
+    prepare: Callable[[ImageSource], Prepared],
     *,
     batch_size: int,
     threads: int,
 ) -> Iterator[list[Prepared | ImageError]]:
-    """Open and prepare images in threads, one batch ahead of the one that is yielded.
+    """Prepare images in threads, one batch ahead of the one that is yielded.
 
     Args:
         sources: any number of image sources; read only as far as needed.
-        prepare: what to do with an RGB image in its thread, so that at most ``threads`` full-size
-            images are held at a time.
+        prepare: what to do with a source in a thread, decoding included, so that at most
+            ``threads`` full-size images are held at a time; raises ImageError.
         batch_size: results per batch.
         threads: workers.
 
@@ -108,7 +175,7 @@ def prepare_all(
 
     def one(source: ImageSource) -> Prepared | ImageError:
         try:
-            return prepare(open_image(source))
+            return prepare(source)
         except ImageError as error:
             return error
 
@@ -127,16 +194,16 @@ def prepare_all(
                 future.cancel()
 
 
-def _opener(source: str | Path | bytes) -> Path | io.BytesIO:
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
-    path = Path(source)
-    if path.is_dir():
-        raise ImageError(f"{source}: is a folder, not an image")
-    return path
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if isinstance(image, ImageFile.ImageFile):
+        image.load()
+    # A picture with damaged EXIF is still a picture: it is taken as it lies in the file.
+    with contextlib.suppress(Exception):
+        image = ImageOps.exif_transpose(image)
+    return image.convert("RGB")
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+def _check_size(image: Image.Image, name: str) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(_too_large(name, width * height))
@@ -145,12 +212,6 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
             f"{name}: {width} x {height} is too thin; the longer side may be at most "
             f"{MAX_ASPECT} times the shorter: crop it first"
         )
-    if isinstance(image, ImageFile.ImageFile):
-        image.load()
-    # A picture with damaged EXIF is still a picture: it is taken as it lies in the file.
-    with contextlib.suppress(Exception):
-        image = ImageOps.exif_transpose(image)
-    return image.convert("RGB")
 
 
 def _too_large(name: str, pixels: int | None) -> str:

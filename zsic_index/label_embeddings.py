@@ -4,53 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from zsic_index import encoders, prompts, scoring
-from zsic_index.encoders import Checkpoint, Encoder
+from zsic_index import prompts, scoring
+from zsic_index.encoder_source import EncoderSource
+from zsic_index.encoders import Encoder
 from zsic_index.errors import LabelError, StoreError
-from zsic_index.records import Dtype
 from zsic_index.scoring import Float32, Int64
-from zsic_index.store import EncoderRecord, Store
+from zsic_index.store import Store
+
+logger = logging.getLogger("zsic_index")
 
 LABELS_PER_COMMIT = 1_024
 """Labels that are encoded and committed together: what a kill can lose."""
 
 Progress = Callable[[int, int], None]
 """Called with (labels done, labels to encode) after every commit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """An encoder by what its embeddings depend on; its weights are loaded only when they must be.
-
-    Attributes:
-        fingerprint: what every embedding of it depends on, hashed.
-        model_id: which checkpoint, for people.
-        revision: its pinned commit, if it has one.
-        dtype: what its towers compute in.
-        load: gives the encoder; called at most once for each call that finds something missing.
-    """
-
-    fingerprint: str
-    model_id: str
-    revision: str | None
-    dtype: Dtype
-    load: Callable[[], Encoder]
-
-    @classmethod
-    def of(cls, checkpoint: Checkpoint, *, device: str) -> Source:
-        """Return the source that a checkpoint is."""
-        return cls(
-            checkpoint.fingerprint,
-            checkpoint.model_id,
-            checkpoint.revision,
-            checkpoint.dtype,
-            lambda: encoders.load(checkpoint, device=device),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +45,7 @@ class Ensured:
 
 def ensure(
     store: Store,
-    source: Source,
+    source: EncoderSource,
     labels: Sequence[str],
     templates: Sequence[str],
     *,
@@ -93,8 +66,8 @@ def ensure(
     truncated: list[str] = []
     model_needed = bool(missing) or store.find_encoder(source.fingerprint) is None
     if model_needed:
-        encoder = source.load()
-        store.add_encoder(_record(source, encoder))
+        encoder = source.encoder()
+        store.add_encoder(source.record(source.fingerprint))
         for done, rows in chunks_of(missing):
             embeddings, cut = _encode(encoder, [labels[row] for row in rows], templates)
             truncated += cut
@@ -104,12 +77,20 @@ def ensure(
     return Ensured(keys, len(missing), tuple(truncated), model_needed)
 
 
-def fetch(store: Store, source: Source, labels: Sequence[str], templates: Sequence[str]) -> Float32:
+def fetch(
+    store: Store, source: EncoderSource, labels: Sequence[str], templates: Sequence[str]
+) -> Float32:
     """Return (n, D) float32 unit-norm label embeddings; see ``ensure``."""
-    keys = ensure(store, source, labels, templates).fingerprints
+    ensured = ensure(store, source, labels, templates)
+    if ensured.truncated:
+        logger.warning(
+            "%d prompts over the token limit were cut, such as %r",
+            len(ensured.truncated),
+            ensured.truncated[0][:80],
+        )
     encoder = store.find_encoder(source.fingerprint)
     assert encoder is not None, "ensure has added it"
-    blocks = store.read_embeddings(ids_of(store, keys), encoder.dim)
+    blocks = store.read_embeddings(ids_of(store, ensured.fingerprints), encoder.dim)
     return np.concatenate([np.empty((0, encoder.dim), dtype=np.float32), *blocks])
 
 
@@ -156,16 +137,3 @@ def _encode(
                 "points nowhere: check the model's weights, or use other templates"
             )
     return scoring.check_embeddings(means), encoded.truncated
-
-
-def _record(source: Source, encoder: Encoder) -> EncoderRecord:
-    return EncoderRecord(
-        fingerprint=source.fingerprint,
-        model_id=source.model_id,
-        revision=source.revision,
-        dtype=source.dtype,
-        dim=encoder.info.dim,
-        logit_scale=encoder.info.logit_scale,
-        logit_bias=encoder.info.logit_bias,
-        activation=encoder.info.activation,
-    )

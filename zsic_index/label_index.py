@@ -5,30 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import cast, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 import rapidfuzz
 from PIL.Image import Image
 
-from zsic_index import builder, encoders, images, prompts, scoring, taxonomy
-from zsic_index.encoders import Checkpoint, Encoder, Pixels
+from zsic_index import builder, encoders, prompts, scoring, taxonomy
+from zsic_index.encoder_source import EncoderSource
+from zsic_index.encoders import Checkpoint
 from zsic_index.errors import ImageError, InputError, LabelError, ModelError
-from zsic_index.images import ImageSource
+from zsic_index.image_embeddings import ImageEmbedder
+from zsic_index.images import Decode, ImageSource
 from zsic_index.index import OpenIndex
-from zsic_index.label_embeddings import Progress, Source, fetch
+from zsic_index.label_embeddings import Progress, fetch
 from zsic_index.records import Activation, BuildReport, Dtype, IndexInfo, Prediction
 from zsic_index.scoring import Float32, Float64, Int64
 from zsic_index.store import EncoderRecord, Store
 from zsic_index.taxonomy import Taxonomy
 
 DEFAULT_TOP_K = 5
-
-IMAGES_PER_BATCH = 32
 
 _ONE = (str, Path, bytes, Image)
 
@@ -69,14 +70,17 @@ class LabelIndex:
         opened: OpenIndex,
         *,
         device: str = "auto",
+        decode: Decode = "exact",
+        keep_images: bool = False,
         report: BuildReport | None = None,
     ) -> None:
         self._store = store
         self._info = info
         self._opened = opened
         self._device = device
+        self._decode: Decode = decode
+        self._keep_images = keep_images
         self._report = report
-        self._encoder: Encoder | None = None
         self._by_id: Int64 | None = None
 
     # Opening
@@ -128,16 +132,38 @@ class LabelIndex:
 
     @classmethod
     def open(
-        cls, name: str, *, store: str | Path | None = None, device: str = "auto"
+        cls,
+        name: str,
+        *,
+        store: str | Path | None = None,
+        device: str = "auto",
+        decode: Decode = "exact",
+        keep_images: bool = False,
     ) -> LabelIndex:
         """Open an index that was built before.
+
+        Args:
+            name: the index's name.
+            store: see ``build``.
+            device: see ``build``.
+            decode: ``exact``, or ``scaled``: large JPEGs are then decoded at 1/2, 1/4 or 1/8 of
+                their size, several times faster, for slightly other embeddings.
+            keep_images: whether image embeddings are looked up and kept in the store, by what is in
+                the file and all that its embedding depends on. When all of them are there, no model
+                is loaded.
 
         Raises:
             IndexNotFoundError: when there is none of that name.
             StoreError: when the store cannot be used.
         """
         opened = Store.open(store)
-        return cls(opened, *builder.open_index(opened, name), device=device)
+        return cls(
+            opened,
+            *builder.open_index(opened, name),
+            device=device,
+            decode=decode,
+            keep_images=keep_images,
+        )
 
     @classmethod
     def from_embeddings(
@@ -477,34 +503,26 @@ class LabelIndex:
                 f"index {self._info.name!r} was imported, so nothing says how to encode "
                 f"{labels[0]!r} as its labels were: leave it out"
             )
-        source = replace(
-            Source.of(self._checkpoint(), device=self._device), load=self._load_encoder
-        )
-        return fetch(self._store, source, labels, self._info.templates)
+        return fetch(self._store, self._source, labels, self._info.templates)
 
     def _embedded(
         self, sources: Iterable[ImageSource]
     ) -> Iterator[tuple[list[ImageError | None], Float32]]:
         """Yield for each batch what was refused where, and the embeddings of the others."""
-        encoder = self._load_encoder()
-        for batch in images.prepare_all(
-            sources,
-            encoder.preprocess,
-            batch_size=IMAGES_PER_BATCH,
-            threads=scoring.available_cores(),
-        ):
-            places = [at for at, image in enumerate(batch) if not isinstance(image, ImageError)]
-            refused = [image if isinstance(image, ImageError) else None for image in batch]
-            encoded = encoder.encode_images([cast(Pixels, batch[at]) for at in places])
-            for number, error in encoded.refused.items():
-                refused[places[number]] = error
-            yield refused, scoring.check_embeddings(encoded.embeddings, self._info.dim)
+        embedder = ImageEmbedder(
+            self._source,
+            self._checkpoint.image_fingerprint,
+            self._info.dim,
+            decode=self._decode,
+            store=self._store if self._keep_images else None,
+        )
+        return embedder.embed(sources)
 
-    def _load_encoder(self) -> Encoder:
-        if self._encoder is None:
-            self._encoder = encoders.load(self._checkpoint(), device=self._device)
-        return self._encoder
+    @cached_property
+    def _source(self) -> EncoderSource:
+        return EncoderSource.of(self._checkpoint, device=self._device)
 
+    @cached_property
     def _checkpoint(self) -> Checkpoint:
         info = self._info
         if info.model_id is None:

@@ -13,9 +13,10 @@ from transformers import ZeroShotImageClassificationPipeline
 from transformers.image_utils import load_image
 
 from zsic_index import prompts, scoring
+from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import in_memory
 from zsic_index.errors import LabelError, ModelError, TemplateError
-from zsic_index.label_embeddings import Source, fetch
+from zsic_index.label_embeddings import fetch
 from zsic_index.label_index import LabelIndex
 from zsic_index.scoring import Float32
 from zsic_index.store import Store
@@ -44,7 +45,7 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
 
         classifier = pipeline(
             "zero-shot-image-classification",
-            model="openai/clip-vit-base-patch32",
+            model="openai/clip-vit-large-patch14",
             pipeline_class=CachedZeroShotImageClassificationPipeline,
         )
         classifier("robin.jpg", candidate_labels=["robin", "wren"])
@@ -75,9 +76,14 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
         self._store = store
         self._encoder = in_memory.encoder_of(self.model, self.tokenizer, self.image_processor)
         self._state: in_memory.State = ()
-        self._fingerprint = ""
+        self._source = self._present_source()
         self._label_sets: OrderedDict[tuple[Any, ...], Float32] = OrderedDict()
         self._indexes: dict[str, LabelIndex] = {}
+
+    def __call__(self, image: Any, candidate_labels: Any, **kwargs: Any) -> Any:
+        """Classify one image or several; see the class."""
+        self._source = self._present_source()
+        return super().__call__(image, candidate_labels, **kwargs)
 
     def _sanitize_parameters(
         self, tokenizer_kwargs: Any = None, **kwargs: Any
@@ -122,11 +128,10 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
     def _label_embeddings(self, labels: list[str], templates: tuple[str, ...]) -> Float32:
         if not labels:
             raise LabelError("candidate_labels is empty: give at least one label")
-        source = self._source()
-        key = (source.fingerprint, templates, *labels)
+        key = (self._source.fingerprint, templates, *labels)
         if key not in self._label_sets:
             with Store.open(self._store, create=True) as store:
-                self._label_sets[key] = fetch(store, source, labels, templates)
+                self._label_sets[key] = fetch(store, self._source, labels, templates)
             while len(self._label_sets) > LABEL_SETS_KEPT:
                 self._label_sets.popitem(last=False)
         self._label_sets.move_to_end(key)
@@ -170,16 +175,17 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
                 f"{info.model_id or 'imported embeddings'}: build one with it, or give its labels"
             )
 
-    def _source(self) -> Source:
+    def _present_source(self) -> EncoderSource:
+        """Return the model as it is now: hashed again if it is not as it was at the last call."""
         state = in_memory.state_of(self.model, self.tokenizer)
-        if state != self._state:
-            self._fingerprint = in_memory.fingerprint_of(self.model, self.tokenizer)
-            self._state = state
-            self._encoder = in_memory.encoder_of(self.model, self.tokenizer, self.image_processor)
-        return Source(
-            self._fingerprint,
-            str(self.model.name_or_path),
-            getattr(self.model.config, "_commit_hash", None),
-            in_memory.dtype_of(self.model),
-            lambda: self._encoder,
+        if state == self._state:
+            return self._source
+        self._state = state
+        self._encoder = in_memory.encoder_of(self.model, self.tokenizer, self.image_processor)
+        return EncoderSource(
+            fingerprint=in_memory.fingerprint_of(self.model, self.tokenizer),
+            model_id=str(self.model.name_or_path),
+            revision=getattr(self.model.config, "_commit_hash", None),
+            dtype=in_memory.dtype_of(self.model),
+            load=lambda: self._encoder,
         )

@@ -50,6 +50,10 @@ class Encoder(Protocol):
     def info(self) -> ModelInfo:
         """What the checkpoint says about itself."""
 
+    @property
+    def image_size(self) -> int:
+        """Pixels of the shorter side that ``preprocess`` scales an image to."""
+
     def encode_prompts(self, prompts: Sequence[str]) -> EncodedPrompts:
         """Embed T prompts; a prompt's embedding does not depend on the ones beside it.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -78,6 +79,8 @@ class Checkpoint:
         fingerprint: sha256, hexadecimal, of all that a prompt's embedding depends on: weights,
             configuration and tokenizer files (or the Hub commit, which fixes them), the major
             version of the library that reads them, the towers' dtype, and how they are used.
+        image_fingerprint: the same for an image's embedding: all of the above, and what turns
+            pixels into the vision tower's input.
     """
 
     model_id: str
@@ -85,6 +88,7 @@ class Checkpoint:
     files: TransformersFiles | OpenClipFiles
     dtype: Dtype
     fingerprint: str
+    image_fingerprint: str
 
 
 def existing(folder: Path, *names: str) -> tuple[Path, ...]:
@@ -100,6 +104,17 @@ def hashes(paths: Iterable[Path]) -> list[str]:
 def digest(*parts: str) -> str:
     """Return the sha256, hexadecimal, of a list of texts."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def image_libraries() -> list[str]:
+    """Return what decodes and scales images: Pillow, and torchvision where it is installed.
+
+    transformers takes torchvision when it is there, which gives other pixels than Pillow.
+    """
+    names = ["pillow"]
+    if importlib.util.find_spec("torchvision") is not None:
+        names.append("torchvision")
+    return [f"{name} {major_version(name)}" for name in names]
 
 
 def major_version(distribution: str) -> str:

@@ -66,7 +66,9 @@ class OpenClipEncoder(TwoTowerEncoder):
             always_padded=True,
             special=_special(tokenizer),
         )
-        super().__init__(info, text, model.logit_scale.device, dtype)
+        size = model.visual.preprocess_cfg["size"]
+        image_size = max(size) if isinstance(size, tuple | list) else int(size)
+        super().__init__(info, text, image_size, model.logit_scale.device, dtype)
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, files: OpenClipFiles, *, device: str) -> OpenClipEncoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -66,7 +67,7 @@ class TransformersEncoder(TwoTowerEncoder):
             always_padded=family.text_length is not None,
             special=_special(tokenizer),
         )
-        super().__init__(info, text, model.device, model.dtype)
+        super().__init__(info, text, _image_size(image_processor), model.device, model.dtype)
 
     @classmethod
     def load(
@@ -184,6 +185,15 @@ def _text_limit(model: Any, tokenizer: Any, family: Family) -> int:
     # A tokenizer without a limit says so with a huge number.
     limits += [tokenizer.model_max_length] if tokenizer.model_max_length < 1_000_000 else []
     return int(min(limits))
+
+
+def _image_size(processor: Any) -> int:
+    """Return the longest side that an image is scaled or cut to."""
+    if hasattr(processor, "max_num_patches"):  # as many patches as fit, in the image's shape
+        side: float = processor.patch_size * math.sqrt(processor.max_num_patches)
+        return math.ceil(side)
+    sides = [dict(getattr(processor, name, None) or {}) for name in ("size", "crop_size")]
+    return max(int(side) for found in sides for side in found.values() if side)
 
 
 def _dim(model: Any) -> int:

@@ -23,8 +23,11 @@ _TRANSIENT = frozenset(
     {"truncation", "padding", "name_or_path", "_name_or_path", "transformers_version"}
 )
 
-State = tuple[tuple[int, int], ...]
+State = tuple[tuple[int, ...], ...]
 """Changes when a tensor or the tokenizer is replaced or written to; for this process alone."""
+
+_SAMPLED = 4_096
+"""Numbers of a tensor that are looked at for its state."""
 
 
 def encoder_of(model: Any, tokenizer: Any, image_processor: Any) -> TransformersEncoder:
@@ -44,12 +47,18 @@ def dtype_of(model: Any) -> Dtype:
 
 
 def state_of(model: Any, tokenizer: Any) -> State:
-    """Return what tells, at next to no cost, whether a text tower is as it was before."""
+    """Return what tells, at next to no cost, whether a text tower is as it was before.
+
+    torch counts what is written to a tensor, but not what is written through its ``data``, as when
+    adapters are merged; a sample of each tensor shows that, unless it was a few numbers only.
+    """
+    tensors = [tensor for _, tensor in _text_tensors(model)]
+    samples = torch.stack([_sample(tensor) for tensor in tensors]).tolist()
     return (
         (id(tokenizer), len(tokenizer)),
         *(
-            (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
-            for _, tensor in _text_tensors(model)
+            (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version, sample)
+            for tensor, sample in zip(tensors, samples, strict=True)
         ),
     )
 
@@ -73,6 +82,12 @@ def _text_tensors(model: Any) -> list[tuple[str, torch.Tensor]]:
     """All but the vision tower's own, in a stable order."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return sorted((name, t) for name, t in tensors.items() if not name.startswith("vision"))
+
+
+def _sample(tensor: torch.Tensor) -> torch.Tensor:
+    flat = tensor.detach().reshape(-1)
+    chosen = flat[:: max(1, flat.numel() // _SAMPLED)].contiguous()
+    return chosen.view(torch.uint8).sum(dtype=torch.int64)
 
 
 def _bytes(tensor: torch.Tensor) -> Any:

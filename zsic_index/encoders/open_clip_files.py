@@ -17,6 +17,7 @@ from zsic_index.encoders.checkpoint import (
     digest,
     existing,
     hashes,
+    image_libraries,
     major_version,
     refuse_revision,
 )
@@ -73,7 +74,7 @@ def in_folder(folder: Path, dtype: Dtype) -> Checkpoint:
     files = _files(f"{PREFIX}{folder}", folder)
     texts = existing(folder, OPEN_CLIP_CONFIG, *TOKENIZER_FILES)
     identity = ["files", *hashes([files.weights, *texts])]
-    return Checkpoint(f"{PREFIX}{folder}", None, files, dtype, _fingerprint(dtype, identity))
+    return _checkpoint(f"{PREFIX}{folder}", None, files, dtype, identity)
 
 
 def in_repository(model_id: str, repo_id: str, revision: str | None, dtype: Dtype) -> Checkpoint:
@@ -90,8 +91,7 @@ def in_repository(model_id: str, repo_id: str, revision: str | None, dtype: Dtyp
         missing=lambda at: _missing(at, [OPEN_CLIP_CONFIG], _WEIGHTS),
     )
     files = _files(model_id, folder)
-    fingerprint = _fingerprint(dtype, ["hub", repo_id, commit])
-    return Checkpoint(model_id, commit, files, dtype, fingerprint)
+    return _checkpoint(model_id, commit, files, dtype, ["hub", repo_id, commit])
 
 
 def is_folder(folder: Path) -> bool:
@@ -104,8 +104,7 @@ def _with_file(architecture: str, weights: Path, dtype: Dtype) -> Checkpoint:
     if not weights.is_file():
         raise ModelError(f"model {model_id}: there is no such file")
     identity = [*_architecture(architecture), "files", *hashes([weights])]
-    files = OpenClipFiles(architecture, weights)
-    return Checkpoint(model_id, None, files, dtype, _fingerprint(dtype, identity))
+    return _checkpoint(model_id, None, OpenClipFiles(architecture, weights), dtype, identity)
 
 
 def _with_tag(architecture: str, tag: str, revision: str | None, dtype: Dtype) -> Checkpoint:
@@ -118,7 +117,7 @@ def _with_tag(architecture: str, tag: str, revision: str | None, dtype: Dtype) -
     )
     identity = [*_architecture(architecture), "hub", repo_id, commit]
     files = OpenClipFiles(architecture, _first(model_id, folder, names), tag)
-    return Checkpoint(model_id, commit, files, dtype, _fingerprint(dtype, identity))
+    return _checkpoint(model_id, commit, files, dtype, identity)
 
 
 def _architecture(architecture: str) -> list[str]:
@@ -183,5 +182,14 @@ def _check_installed() -> None:
         ) from None
 
 
-def _fingerprint(dtype: Dtype, identity: Iterable[str]) -> str:
-    return digest("open-clip/1", dtype, f"open_clip {major_version('open_clip_torch')}", *identity)
+def _checkpoint(
+    model_id: str,
+    revision: str | None,
+    files: OpenClipFiles,
+    dtype: Dtype,
+    identity: Iterable[str],
+) -> Checkpoint:
+    version = f"open_clip {major_version('open_clip_torch')}"
+    fingerprint = digest("open-clip/1", dtype, version, *identity)
+    images = digest("images/1", fingerprint, files.tag or "", *image_libraries())
+    return Checkpoint(model_id, revision, files, dtype, fingerprint, images)

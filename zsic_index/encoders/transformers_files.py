@@ -16,6 +16,7 @@ from zsic_index.encoders.checkpoint import (
     digest,
     existing,
     hashes,
+    image_libraries,
     major_version,
 )
 from zsic_index.encoders.families import FAMILIES, Family
@@ -34,7 +35,7 @@ def in_folder(model_id: str, folder: Path, dtype: Dtype) -> Checkpoint:
     files = _files(model_id, folder)
     texts = existing(folder, "config.json", *TOKENIZER_FILES)
     identity = ["files", *hashes([*files.weights, *texts])]
-    return Checkpoint(model_id, None, files, dtype, encoder_fingerprint(dtype, identity))
+    return _checkpoint(model_id, None, files, dtype, identity)
 
 
 def in_repository(repo_id: str, revision: str | None, dtype: Dtype) -> Checkpoint:
@@ -47,8 +48,7 @@ def in_repository(repo_id: str, revision: str | None, dtype: Dtype) -> Checkpoin
         repo_id, revision, files=[*HUB_FILES, "model*.safetensors"], missing=_missing
     )
     files = _files(repo_id, folder)
-    fingerprint = encoder_fingerprint(dtype, ["hub", repo_id, commit])
-    return Checkpoint(repo_id, commit, files, dtype, fingerprint)
+    return _checkpoint(repo_id, commit, files, dtype, ["hub", repo_id, commit])
 
 
 def encoder_fingerprint(dtype: Dtype, identity: Iterable[str]) -> str:
@@ -76,6 +76,19 @@ def family_of(model_type: str, model_id: str) -> Family:
             f"supported: {', '.join(FAMILIES)}"
         )
     return FAMILIES[model_type]
+
+
+def _checkpoint(
+    model_id: str,
+    revision: str | None,
+    files: TransformersFiles,
+    dtype: Dtype,
+    identity: Iterable[str],
+) -> Checkpoint:
+    fingerprint = encoder_fingerprint(dtype, identity)
+    settings = hashes(existing(files.folder, *_IMAGE_FILES))
+    images = digest("images/1", fingerprint, *settings, *image_libraries())
+    return Checkpoint(model_id, revision, files, dtype, fingerprint, images)
 
 
 def _files(model_id: str, folder: Path) -> TransformersFiles:

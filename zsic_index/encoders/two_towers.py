@@ -49,9 +49,15 @@ class TwoTowerEncoder(ABC):
     """
 
     def __init__(
-        self, info: ModelInfo, text: TextInput, device: torch.device, dtype: torch.dtype
+        self,
+        info: ModelInfo,
+        text: TextInput,
+        image_size: int,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         self.info = info
+        self.image_size = image_size
         self._text = text
         self._device = device
         self._dtype = dtype

@@ -1,0 +1,65 @@
+"""Random checkpoints of a real size, for timing: what they say means nothing."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from zsic_index import builtin
+
+_MERGES = 49_152 - 256 - 2
+"""How many of the vocabulary's lines CLIP uses."""
+
+
+def vit_b_32(folder: Path) -> str:
+    """Write a random CLIP of the size of ViT-B/32 and say what tokenizer it has.
+
+    The tokenizer is CLIP's own where open_clip, whose distribution has its vocabulary, is
+    installed (it need not be importable), else that of ``builtin:clip``.
+    """
+    vocabulary = _clip_vocabulary()
+    if vocabulary is None:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(builtin.model_path("builtin:clip"))
+        said = "the tokenizer of builtin:clip"
+    else:
+        tokenizer, said = _clip_tokenizer(vocabulary), "CLIP's tokenizer"
+    tokenizer.model_max_length = 77
+    tokenizer.save_pretrained(folder)
+    config = transformers.CLIPConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        }
+    )
+    torch.manual_seed(0)
+    transformers.CLIPModel(config).save_pretrained(folder)
+    transformers.CLIPImageProcessor().save_pretrained(folder)
+    return said
+
+
+def _clip_vocabulary() -> Path | None:
+    found = importlib.util.find_spec("open_clip")
+    if found is None or found.origin is None:
+        return None
+    path = Path(found.origin).with_name("bpe_simple_vocab_16e6.txt.gz")
+    return path if path.exists() else None
+
+
+def _clip_tokenizer(vocabulary: Path) -> Any:
+    lines = gzip.decompress(vocabulary.read_bytes()).decode().split("\n")
+    merges = [tuple(line.split()) for line in lines[1 : _MERGES + 1]]
+    # The order of GPT-2's byte alphabet: printable bytes first, then the others.
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = [chr(byte) for byte in printable] + [chr(256 + n) for n in range(len(others))]
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
+    ends = ["<|startoftext|>", "<|endoftext|>"]
+    vocab = {token: number for number, token in enumerate([*tokens, *ends])}
+    return transformers.CLIPTokenizer(vocab=vocab, merges=merges)

@@ -1,0 +1,174 @@
+"""Making indexes: ``build`` and ``import``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zsic_index.cli.options import (
+    common_options,
+    device_option,
+    model_option,
+    name_option,
+    revision_option,
+)
+from zsic_index.cli.progress import Progress
+from zsic_index.prompts import TEMPLATE_SETS
+
+if TYPE_CHECKING:
+    from zsic_index.records import BuildReport
+
+
+@click.command()
+@click.argument("labels", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@model_option
+@click.option(
+    "-t",
+    "--template",
+    "templates",
+    multiple=True,
+    help="A string with exactly one {}, or a named set: "
+    f"{', '.join(TEMPLATE_SETS)}. May be given several times; embeddings are then averaged.  "
+    f'[default: "{TEMPLATE_SETS["default"][0]}"]',
+)
+@name_option
+@revision_option
+@device_option
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="What both towers compute in, then and when images come.",
+)
+@click.option("--quiet", is_flag=True, help="No progress and no summary.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@common_options
+def build(
+    labels: Path,
+    model: str,
+    templates: tuple[str, ...],
+    name: str,
+    revision: str | None,
+    device: str,
+    dtype: Any,
+    quiet: bool,
+    as_json: bool,
+    store: str | None,
+) -> None:
+    """Build an index of LABELS, encoding only what is new.
+
+    LABELS is a .txt file with one label a line, a .csv or .tsv file with a "label" column, or a
+    .json or .jsonl file of strings or of objects with "label".
+    """
+    from zsic_index import taxonomy
+    from zsic_index.label_index import LabelIndex
+
+    checked = taxonomy.read(labels)
+    with (
+        Progress(show=not quiet) as progress,
+        LabelIndex.build(
+            checked,
+            model=model,
+            templates=templates or None,
+            name=name,
+            revision=revision,
+            store=store,
+            device=device,
+            dtype=dtype,
+            progress=progress,
+        ) as index,
+    ):
+        report = index.report
+    assert report is not None, "a built index has a report"
+    _warn_about(report, checked.twins)
+    _print_report(report, quiet=quiet, as_json=as_json)
+
+
+@click.command("import")
+@click.argument("labels", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("embeddings", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--logit-scale", type=float, required=True, help="Multiplier, exponentiated.")
+@click.option("--logit-bias", type=float, default=0.0, show_default=True)
+@click.option(
+    "--activation",
+    type=click.Choice(["softmax", "sigmoid"]),
+    default="softmax",
+    show_default=True,
+)
+@click.option("--key", help="Name of the array in an .npz or .safetensors file that has several.")
+@name_option
+@click.option("-m", "--model", help="The model whose vision tower fits, to query with images.")
+@revision_option
+@click.option("--quiet", is_flag=True, help="No summary.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@common_options
+def import_(
+    labels: Path,
+    embeddings: Path,
+    logit_scale: float,
+    logit_bias: float,
+    activation: Any,
+    key: str | None,
+    name: str,
+    model: str | None,
+    revision: str | None,
+    quiet: bool,
+    as_json: bool,
+    store: str | None,
+) -> None:
+    """Make an index of label EMBEDDINGS that were computed elsewhere.
+
+    EMBEDDINGS is an .npy, .npz or .safetensors file with one (N, D) floating-point array, in the
+    order of LABELS.
+    """
+    from zsic_index.arrays import read_array
+    from zsic_index.label_index import LabelIndex
+
+    with LabelIndex.from_embeddings(
+        labels,
+        read_array(embeddings, key),
+        logit_scale=logit_scale,
+        logit_bias=logit_bias,
+        activation=activation,
+        name=name,
+        model=model,
+        revision=revision,
+        store=store,
+    ) as index:
+        assert index.report is not None, "an imported index has a report"
+        _print_report(index.report, quiet=quiet, as_json=as_json)
+
+
+def _warn_about(report: BuildReport, twins: tuple[tuple[str, str], ...]) -> None:
+    if report.duplicates:
+        _warn(f"{len(report.duplicates)} labels were given more than once", report.duplicates)
+    if report.truncated:
+        _warn(f"{len(report.truncated)} prompts over the token limit were cut", report.truncated)
+    if twins:
+        _warn(
+            f"{len(twins)} pairs of labels differ only in case or Unicode form and share their "
+            "probability",
+            [f"{first} / {second}" for first, second in twins],
+        )
+
+
+def _warn(what: str, examples: Any) -> None:
+    shown = ", ".join(repr(example) for example in list(examples)[:3])
+    more = ", ..." if len(examples) > 3 else ""
+    click.echo(f"warning: {what}: {shown}{more}", err=True)
+
+
+def _print_report(report: BuildReport, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(asdict(report), ensure_ascii=False, indent=2))
+    elif not quiet:
+        click.echo(
+            f"{report.name}: {report.labels:,} labels, {report.encoded_labels:,} encoded "
+            f"({report.encoded_prompts:,} prompts), {report.reused_labels:,} from the store, "
+            f"{report.removed_labels:,} removed; {report.seconds:.1f} s"
+        )

@@ -1,0 +1,55 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _set_verbose(ctx: click.Context, _option: click.Parameter, verbose: bool) -> None:
+    if verbose:
+        ctx.meta["zsic.verbose"] = True
+
+
+verbose_option = click.option(
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_verbose,
+    help="Show the trace of an error.",
+)
+
+
+def common_options(command: Command) -> Command:
+    """Add the options of every command that works on a store."""
+    command = verbose_option(command)
+    return click.option(
+        "--store",
+        metavar="PATH_OR_URL",
+        envvar="ZSIC_STORE",
+        show_envvar=True,
+        help="SQLite file, or any SQLAlchemy URL.  [default: the user's data folder]",
+    )(command)
+
+
+model_option = click.option(
+    "-m",
+    "--model",
+    required=True,
+    help="builtin:clip, builtin:siglip, a folder, or a Hub id.",
+)
+
+
+name_option = click.option("-n", "--name", required=True, help="Name of the index.")
+
+
+revision_option = click.option("--revision", help="Branch, tag or commit of a Hub model.")
+
+
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
+)

@@ -1,0 +1,141 @@
+"""Looking after a store: ``list``, ``info``, ``rm``, ``verify`` and ``db``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+
+import click
+
+from zsic_index import outputs
+from zsic_index.cli.options import common_options
+from zsic_index.errors import ZsicError
+
+
+@click.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@common_options
+def list_(as_json: bool, store: str | None) -> None:
+    """List the indexes of a store."""
+    from zsic_index.store import Store
+
+    with Store.open(store) as opened:
+        indexes = opened.indexes()
+    if as_json:
+        click.echo(json.dumps([asdict(info) for info in indexes], ensure_ascii=False, indent=2))
+        return
+    outputs.write_columns(
+        ["name", "labels", "dim", "model", "templates", "updated"],
+        [
+            [
+                info.name,
+                f"{info.labels:,}",
+                str(info.dim),
+                info.model_id or "(imported)",
+                str(len(info.templates)),
+                _when(info.updated_at),
+            ]
+            for info in indexes
+        ],
+        sys.stdout,
+    )
+
+
+@click.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@common_options
+def info(name: str, as_json: bool, store: str | None) -> None:
+    """Show what the store knows about the index NAME."""
+    from zsic_index import index
+    from zsic_index.store import Store
+
+    with Store.open(store) as opened:
+        found = opened.index(name)
+        location = opened.location
+    values = asdict(found) | {
+        "store": location.shown,
+        "file": str(index.path_of(location.files, found)),
+    }
+    if as_json:
+        click.echo(json.dumps(values, ensure_ascii=False, indent=2))
+        return
+    values["created_at"], values["updated_at"] = _when(found.created_at), _when(found.updated_at)
+    values["templates"] = "; ".join(found.templates) or "(imported)"
+    width = max(map(len, values))
+    for key, value in values.items():
+        click.echo(f"{key:<{width}}  {'-' if value is None else value}")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--prune", is_flag=True, help="Also delete embeddings that no other index uses.")
+@common_options
+def rm(name: str, prune: bool, store: str | None) -> None:
+    """Remove the index NAME.
+
+    Its label embeddings stay in the store, so that building it again encodes nothing, unless
+    --prune is given.
+    """
+    from zsic_index import index
+    from zsic_index.store import Store
+
+    with Store.open(store) as opened:
+        removed = opened.remove(name, prune=prune)
+        index.remove_files(opened.location.files, removed)
+    click.echo(f"removed {name}: {removed.labels:,} labels")
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@common_options
+def verify(names: tuple[str, ...], store: str | None) -> None:
+    """Check the store, and every index's file against it; NAMEs limit it to some indexes.
+
+    A file that is missing, stale or damaged is rebuilt, and said so. Damage in the store itself
+    is reported, never repaired, and the exit code is 1.
+    """
+    from zsic_index import builder
+    from zsic_index.store import Store
+
+    with Store.open(store) as opened:
+        problems = opened.problems()
+        infos = [opened.index(name) for name in names] if names else opened.indexes()
+        for found in infos:
+            try:
+                builder.verify_rows(opened, found.name)
+                rebuilt = builder.verify_file(opened, found)
+            except ZsicError as error:
+                problems.append(str(error))
+            else:
+                state = f"rebuilt ({rebuilt})" if rebuilt else "ok"
+                click.echo(f"{found.name}: {found.labels:,} labels: {state}")
+    for problem in problems:
+        click.echo(f"problem: {problem}", err=True)
+    if problems:
+        raise click.ClickException(f"{len(problems)} problems found; nothing was changed")
+    click.echo("store: ok")
+
+
+@click.group()
+def db() -> None:
+    """Look after the store's database."""
+
+
+@db.command()
+@common_options
+def upgrade(store: str | None) -> None:
+    """Bring the database to this program's schema, in one transaction."""
+    from zsic_index.store import Store
+
+    before, after = Store.upgrade(store)
+    if before == after:
+        click.echo(f"schema {after}: nothing to do")
+    else:
+        click.echo(f"schema {before or '(empty)'} -> {after}")
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
