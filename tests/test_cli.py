@@ -313,6 +313,43 @@ def test_a_picture_of_many_pixels_is_refused_before_decoding(built: str, tmp_pat
     assert "900,000,000" in result.stderr
 
 
+def test_query_a_subset(labels: Path, tmp_path: Path) -> None:
+    done("build", labels, "--model", "builtin:clip", "--name", "few")
+    image = builtin.samples()[0]
+    some = tmp_path / "some.csv"
+    some.write_text("label\npizza\nkey\n", encoding="utf-8")
+    options = ("--name", "few", "--format", "json", "--top-k", "9", "--over-index")
+    found = json.loads(
+        done("query", image, "--labels", some, "--label", "dog face", *options).stdout
+    )
+    (predictions,) = [entry["predictions"] for entry in found]
+    assert {p["label"] for p in predictions} == {"pizza", "key", "dog face"}
+    assert sum(p["probability"] for p in predictions) == pytest.approx(1.0)
+    assert sum(p["index_probability"] for p in predictions) < 1.0
+    refused = run("query", image, "--label", "rockets", *options)
+    assert refused.exit_code == 1
+    assert "nearest: 'rocket'" in refused.stderr
+    taken = json.loads(
+        done(
+            "query", image, "--label", "wolf", "--label", "key", "--encode-missing", *options
+        ).stdout
+    )
+    by_label = {p["label"]: p for p in taken[0]["predictions"]}
+    assert by_label["wolf"]["label_id"] is None
+    assert by_label["wolf"]["index_probability"] is None
+    table = done("query", image, "--label", "key", "--name", "few", "--over-index").stdout
+    assert "over the index" in table
+
+
+def test_query_keeps_images(labels: Path) -> None:
+    done("build", labels, "--model", "builtin:clip", "--name", "few")
+    options = ("--name", "few", "--format", "json", "--keep-images")
+    images = builtin.samples()[:3]
+    first = done("query", *images, *options).stdout
+    assert done("query", *images, *options).stdout == first
+    assert done("query", *images, *options, "--decode", "scaled").exit_code == 0
+
+
 def test_bench_drop_in(checkpoints: Callable[[str], Path]) -> None:
     model = str(checkpoints("clip"))
     result = run("bench", "drop-in", "--model", model, "--labels", "30", "--rounds", "2")

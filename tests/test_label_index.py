@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import picture
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import pipeline
 
 from zsic_index import LabelIndex, Prediction
 from zsic_index.errors import (
@@ -98,6 +103,83 @@ def test_subsets(index: LabelIndex, photo: Path) -> None:
         index.classify(photo, labels=[])
     with pytest.raises(LabelError, match="list"):
         index.classify(photo, labels="cat")
+
+
+def test_a_subset_beside_the_whole_index(index: LabelIndex, photo: Path) -> None:
+    whole = {p.label: p.probability for p in index.classify(photo, top_k=9)}
+    found = index.classify(photo, labels=["dog", "cat"], over_index=True)
+    for prediction in found:
+        assert prediction.index_probability == pytest.approx(whole[prediction.label], rel=1e-9)
+        share = whole[prediction.label] / (whole["cat"] + whole["dog"])
+        assert prediction.probability == pytest.approx(share, rel=1e-6)
+    for prediction in index.classify(photo, over_index=True):
+        assert prediction.index_probability == prediction.probability
+    assert all(p.index_probability is None for p in index.classify(photo, labels=["dog"]))
+
+
+def test_labels_from_outside_the_index(
+    index: LabelIndex, clip_folder: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subset = ["dog", "an elephant", "cat", "two elephants"]
+    found = index.classify(photo, labels=subset, encode_missing=True, over_index=True)
+    expected = pipeline(
+        "zero-shot-image-classification", model=str(clip_folder), dtype=torch.float32, device="cpu"
+    )(str(photo), candidate_labels=subset)
+    assert [p.label for p in found] == [entry["label"] for entry in expected]
+    for prediction, entry in zip(found, expected, strict=True):
+        assert prediction.probability == pytest.approx(entry["score"], abs=1e-5)
+        inside = prediction.label in LABELS
+        assert (prediction.label_id is not None) == inside
+        assert (prediction.index_probability is not None) == inside
+    assert len(index) == len(LABELS)
+    # They are in the store now.
+    monkeypatch.setattr(index._source.encoder(), "encode_prompts", None)
+    assert index.classify(photo, labels=subset, encode_missing=True, over_index=True) == found
+    with pytest.raises(LabelError, match=r"'an elephant' is not in index 'things' \(encode"):
+        index.classify(photo, labels=subset)
+
+
+@pytest.mark.parametrize("label", ["", "  ", "a\0b", 7])
+def test_a_subset_of_what_are_no_labels(index: LabelIndex, photo: Path, label: object) -> None:
+    with pytest.raises(LabelError):
+        index.classify(photo, labels=["cat", label], encode_missing=True)  # type: ignore[list-item]
+
+
+def test_an_imported_index_has_no_templates_for_labels_from_outside() -> None:
+    with (
+        LabelIndex.from_embeddings(
+            ["a", "b"], np.eye(2, 192), logit_scale=9.0, name="own", model="builtin:clip"
+        ) as index,
+        pytest.raises(ModelError, match="nothing says how to encode 'c'"),
+    ):
+        index.classify(picture(1), labels=["a", "c"], encode_missing=True)
+
+
+@given(st.data())
+def test_any_subset_is_the_same_softmax(data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    names = [f"n{row}" for row in range(40)]
+    chosen = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
+    with (
+        tempfile.TemporaryDirectory() as room,
+        LabelIndex.from_embeddings(
+            names,
+            rng.standard_normal((40, 8)),
+            logit_scale=30.0,
+            name="own",
+            store=Path(room) / "s.db",
+        ) as index,
+    ):
+        query = rng.standard_normal((2, 8))
+        found = index.score(query, top_k=40, labels=chosen)
+        unit = query / np.linalg.norm(query, axis=1, keepdims=True)
+        rows = [names.index(name) for name in chosen]
+        logits = 30.0 * unit.astype(np.float32) @ np.asarray(index.embeddings)[rows].T
+        expected = np.exp(logits - logits.max(axis=1, keepdims=True))
+        expected /= expected.sum(axis=1, keepdims=True)
+        for line, wanted in zip(found, expected, strict=True):
+            got = {p.label: p.probability for p in line}
+            assert [got[name] for name in chosen] == pytest.approx(wanted.tolist(), abs=1e-5)
 
 
 def test_the_matrix_is_mapped_and_read_only(index: LabelIndex) -> None:

@@ -33,7 +33,7 @@ DEFAULT_TOP_K = 5
 
 _ONE = (str, Path, bytes, Image)
 
-_NEAR = 60.0
+_NEAR = 70.0
 """How like a name must be, of 100, to be offered in the place of one that is not there."""
 
 
@@ -458,9 +458,9 @@ class LabelIndex:
             return None
         if isinstance(labels, str):
             raise LabelError(f"labels={labels!r}: give a list of labels, not one string")
-        wanted = list(dict.fromkeys(labels))
-        if not wanted:
+        if not labels:
             raise LabelError("labels is empty: give at least one, or None for all")
+        wanted = taxonomy.collect(labels).labels
         rows = self._rows_of(wanted)
         missing = [label for label in wanted if label not in rows]
         if missing and not encode_missing:
