@@ -17,6 +17,7 @@ ROOT = Path(zsic_index.__file__).parent
 LAYERS = (
     ("errors", "records", "builtin"),
     ("prompts", "taxonomy", "images", "scoring", "outputs", "arrays"),
+    ("scan",),
     ("encoders", "store"),
     ("index",),
     ("encoder_source",),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import picture
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import pipeline
 
@@ -155,6 +155,7 @@ def test_an_imported_index_has_no_templates_for_labels_from_outside() -> None:
         index.classify(picture(1), labels=["a", "c"], encode_missing=True)
 
 
+@settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_any_subset_is_the_same_softmax(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))

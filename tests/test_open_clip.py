@@ -62,7 +62,7 @@ def test_probabilities_are_those_of_the_zero_shot_classifier(folder: Path) -> No
                 else:
                     expected = (logits + model.logit_bias).sigmoid()[0]
             np.testing.assert_allclose(index.probabilities(picture(seed))[0], expected, atol=1e-5)
-            assert expected.max() >= 2 / len(LABELS)
+            assert expected.max() >= 10 * expected.min()
 
 
 def test_activation_follows_the_bias(checkpoints: Callable[[str], Path]) -> None:

@@ -25,6 +25,7 @@ from zsic_index.images import Decode, ImageSource
 from zsic_index.index import OpenIndex
 from zsic_index.label_embeddings import Progress, fetch
 from zsic_index.records import Activation, BuildReport, Dtype, IndexInfo, Prediction
+from zsic_index.scan import Scan, scan
 from zsic_index.scoring import Float32, Float64, Int64
 from zsic_index.store import EncoderRecord, Store
 from zsic_index.taxonomy import Taxonomy
@@ -412,17 +413,17 @@ class LabelIndex:
     def _score(
         self, embeddings: Float32, top_k: int, subset: _Subset | None, *, over_index: bool
     ) -> list[list[Prediction]]:
-        scan = self._scan(self.embeddings if subset is None else subset.matrix, embeddings, top_k)
-        logits = self._logits(scan.similarities)
-        probabilities = scoring.activate(logits, self._info.activation, scan.log_partition)
+        best = self._scan(self.embeddings if subset is None else subset.matrix, embeddings, top_k)
+        logits = self._logits(best.similarities)
+        probabilities = scoring.activate(logits, self._info.activation, best.log_partition)
         if subset is None:
-            ids = self.label_ids[scan.rows]
+            ids = self.label_ids[best.rows]
             distinct = list(dict.fromkeys(ids.ravel().tolist()))
             known = dict(zip(distinct, self._names(distinct), strict=True))
             names = [[known[label_id] for label_id in line] for line in ids.tolist()]
         else:
-            ids = subset.label_ids[scan.rows]
-            names = [[subset.labels[row] for row in line] for line in scan.rows.tolist()]
+            ids = subset.label_ids[best.rows]
+            names = [[subset.labels[row] for row in line] for line in best.rows.tolist()]
         if not over_index:
             over = [[None] * ids.shape[1]] * len(ids)
         elif subset is None:
@@ -430,14 +431,14 @@ class LabelIndex:
         else:
             whole = self._scan(self.embeddings, embeddings, 1).log_partition
             over = scoring.activate(logits, self._info.activation, whole).tolist()
-        arrays = (probabilities, logits, scan.similarities, ids)
+        arrays = (probabilities, logits, best.similarities, ids)
         return [
             [_prediction(*fields) for fields in zip(*line, strict=True)]
             for line in zip(names, *(array.tolist() for array in arrays), over, strict=True)
         ]
 
-    def _scan(self, matrix: Float32, embeddings: Float32, top_k: int) -> scoring.Scan:
-        return scoring.scan(
+    def _scan(self, matrix: Float32, embeddings: Float32, top_k: int) -> Scan:
+        return scan(
             matrix,
             embeddings,
             top_k,
