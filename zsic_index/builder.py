@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,9 +15,9 @@ from zsic_index import index
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint
 from zsic_index.errors import EmbeddingError, IndexFileError, InputError, StoreError
-from zsic_index.label_embeddings import Progress, chunks_of, ensure, ids_of
+from zsic_index.label_embeddings import LABELS_PER_COMMIT, Ensured, Progress, ensure
 from zsic_index.records import BuildReport, IndexInfo
-from zsic_index.scoring import Float32
+from zsic_index.scoring import Float32, Int64
 from zsic_index.store import EncoderRecord, Store
 from zsic_index.taxonomy import Taxonomy
 
@@ -33,15 +34,35 @@ class Plan:
 
     Attributes:
         name: the index's name.
-        taxonomy: its labels, in row order.
+        labels: its N labels, in row order.
+        encoder_fingerprint: what every label embedding depends on.
         templates: prompt templates; empty for imported embeddings.
-        fingerprints: (N,) what each label's embedding depends on, 32 bytes each.
+        digest: sha256, hexadecimal, of all that the index is built from.
     """
 
     name: str
-    taxonomy: Taxonomy
+    labels: tuple[str, ...]
+    encoder_fingerprint: str
     templates: tuple[str, ...]
-    fingerprints: tuple[bytes, ...]
+    digest: str
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        labels: tuple[str, ...],
+        encoder_fingerprint: str,
+        templates: tuple[str, ...],
+        embeddings: Float32 | None = None,
+    ) -> Plan:
+        """Return a plan; imported ``embeddings`` are part of what it is built from."""
+        head = json.dumps([encoder_fingerprint, templates])
+        digest = hashlib.sha256(head.encode())
+        # No label holds a NUL.
+        digest.update("\0".join(labels).encode())
+        if embeddings is not None:
+            digest.update(np.ascontiguousarray(embeddings, "<f4").data)
+        return cls(check_name(name), labels, encoder_fingerprint, templates, digest.hexdigest())
 
 
 def build(
@@ -65,24 +86,17 @@ def build(
         StoreError: when the store or the index file cannot be written.
     """
     started = time.perf_counter()
-    check_name(name)
+    plan = Plan.of(name, taxonomy.labels, checkpoint.fingerprint, templates)
+    present = store.find_index(name)
+    if present is not None and present.plan == plan.digest:
+        return _report(open_index(store, name)[0], taxonomy, started)
+    known = None
+    if present is not None and _is_made_alike(present, plan):
+        known = store.embedding_ids_by_label(present.index_id)
     source = EncoderSource.of(checkpoint, device=device)
-    ensured = ensure(store, source, taxonomy.labels, templates, progress=progress)
-    plan = Plan(name, taxonomy, templates, ensured.fingerprints)
-    info, removed = publish(store, plan, checkpoint.fingerprint)
-    return BuildReport(
-        name=name,
-        labels=info.labels,
-        encoded_labels=ensured.encoded,
-        encoded_prompts=ensured.encoded * len(templates),
-        reused_labels=info.labels - ensured.encoded,
-        removed_labels=removed,
-        truncated=ensured.truncated,
-        duplicates=taxonomy.duplicates,
-        model_loaded=ensured.model_loaded,
-        generation=info.generation,
-        seconds=time.perf_counter() - started,
-    )
+    ensured = ensure(store, source, taxonomy.labels, templates, known=known, progress=progress)
+    info, removed = publish(store, plan, ensured.embedding_ids)
+    return _report(info, taxonomy, started, ensured=ensured, removed=removed)
 
 
 def import_embeddings(
@@ -99,58 +113,55 @@ def import_embeddings(
             f"{len(embeddings)} embeddings for {len(taxonomy.labels)} labels: give one for each, "
             "in the same order"
         )
-    keys = tuple(
-        hashlib.sha256(
-            bytes.fromhex(encoder.fingerprint) + np.ascontiguousarray(row, "<f4").tobytes()
-        ).digest()
+    plan = Plan.of(name, taxonomy.labels, encoder.fingerprint, (), embeddings)
+    present = store.find_index(name)
+    if present is not None and present.plan == plan.digest:
+        return _report(open_index(store, name)[0], taxonomy, started)
+    prefix = bytes.fromhex(encoder.fingerprint)
+    keys = [
+        hashlib.sha256(prefix + np.ascontiguousarray(row, "<f4").tobytes()).digest()
         for row in embeddings
-    )
-    plan = Plan(check_name(name), taxonomy, (), keys)
+    ]
     known = store.embedding_ids(keys)
     # Labels with the same embedding share a row of the store.
     missing = list({key: row for row, key in enumerate(keys) if key not in known}.values())
     store.add_encoder(encoder)
-    for _, rows in chunks_of(missing):
+    for at in range(0, len(missing), LABELS_PER_COMMIT):
+        rows = missing[at : at + LABELS_PER_COMMIT]
         store.add_embeddings(encoder.fingerprint, [keys[row] for row in rows], embeddings[rows])
-    info, removed = publish(store, plan, encoder.fingerprint)
-    return BuildReport(
-        name=name,
-        labels=info.labels,
-        encoded_labels=0,
-        encoded_prompts=0,
-        reused_labels=info.labels,
-        removed_labels=removed,
-        truncated=(),
-        duplicates=(),
-        model_loaded=False,
-        generation=info.generation,
-        seconds=time.perf_counter() - started,
-    )
+    known |= store.embedding_ids([keys[row] for row in missing])
+    ids = np.fromiter((known[key] for key in keys), np.int64, len(keys))
+    info, removed = publish(store, plan, ids)
+    return _report(info, taxonomy, started, removed=removed)
 
 
-def publish(store: Store, plan: Plan, encoder_fingerprint: str) -> tuple[IndexInfo, int]:
+def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, int]:
     """Make ``plan`` the index's current generation, unless it is that already.
 
     The file is written before the one transaction that makes it current. When another process
     publishes the same index in between, the file is written anew for the generation after that.
 
+    Args:
+        store: where.
+        plan: the index.
+        embedding_ids: (N,) int64, its labels' embeddings.
+
     Returns:
         The index, and how many labels of its previous generation are gone.
     """
-    encoder = store.find_encoder(encoder_fingerprint)
+    encoder = store.find_encoder(plan.encoder_fingerprint)
     assert encoder is not None, "the encoder is added before its embeddings"
     files = store.location.files
-    index_id, label_ids = store.claim_labels(plan.name, plan.taxonomy.labels)
-    embedding_ids = ids_of(store, plan.fingerprints)
+    index_id, label_ids = store.claim_labels(plan.name, plan.labels)
     while True:
         old = store.snapshot(plan.name)
         if (
             old is not None
-            and old.info.encoder_fingerprint == encoder_fingerprint
-            and old.info.templates == plan.templates
+            and _is_made_alike(old.info, plan)
             and np.array_equal(old.label_ids, label_ids)
             and np.array_equal(old.embedding_ids, embedding_ids)
         ):
+            store.keep_plan(replace(old.info, plan=plan.digest))
             return open_index(store, plan.name)[0], 0
         now = time.time()
         info = IndexInfo(
@@ -159,7 +170,7 @@ def publish(store: Store, plan: Plan, encoder_fingerprint: str) -> tuple[IndexIn
             model_id=encoder.model_id,
             revision=encoder.revision,
             dtype=encoder.dtype,
-            encoder_fingerprint=encoder_fingerprint,
+            encoder_fingerprint=plan.encoder_fingerprint,
             templates=plan.templates,
             labels=len(label_ids),
             dim=encoder.dim,
@@ -168,6 +179,7 @@ def publish(store: Store, plan: Plan, encoder_fingerprint: str) -> tuple[IndexIn
             activation=encoder.activation,
             generation=(old.info.generation if old else 0) + 1,
             checksum="",
+            plan=plan.digest,
             created_at=old.info.created_at if old else now,
             updated_at=now,
         )
@@ -176,6 +188,35 @@ def publish(store: Store, plan: Plan, encoder_fingerprint: str) -> tuple[IndexIn
         if store.publish(info, label_ids, embedding_ids):
             index.remove_files(files, info, before=info.generation)
             return info, len(np.setdiff1d(old.label_ids, label_ids)) if old else 0
+
+
+def _is_made_alike(info: IndexInfo, plan: Plan) -> bool:
+    """Tell whether an index's embeddings are those that its labels have in a plan."""
+    return (info.encoder_fingerprint, info.templates) == (plan.encoder_fingerprint, plan.templates)
+
+
+def _report(
+    info: IndexInfo,
+    taxonomy: Taxonomy,
+    started: float,
+    *,
+    ensured: Ensured | None = None,
+    removed: int = 0,
+) -> BuildReport:
+    encoded = ensured.encoded if ensured else 0
+    return BuildReport(
+        name=info.name,
+        labels=info.labels,
+        encoded_labels=encoded,
+        encoded_prompts=encoded * len(info.templates),
+        reused_labels=info.labels - encoded,
+        removed_labels=removed,
+        truncated=ensured.truncated if ensured else (),
+        duplicates=taxonomy.duplicates,
+        model_loaded=ensured is not None and ensured.model_loaded,
+        generation=info.generation,
+        seconds=time.perf_counter() - started,
+    )
 
 
 def open_index(store: Store, name: str) -> tuple[IndexInfo, index.OpenIndex]:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from zsic_index import prompts, scoring
 from zsic_index.encoder_source import EncoderSource
-from zsic_index.encoders import Encoder
 from zsic_index.errors import LabelError, StoreError
 from zsic_index.scoring import Float32, Int64
 from zsic_index.store import Store
 
 logger = logging.getLogger("zsic_index")
 
-LABELS_PER_COMMIT = 1_024
-"""Labels that are encoded and committed together: what a kill can lose."""
+LABELS_PER_COMMIT = 512
+"""Labels that are encoded and committed together; a kill can lose two such chunks, the one that is
+being encoded and the one that is being committed."""
 
 Progress = Callable[[int, int], None]
 """Called with (labels done, labels to encode) after every commit."""
@@ -31,13 +33,13 @@ class Ensured:
     """Labels whose embeddings the store has now.
 
     Attributes:
-        fingerprints: (n,) what each label's embedding depends on, 32 bytes each.
+        embedding_ids: (n,) int64, the store's id of each label's embedding.
         encoded: how many labels had to be encoded.
         truncated: prompts that were over the token limit and were cut.
         model_loaded: whether the weights were needed.
     """
 
-    fingerprints: tuple[bytes, ...]
+    embedding_ids: Int64
     encoded: int
     truncated: tuple[str, ...]
     model_loaded: bool
@@ -49,32 +51,45 @@ def ensure(
     labels: Sequence[str],
     templates: Sequence[str],
     *,
+    known: Mapping[str, int] | None = None,
     progress: Progress | None = None,
 ) -> Ensured:
     """Encode the labels that the store has no embedding for, committing in chunks.
+
+    Args:
+        store: where they are looked up and kept.
+        source: the encoder.
+        labels: n labels.
+        templates: T templates.
+        known: embedding ids of labels that were made by this encoder with these templates.
+        progress: called after every commit.
 
     Raises:
         LabelError: for a label that the model cannot take.
         ModelError: when the checkpoint cannot be loaded.
         StoreError: when the store cannot be written.
     """
-    keys = tuple(
-        fingerprint(source.fingerprint, prompts.render(label, templates)) for label in labels
-    )
-    known = store.embedding_ids(keys)
-    missing = list({key: row for row, key in enumerate(keys) if key not in known}.values())
-    truncated: list[str] = []
+    known = known or {}
+    keys = {
+        label: fingerprint(source.fingerprint, prompts.render(label, templates))
+        for label in dict.fromkeys(labels)
+        if label not in known
+    }
+    found = store.embedding_ids(list(keys.values()))
+    missing = [label for label, key in keys.items() if key not in found]
+    truncated: tuple[str, ...] = ()
     model_needed = bool(missing) or store.find_encoder(source.fingerprint) is None
     if model_needed:
-        encoder = source.encoder()
         store.add_encoder(source.record(source.fingerprint))
-        for done, rows in chunks_of(missing):
-            embeddings, cut = _encode(encoder, [labels[row] for row in rows], templates)
-            truncated += cut
-            store.add_embeddings(source.fingerprint, [keys[row] for row in rows], embeddings)
-            if progress:
-                progress(done, len(missing))
-    return Ensured(keys, len(missing), tuple(truncated), model_needed)
+        truncated = _encode_all(store, source, missing, keys, templates, progress)
+        found |= store.embedding_ids([keys[label] for label in missing])
+    try:
+        ids = [known[label] if label in known else found[keys[label]] for label in labels]
+    except KeyError:
+        raise StoreError(
+            "another process removed embeddings in the meantime: do it again"
+        ) from None
+    return Ensured(np.array(ids, dtype=np.int64), len(missing), truncated, model_needed)
 
 
 def fetch(
@@ -90,20 +105,8 @@ def fetch(
         )
     encoder = store.find_encoder(source.fingerprint)
     assert encoder is not None, "ensure has added it"
-    blocks = store.read_embeddings(ids_of(store, ensured.fingerprints), encoder.dim)
+    blocks = store.read_embeddings(ensured.embedding_ids, encoder.dim)
     return np.concatenate([np.empty((0, encoder.dim), dtype=np.float32), *blocks])
-
-
-def ids_of(store: Store, fingerprints: Sequence[bytes]) -> Int64:
-    """Return (n,) int64, the store's ids of embeddings that were ensured.
-
-    Raises:
-        StoreError: when some have been removed since.
-    """
-    ids = store.embedding_ids(fingerprints)
-    if len(ids) < len(set(fingerprints)):
-        raise StoreError("another process removed embeddings in the meantime: do it again")
-    return np.fromiter((ids[key] for key in fingerprints), np.int64, len(fingerprints))
 
 
 def fingerprint(encoder_fingerprint: str, rendered: Sequence[str]) -> bytes:
@@ -112,23 +115,76 @@ def fingerprint(encoder_fingerprint: str, rendered: Sequence[str]) -> bytes:
     return hashlib.sha256(parts.encode()).digest()
 
 
-def chunks_of(rows: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-    """Yield (rows done after this chunk, the chunk's rows)."""
-    for start in range(0, len(rows), LABELS_PER_COMMIT):
-        chunk = list(rows[start : start + LABELS_PER_COMMIT])
-        yield start + len(chunk), chunk
+def _encode_all(
+    store: Store,
+    source: EncoderSource,
+    labels: Sequence[str],
+    keys: Mapping[str, bytes],
+    templates: Sequence[str],
+    progress: Progress | None,
+) -> tuple[str, ...]:
+    """Encode and commit labels, chunk by chunk; return the prompts that were cut.
+
+    While one chunk goes through the text tower, the next is tokenised and the one before is
+    committed, each in a thread.
+    """
+    encoder = source.encoder()
+    truncated: list[str] = []
+
+    def tokenise(chunk: Sequence[str]) -> tuple[list[str], Any]:
+        distinct = list(
+            dict.fromkeys(p for label in chunk for p in prompts.render(label, templates))
+        )
+        return distinct, encoder.tokenise(distinct)
+
+    def commit(chunk: Sequence[str], embeddings: Float32) -> None:
+        store.add_embeddings(source.fingerprint, [keys[label] for label in chunk], embeddings)
+
+    chunks = [
+        labels[at : at + LABELS_PER_COMMIT] for at in range(0, len(labels), LABELS_PER_COMMIT)
+    ]
+    done = 0
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="zsic-tokenise") as tokenising,
+        ThreadPoolExecutor(1, thread_name_prefix="zsic-commit") as committing,
+    ):
+        following = [tokenising.submit(tokenise, chunk) for chunk in chunks[:1]]
+        committed: Future[None] | None = None
+        for number, chunk in enumerate(chunks):
+            distinct, tokens = following.pop().result()
+            following += [
+                tokenising.submit(tokenise, one) for one in chunks[number + 1 : number + 2]
+            ]
+            encoded = encoder.encode_tokens(tokens)
+            truncated += encoded.truncated
+            embeddings = _pool(chunk, templates, distinct, encoded.embeddings)
+            if committed is not None:
+                committed.result()
+                done += LABELS_PER_COMMIT
+                if progress:
+                    progress(done, len(labels))
+            committed = committing.submit(commit, chunk, embeddings)
+        if committed is not None:
+            committed.result()
+            if progress:
+                progress(len(labels), len(labels))
+    return tuple(truncated)
 
 
-def _encode(
-    encoder: Encoder, labels: Sequence[str], templates: Sequence[str]
-) -> tuple[Float32, tuple[str, ...]]:
-    """Return (n, D) label embeddings: each the normalised mean of its prompts' unit embeddings."""
-    rendered = [prompt for label in labels for prompt in prompts.render(label, templates)]
-    distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(rendered))}
-    encoded = encoder.encode_prompts(list(distinct))
-    rows = np.array([distinct[prompt] for prompt in rendered])
-    embeddings = encoded.embeddings[rows].reshape(len(labels), len(templates), -1)
-    means = embeddings.mean(axis=1, dtype=np.float64)
+def _pool(
+    labels: Sequence[str], templates: Sequence[str], distinct: Sequence[str], embeddings: Float32
+) -> Float32:
+    """Return (n, D) label embeddings: each the normalised mean of its prompts' unit embeddings.
+
+    Args:
+        labels: n labels.
+        templates: T templates.
+        distinct: the p different prompts of these labels.
+        embeddings: (p, D) float32, unit norm.
+    """
+    place = {prompt: row for row, prompt in enumerate(distinct)}
+    rows = [[place[prompt] for prompt in prompts.render(label, templates)] for label in labels]
+    means = embeddings[np.array(rows)].mean(axis=1, dtype=np.float64)
     norms = np.linalg.norm(means, axis=1)
     for label, norm in zip(labels, norms, strict=True):
         if not np.isfinite(norm) or norm < 1e-6:
@@ -136,4 +192,4 @@ def _encode(
                 f"label {label!r}: the mean of its prompts' embeddings has norm {norm:g}, so it "
                 "points nowhere: check the model's weights, or use other templates"
             )
-    return scoring.check_embeddings(means), encoded.truncated
+    return scoring.check_embeddings(means)

@@ -72,6 +72,8 @@ class IndexInfo:
         activation: ``softmax`` or ``sigmoid``.
         generation: counts the index's committed changes; 0 before the first.
         checksum: sha256 over label ids and embeddings in row order, hexadecimal.
+        plan: sha256 over what it was built from (encoder, templates, labels), hexadecimal; empty
+            when it was built before this was kept.
         created_at: seconds since the epoch.
         updated_at: seconds since the epoch.
     """
@@ -90,6 +92,7 @@ class IndexInfo:
     activation: Activation
     generation: int
     checksum: str
+    plan: str
     created_at: float
     updated_at: float
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +15,21 @@ from zsic_index.scoring import Float32
 
 Pixels = dict[str, npt.NDArray[Any]]
 """The vision tower's inputs for one image, by argument name; without a batch axis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """T prompts as the text tower takes them.
+
+    Attributes:
+        prompts: the prompts themselves.
+        batches: rows of them, shortest first, and the inputs of these rows by argument name.
+        truncated: the prompts that were over the token limit and were cut.
+    """
+
+    prompts: list[str]
+    batches: list[tuple[list[int], Mapping[str, Any]]]
+    truncated: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +70,20 @@ class Encoder(Protocol):
         """Pixels of the shorter side that ``preprocess`` scales an image to."""
 
     def encode_prompts(self, prompts: Sequence[str]) -> EncodedPrompts:
-        """Embed T prompts; a prompt's embedding does not depend on the ones beside it.
+        """Embed T prompts: ``tokenise``, then ``encode_tokens``."""
+
+    def tokenise(self, prompts: Sequence[str]) -> Tokens:
+        """Turn T prompts into the text tower's inputs; may be called from another thread.
 
         Raises:
             LabelError: when a prompt holds one of the tokenizer's special tokens, which would
                 change where the tower reads its result.
+        """
+
+    def encode_tokens(self, tokens: Tokens) -> EncodedPrompts:
+        """Embed tokenised prompts; an embedding does not depend on the prompts beside it.
+
+        Raises:
             ModelError: when a single prompt does not fit into the device's memory.
         """
 

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
-from zsic_index.encoders.base import EncodedImages, EncodedPrompts, Pixels
+from zsic_index.encoders.base import EncodedImages, EncodedPrompts, Pixels, Tokens
 from zsic_index.errors import ImageError, LabelError, ModelError
 from zsic_index.records import ModelInfo
 from zsic_index.scoring import Float32
@@ -85,22 +85,33 @@ class TwoTowerEncoder(ABC):
 
     def encode_prompts(self, prompts: Sequence[str]) -> EncodedPrompts:
         """Embed T prompts; see Encoder."""
+        return self.encode_tokens(self.tokenise(prompts))
+
+    def tokenise(self, prompts: Sequence[str]) -> Tokens:
+        """Turn T prompts into the text tower's inputs; see Encoder."""
         prompts = list(prompts)
         ids = self._tokenise(prompts)
         self._refuse_special_tokens(prompts, ids)
         limit = self._text.length
-        embeddings = np.empty((len(prompts), self.info.dim), dtype=np.float32)
-        for rows in self._batches([min(len(line), limit) for line in ids]):
-            inputs = self._text_inputs([prompts[row] for row in rows])
+        batches = [
+            (rows, self._text_inputs([prompts[row] for row in rows]))
+            for rows in self._batches([min(len(line), limit) for line in ids])
+        ]
+        cut = (prompt for prompt, line in zip(prompts, ids, strict=True) if len(line) > limit)
+        return Tokens(prompts, batches, tuple(cut))
+
+    def encode_tokens(self, tokens: Tokens) -> EncodedPrompts:
+        """Embed tokenised prompts; see Encoder."""
+        embeddings = np.empty((len(tokens.prompts), self.info.dim), dtype=np.float32)
+        for rows, inputs in tokens.batches:
             for row, embedding in zip(rows, self._run(self._text_tower, inputs), strict=True):
                 if embedding is None:
                     raise ModelError(
-                        f"prompt {prompts[row][:80]!r} does not fit into the memory of "
+                        f"prompt {tokens.prompts[row][:80]!r} does not fit into the memory of "
                         f"{self._device}, even alone: use another device or dtype"
                     )
                 embeddings[row] = embedding
-        cut = (prompt for prompt, line in zip(prompts, ids, strict=True) if len(line) > limit)
-        return EncodedPrompts(embeddings, tuple(cut))
+        return EncodedPrompts(embeddings, tokens.truncated)
 
     def encode_images(self, images: Sequence[Pixels]) -> EncodedImages:
         """Embed B preprocessed images; see Encoder."""

@@ -28,6 +28,9 @@ VECTOR_DTYPE = np.dtype("<f4")
 _CHUNK = 900
 """Values in one SQL ``IN``; older SQLite versions take at most 999 parameters."""
 
+_BLOCK = 4_096
+"""Embeddings that are read at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderRecord:
@@ -183,16 +186,10 @@ class Store:
         Raises:
             StoreError: when one is missing, or not ``4 * dim`` bytes long.
         """
-        for start in range(0, len(ids), _CHUNK):
-            wanted = ids[start : start + _CHUNK]
+        for start in range(0, len(ids), _BLOCK):
+            wanted = ids[start : start + _BLOCK]
             with self._database.read() as connection:
-                found = dict(
-                    connection.execute(
-                        select(_EMBEDDING.c.id, _EMBEDDING.c.vector).where(
-                            _EMBEDDING.c.id.in_(wanted.tolist())
-                        )
-                    ).all()
-                )
+                found = _vectors(connection, wanted)
             block = np.empty((len(wanted), dim), dtype=np.float32)
             for row, embedding_id in enumerate(wanted.tolist()):
                 vector = found.get(embedding_id)
@@ -264,6 +261,25 @@ class Store:
                 known = _label_ids(connection, index_id)
         return index_id, np.fromiter((known[label] for label in labels), np.int64, len(labels))
 
+    def embedding_ids_by_label(self, index_id: int) -> dict[str, int]:
+        """Return the embedding id of every label that is in an index."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(_LABEL.c.name, _LABEL.c.embedding_id).where(
+                    _LABEL.c.index_id == index_id, _LABEL.c.position.is_not(None)
+                )
+            )
+            return dict(rows.all())
+
+    def keep_plan(self, info: IndexInfo) -> None:
+        """Write down what an index of unchanged content was asked to be."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(_INDEX)
+                .where(_INDEX.c.id == info.index_id, _INDEX.c.generation == info.generation)
+                .values(plan=info.plan)
+            )
+
     def snapshot(self, name: str) -> Snapshot | None:
         """Return an index with its rows, all of one moment, or None when there is none."""
         with self._database.read() as connection:
@@ -300,6 +316,7 @@ class Store:
                     generation=info.generation,
                     labels=info.labels,
                     checksum=info.checksum,
+                    plan=info.plan,
                     updated_at=info.updated_at,
                 )
             )
@@ -337,8 +354,7 @@ class Store:
         found: dict[int, str] = {}
         wanted = list(dict.fromkeys(label_ids))
         with self._database.read() as connection:
-            for start in range(0, len(wanted), _CHUNK):
-                chunk = wanted[start : start + _CHUNK]
+            for chunk in _chunks(wanted):
                 rows = connection.execute(
                     select(_LABEL.c.id, _LABEL.c.name).where(_LABEL.c.id.in_(chunk))
                 )
@@ -452,6 +468,7 @@ def _index_info(row: Row[Any]) -> IndexInfo:
         activation=row.activation,
         generation=row.generation,
         checksum=row.checksum,
+        plan=row.plan,
         created_at=row.created_at,
         updated_at=row.updated_at,
     )
@@ -472,6 +489,19 @@ def _label_ids(connection: Connection, index_id: int) -> dict[str, int]:
         select(_LABEL.c.name, _LABEL.c.id).where(_LABEL.c.index_id == index_id)
     )
     return dict(rows.all())
+
+
+def _vectors(connection: Connection, ids: Int64) -> dict[int, bytes]:
+    """Return the embeddings of some ids, and perhaps of a few between them."""
+    chosen = select(_EMBEDDING.c.id, _EMBEDDING.c.vector)
+    first, last = int(ids.min()), int(ids.max())
+    if last - first < 2 * len(ids):
+        # As a build left them, next to each other: a range is read several times faster.
+        return dict(connection.execute(chosen.where(_EMBEDDING.c.id.between(first, last))).all())
+    found: dict[int, bytes] = {}
+    for chunk in _chunks(ids.tolist()):
+        found.update(connection.execute(chosen.where(_EMBEDDING.c.id.in_(chunk))).all())
+    return found
 
 
 def _ids_of(

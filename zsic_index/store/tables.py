@@ -64,6 +64,7 @@ class LabelIndex(Base):
     generation: Mapped[int] = mapped_column(Integer)
     labels: Mapped[int] = mapped_column(Integer)
     checksum: Mapped[str] = mapped_column(String(64))
+    plan: Mapped[str] = mapped_column(String(64), server_default="")
     created_at: Mapped[float] = mapped_column(Float(53))
     updated_at: Mapped[float] = mapped_column(Float(53))
 
