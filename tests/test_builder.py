@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -11,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -260,51 +260,46 @@ def test_queries_go_on_while_another_process_builds(store: Path, clip_folder: Pa
     assert 600 in seen
 
 
-@dataclass(frozen=True)
-class Uninterrupted:
-    """A build that nobody kills: seconds that one label takes, seconds of all, and their rows."""
-
-    start_up: float
-    seconds: float
-    rows: list[tuple[object, ...]]
-
-
 @pytest.fixture(scope="session")
-def uninterrupted(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
-    folder = tmp_path_factory.mktemp("whole")
-
-    def timed(count: int, store: Path) -> float:
-        began = time.perf_counter()
-        finish(start(clip_folder, count, ZSIC_STORE=str(store)))
-        return time.perf_counter() - began
-
-    timed(1, folder / "warm.db")
-    start_up = timed(1, folder / "one.db")
-    return Uninterrupted(
-        start_up, timed(len(NUMBERS), folder / "all.db"), rows_of(folder / "all.db")
-    )
+def uninterrupted(
+    clip_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[object, ...]]:
+    """The rows of a build that nobody kills."""
+    store = tmp_path_factory.mktemp("whole") / "all.db"
+    finish(start(clip_folder, len(NUMBERS), ZSIC_STORE=str(store)))
+    return rows_of(store)
 
 
-def kill_somewhere(store: Path, model: Path, whole: Uninterrupted, seed: int) -> int:
+def committed(store: Path) -> int:
+    """Embeddings that are in a store by now."""
+    if not store.exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(store, timeout=60)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name='embedding'").fetchone():
+            return 0
+        return int(connection.execute("SELECT count(*) FROM embedding").fetchone()[0])
+
+
+def kill_somewhere(store: Path, model: Path, whole: list[tuple[object, ...]], seed: int) -> int:
     """Kill a build at a random moment, build again; return the embeddings that had survived.
 
-    Most of a small build is the imports, where a kill can do no harm: the moments are drawn from
-    shortly before the first write to shortly after the end.
+    The moment is a little after a random number of embeddings has been committed: from none, when
+    the program may be anywhere before its first commit, to all, when it makes them the index.
     """
+    chance = random.Random(seed)
+    target, later = chance.randint(0, len(NUMBERS)), chance.uniform(0, 0.2)
     process = start(model, len(NUMBERS))
-    time.sleep(random.Random(seed).uniform(0.7 * whole.start_up, 1.05 * whole.seconds))
+    while process.poll() is None and committed(store) < target:
+        time.sleep(0.005)
+    time.sleep(later)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    survived = 0
-    if store.exists():
-        with sqlite3.connect(store) as connection:
-            if connection.execute("SELECT 1 FROM sqlite_master WHERE name='embedding'").fetchone():
-                survived = connection.execute("SELECT count(*) FROM embedding").fetchone()[0]
+    survived = committed(store)
     assert survived % 256 in (0, len(NUMBERS) % 256), "a chunk was committed in part"
     finish(start(model, len(NUMBERS)))
-    assert rows_of(store) == whole.rows
+    assert rows_of(store) == whole
     equals_brute_force(store)
-    return int(survived)
+    return survived
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
@@ -312,7 +307,7 @@ def kill_somewhere(store: Path, model: Path, whole: Uninterrupted, seed: int) ->
 def test_a_killed_build_loses_at_most_a_chunk(
     store: Path,
     clip_folder: Path,
-    uninterrupted: Uninterrupted,
+    uninterrupted: list[tuple[object, ...]],
     seed: int,
 ) -> None:
     kill_somewhere(store, clip_folder, uninterrupted, seed)
@@ -324,7 +319,7 @@ def test_a_killed_build_loses_at_most_a_chunk(
 def test_fifty_killed_builds(
     tmp_path: Path,
     clip_folder: Path,
-    uninterrupted: Uninterrupted,
+    uninterrupted: list[tuple[object, ...]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     survivors = []
