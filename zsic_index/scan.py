@@ -5,12 +5,11 @@ other; within a segment it is walked in blocks, each a product with one BLAS thr
 logits stay in the core's cache while they are looked at. What is held at a time is one such block
 per worker, whatever N is; nothing of size B x N exists.
 
-Two things make the result independent of how the work was cut. The best rows are computed again in
-float64, from the float32 numbers that the matrix holds, and a bound on the float32 products' error
-proves that no other row can belong to them; where it does not, because too many rows are nearly
-equal, those in question are all computed again. And the sums of exponentials are kept by segment
-and added in the order of the segments, in float64; the best rows' terms, which carry most of the
-mass, give way to their exact ones.
+Two things make the result independent of how the work was cut. Every row that is as good as the
+k-th best, but for what a float32 product can be off by, is a candidate; candidates are computed
+again in float64, from the float32 numbers that the matrix holds, and ordered by that. And the sums
+of exponentials are kept by segment and added in the order of the segments, in float64; the
+candidates' terms, which carry most of the mass, give way to their exact ones.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from functools import cache
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from zsic_index.scoring import Float32, Float64, Int64, available_cores
+from zsic_index.scoring import Bool, Float32, Float64, Int64, available_cores, log_sum_exp
 
 QUERY_BATCH = 256
 """Queries per pass; more are taken in several passes so that a block keeps enough rows."""
@@ -35,18 +34,25 @@ SEGMENT_ROWS = 1 << 16
 BLOCK_ELEMENTS = 1 << 17
 """Logits per block: 512 KiB of float32, which stay in a core's L2 cache."""
 
-BLOCK_ROWS = 1 << 14
-"""Rows per block at most."""
+BLOCK_ROWS = 1 << 10
+"""Rows per block at most, where there are several queries: more of them stream no faster through
+the product, and leave the cache."""
 
-SPARE_CANDIDATES = 8
-"""Rows kept beyond k, so that it can be told whether one that was not kept belongs to the best."""
+VECTOR_BLOCK_ROWS = 1 << 13
+"""The same for one query."""
+
+_QUERY_STEP = 4
+"""Products are made for a multiple of so many queries: OpenBLAS is half as fast on others."""
 
 _ROOM = 64
-"""Candidates that a query takes in before it goes back to the best of them."""
+"""Candidates beyond k that a query takes in before it goes back to those that still are some."""
+
+_SHIFT_FREE = 40.0
+"""Logits up to here, either way, are exponentiated as they are: exp(40) is far from overflow, and
+exp(-40) from underflow. Others are taken relative to one that is near the largest so far."""
 
 _RISE = 2.0
-"""How far a logit may be above the one that exponentials are taken relative to: near it, their
-arguments are small numbers, which float32 holds well."""
+"""How far a logit may be above the one that others are taken relative to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +101,10 @@ def scan(
     k = min(top_k, len(matrix))
     plan = _Plan(
         k=k,
-        keep=min(k + SPARE_CANDIDATES, len(matrix)),
         scale=logit_scale,
+        # A product of D float32 numbers, summed in any order, is off by no more than half of this,
+        # for vectors of norm 1.
+        margin=2 * (matrix.shape[1] + 4) * 2.0**-24,
         partition=partition,
         workers=threads or available_cores(),
         block_elements=block_elements,
@@ -120,11 +128,14 @@ def scan(
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How a scan is to be done; see ``scan``. ``keep`` candidates are kept for k results."""
+    """How a scan is to be done; see ``scan``.
+
+    A row is a candidate unless its similarity is ``margin`` below the k-th best.
+    """
 
     k: int
-    keep: int
     scale: float
+    margin: float
     partition: bool
     workers: int
     block_elements: int
@@ -144,19 +155,24 @@ def _scan_batch(matrix: Float32, queries: Float32, plan: _Plan) -> _Part:
     starts = range(0, len(matrix), plan.segment_rows)
     workers = max(1, min(plan.workers, len(starts)))
     # The product with scaled queries is the logit, but for the bias.
-    scaled = queries * np.float32(plan.scale)
+    scaled = _padded(queries * np.float32(plan.scale))
     log_sums = np.zeros((len(starts), len(queries)))
-    held = [_Candidates(len(queries), plan.keep) for _ in range(workers)]
+    margin = np.float32(plan.margin * plan.scale)
+    held = [_Candidates(len(queries), plan.k, margin) for _ in range(workers)]
     tickets, lock = itertools.count(), threading.Lock()
 
     def work(worker: int) -> None:
-        block = min(max(64, plan.block_elements // len(queries)), BLOCK_ROWS)
-        space = np.empty((len(queries), block), dtype=np.float32)
+        most = VECTOR_BLOCK_ROWS if len(queries) == 1 else BLOCK_ROWS
+        block = min(max(64, plan.block_elements // len(queries)), most)
+        space = np.empty((len(scaled), block), dtype=np.float32)
         while True:
             with lock:
                 segment = next(tickets)
             if segment >= len(starts):
                 return
+            # What one worker has seen is a lower bound for all.
+            for other in held:
+                np.maximum(held[worker].floor, other.floor, out=held[worker].floor)
             start = starts[segment]
             rows = range(start, min(start + plan.segment_rows, len(matrix)), block)
             log_sums[segment] = _scan_segment(matrix, rows, scaled, space, held[worker], plan)
@@ -182,13 +198,12 @@ def _scan_segment(
     Args:
         matrix: the label matrix.
         blocks: the first row of each block; ``stop`` is the end of the segment.
-        scaled: (B, D) queries times the scale.
-        space: (B, block) for the logits.
+        scaled: (P, D) queries times the scale, then rows that mean nothing.
+        space: (P, block) for the logits.
         candidates: the worker's; those of this segment are added.
         plan: how.
     """
-    base = np.full(len(scaled), -np.inf, dtype=np.float32)
-    total = np.zeros(len(scaled))
+    sums = _Sums(candidates.batch)
     for first in blocks:
         last = min(first + blocks.step, blocks.stop)
         logits = space[:, : last - first]
@@ -196,52 +211,77 @@ def _scan_segment(
             np.matmul(matrix[first:last], scaled[0], out=logits[0])
         else:
             np.matmul(scaled, matrix[first:last].T, out=logits)
+        logits = logits[: candidates.batch]
         peak = logits.max(axis=1)
         candidates.offer(logits, peak, first)
         if plan.partition:
-            risen = peak > base + _RISE
-            if risen.any():
-                total[risen] *= np.exp((base - peak)[risen].astype(np.float64))
-                base[risen] = peak[risen]
-            # In place: the logits of this block are not needed any more.
-            logits -= base[:, None]
-            np.exp(logits, out=logits)
-            total += logits.sum(axis=1)
-    if not plan.partition:
-        return total
-    return np.asarray(np.log(total) + base.astype(np.float64))
+            sums.add(logits, peak)
+    return sums.log() if plan.partition else np.zeros(candidates.batch)
+
+
+class _Sums:
+    """Running sums of exponentials, (B,), each relative to a logit of its own."""
+
+    def __init__(self, batch: int) -> None:
+        self._relative_to = np.zeros(batch, dtype=np.float32)
+        self._total = np.zeros(batch)
+        self._shifted = False
+
+    def add(self, logits: Float32, peak: Float32) -> None:
+        """Add a (B, n) block of logits, which is overwritten; ``peak`` has its (B,) largest."""
+        if self._shifted or np.abs(peak).max() > _SHIFT_FREE:
+            self._shift(peak)
+            logits -= self._relative_to[:, None]
+        np.exp(logits, out=logits)
+        self._total += logits.sum(axis=1)
+
+    def log(self) -> Float64:
+        """Return (B,) the logarithms of the sums."""
+        return np.asarray(np.log(self._total) + self._relative_to.astype(np.float64))
+
+    def _shift(self, peak: Float32) -> None:
+        empty = self._total == 0
+        risen = empty | (peak > self._relative_to + _RISE)
+        down = (self._relative_to - peak)[risen].astype(np.float64)
+        self._total[risen] *= np.exp(np.minimum(down, 0.0))
+        self._relative_to[risen] = peak[risen]
+        self._shifted = True
 
 
 class _Candidates:
     """The rows that may be among the best of each query, of those that one worker has seen.
 
     Attributes:
-        values: (B, keep + _ROOM) float32 logits without bias, -inf where there is none.
+        batch: B, the number of queries.
+        values: (B, k + room) float32 logits without bias, -inf where there is none.
         rows: the same shape, int64.
-        floor: (B,) no row that was left out has a larger value.
+        floor: (B,) a logit that no candidate is below; inf where there are too many of them.
     """
 
-    def __init__(self, batch: int, keep: int) -> None:
-        self._keep = keep
-        self.values = np.full((batch, keep + _ROOM), -np.inf, dtype=np.float32)
-        self.rows = np.full((batch, keep + _ROOM), -1, dtype=np.int64)
+    def __init__(self, batch: int, k: int, margin: np.float32) -> None:
+        self.batch = batch
+        self._k = k
+        self._margin = margin
+        self.values = np.full((batch, k + _ROOM), -np.inf, dtype=np.float32)
+        self.rows = np.full((batch, k + _ROOM), -1, dtype=np.int64)
         self.floor = np.full(batch, -np.inf, dtype=np.float32)
         self._count = np.zeros(batch, dtype=np.int64)
 
     def offer(self, logits: Float32, peak: Float32, first: int) -> None:
         """Take in what may be among the best of a (B, n) block that begins at row ``first``."""
-        hot = np.flatnonzero(peak > self.floor)
+        hot = np.flatnonzero(peak >= self.floor)
         if not len(hot):
             return
-        entering = logits[hot] > self.floor[hot, None]
+        entering = logits[hot] >= self.floor[hot, None]
         number = entering.sum(axis=1)
         fits = self._count[hot] + number <= self.values.shape[1]
-        self._append(logits, first, hot[fits], entering[fits], number[fits])
+        if fits.any():
+            self._append(logits, first, hot[fits], entering[fits], number[fits])
         for query in hot[~fits]:
             self._merge(query, logits[query], first)
 
     def _append(
-        self, logits: Float32, first: int, hot: Int64, entering: np.ndarray, number: Int64
+        self, logits: Float32, first: int, hot: Int64, entering: Bool, number: Int64
     ) -> None:
         at, column = np.nonzero(entering)
         query = hot[at]
@@ -252,64 +292,75 @@ class _Candidates:
         self._count[hot] += number
 
     def _merge(self, query: int, logits: Float32, first: int) -> None:
-        """Keep the best of what a query has and of one block."""
+        """Go back to what still is a candidate, of what a query has and of one block."""
         count = self._count[query]
-        entering = np.flatnonzero(logits > self.floor[query])
+        entering = np.flatnonzero(logits >= self.floor[query])
         values = np.concatenate([self.values[query, :count], logits[entering]])
         rows = np.concatenate([self.rows[query, :count], entering + first])
-        best = np.argpartition(values, len(values) - self._keep)[len(values) - self._keep :]
-        self.values[query, : self._keep] = values[best]
-        self.rows[query, : self._keep] = rows[best]
-        self.values[query, self._keep :] = -np.inf
-        self.floor[query] = values[best].min()
-        self._count[query] = self._keep
+        if len(values) > self._k:
+            least = np.partition(values, len(values) - self._k)[len(values) - self._k]
+            self.floor[query] = max(self.floor[query], least - self._margin)
+        kept = np.flatnonzero(values >= self.floor[query])
+        if len(kept) > self.values.shape[1]:
+            # Too many are nearly equal: all of this query is settled at the end.
+            kept = kept[:0]
+            self.floor[query] = np.inf
+        self.values[query] = -np.inf
+        self.values[query, : len(kept)] = values[kept]
+        self.rows[query, : len(kept)] = rows[kept]
+        self._count[query] = len(kept)
 
 
 def _finish(
     matrix: Float32, queries: Float32, held: list[_Candidates], log_sums: Float64, plan: _Plan
 ) -> _Part:
-    """Compute the candidates again, exactly, and prove that the best are among them."""
+    """Compute the candidates again, exactly, and put them in order."""
     values = np.concatenate([one.values for one in held], axis=1)
     rows = np.concatenate([one.rows for one in held], axis=1)
-    order = np.argpartition(-values, plan.keep - 1, axis=1)
-    kept = order[:, : plan.keep]
-    left_out = np.take_along_axis(values, order[:, plan.keep :], axis=1)
-    bound = np.max([one.floor for one in held], axis=0)
-    bound = np.maximum(bound, left_out.max(axis=1, initial=-np.inf))
-    kept_rows = np.take_along_axis(rows, kept, axis=1)
-    coarse = np.take_along_axis(values, kept, axis=1).astype(np.float64)
-
-    exact = np.stack(
-        [_similarities(matrix, line, q) for line, q in zip(kept_rows, queries, strict=True)]
-    )
-    if plan.partition:
-        # The candidates carry most of the mass: their float32 terms give way to the exact ones.
-        gain = np.exp(plan.scale * exact - log_sums[:, None]) - np.exp(coarse - log_sums[:, None])
-        log_sums = log_sums + np.log1p(gain.sum(axis=1))
-    best = np.lexsort((kept_rows, -exact), axis=1)[:, : plan.k]
-    best_rows = np.take_along_axis(kept_rows, best, axis=1)
-    best_exact = np.take_along_axis(exact, best, axis=1)
-    # A product of D float32 numbers in any order is off by no more, for vectors of norm 1.
-    error = (matrix.shape[1] + 4) * 2.0**-24
-    for query in np.flatnonzero(bound / plan.scale + error >= best_exact[:, -1]):
-        least = best_exact[query, -1] - 2 * error
-        best_rows[query], best_exact[query] = _settle(matrix, queries[query], least, plan)
-    return _Part(best_rows, best_exact, log_sums)
-
-
-def _settle(matrix: Float32, query: Float32, least: float, plan: _Plan) -> tuple[Int64, Float64]:
-    """Return the k best rows of one query, of which none is below ``least``, and their values."""
-    rows, exact = np.empty(0, dtype=np.int64), np.empty(0)
-    for first in range(0, len(matrix), BLOCK_ROWS):
-        coarse = matrix[first : first + BLOCK_ROWS] @ query
-        near = np.flatnonzero(coarse >= least) + first
-        if not len(near):
+    crowded = np.isposinf(np.max([one.floor for one in held], axis=0))
+    best_rows = np.empty((len(queries), plan.k), dtype=np.int64)
+    best = np.empty((len(queries), plan.k))
+    for query, (line, line_rows) in enumerate(zip(values, rows, strict=True)):
+        if crowded[query]:
+            settled = _settle(matrix, queries[query], plan)
+            best_rows[query], best[query], log_sums[query] = settled
             continue
-        rows = np.concatenate([rows, near])
-        exact = np.concatenate([exact, _similarities(matrix, near, query)])
+        least = np.partition(line, len(line) - plan.k)[len(line) - plan.k]
+        kept = np.flatnonzero(line >= least - np.float32(plan.margin * plan.scale))
+        found = line_rows[kept]
+        exact = _similarities(matrix, found, queries[query])
+        order = np.lexsort((found, -exact))
+        best_rows[query], best[query] = found[order[: plan.k]], exact[order[: plan.k]]
+        if plan.partition:
+            # In the order of the rows, whichever worker found them.
+            order = np.argsort(found)
+            terms = np.exp(plan.scale * exact[order] - log_sums[query])
+            rough = np.exp(line[kept][order].astype(np.float64) - log_sums[query])
+            log_sums[query] += np.log1p((terms - rough).sum())
+    return _Part(best_rows, best, log_sums)
+
+
+def _settle(matrix: Float32, query: Float32, plan: _Plan) -> tuple[Int64, Float64, float]:
+    """Scan for one query where so many rows are nearly equal that they cannot be held.
+
+    Whatever is not clearly worse than the k-th best so far is computed exactly, at once.
+
+    Returns:
+        (k,) rows, (k,) similarities, and the logsumexp.
+    """
+    rows, exact = np.empty(0, dtype=np.int64), np.empty(0)
+    log_sum = -np.inf
+    for first in range(0, len(matrix), VECTOR_BLOCK_ROWS):
+        values = (matrix[first : first + VECTOR_BLOCK_ROWS] @ query).astype(np.float64)
+        least = exact[-1] - plan.margin if len(exact) == plan.k else -np.inf
+        near = np.flatnonzero(values >= least)
+        values[near] = _similarities(matrix, near + first, query)
+        log_sum = float(np.logaddexp(log_sum, log_sum_exp(values * plan.scale)))
+        rows = np.concatenate([rows, near + first])
+        exact = np.concatenate([exact, values[near]])
         best = np.lexsort((rows, -exact))[: plan.k]
         rows, exact = rows[best], exact[best]
-    return rows, exact
+    return rows, exact, log_sum
 
 
 def _similarities(matrix: Float32, rows: Int64, query: Float32) -> Float64:
@@ -323,6 +374,12 @@ def _similarities(matrix: Float32, rows: Int64, query: Float32) -> Float64:
         some = matrix[rows[start : start + 4_096]].astype(np.float64)
         np.einsum("nd,d->n", some, wide, out=found[start : start + 4_096])
     return found
+
+
+def _padded(queries: Float32) -> Float32:
+    """Return (P, D) queries with rows of zeros behind them, where several are no multiple."""
+    extra = -len(queries) % _QUERY_STEP if len(queries) > 1 else 0
+    return np.pad(queries, ((0, extra), (0, 0)))
 
 
 @cache

@@ -13,6 +13,7 @@ from zsic_index.records import Activation
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
 
 _UNIT_TOLERANCE = 2.0**-23
 """How far rounding D numbers to float32 can move a norm of 1, with room to spare."""
