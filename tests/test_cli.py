@@ -325,7 +325,10 @@ def test_query_a_subset(labels: Path, tmp_path: Path) -> None:
     (predictions,) = [entry["predictions"] for entry in found]
     assert {p["label"] for p in predictions} == {"pizza", "key", "dog face"}
     assert sum(p["probability"] for p in predictions) == pytest.approx(1.0)
-    assert sum(p["index_probability"] for p in predictions) < 1.0
+    whole = json.loads(done("query", image, "--name", "few", "--format", "json").stdout)
+    over_all = {p["label"]: p["probability"] for p in whole[0]["predictions"]}
+    for p in predictions:
+        assert p["index_probability"] == pytest.approx(over_all[p["label"]], rel=1e-5)
     refused = run("query", image, "--label", "rockets", *options)
     assert refused.exit_code == 1
     assert "nearest: 'rocket'" in refused.stderr

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import shutil
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import models
@@ -203,6 +206,34 @@ def test_special_tokens_in_prompts_are_refused(transformers_folder: Path) -> Non
         encoder.encode_prompts(["fine", f"a {token} b"])
 
 
+def test_tokenising_in_several_threads(encoder: Encoder) -> None:
+    texts = [[f"{word} {n}" for n in range(3)] for word in ("cat", "dog in a tree", "sea")] * 20
+    texts += [["one"], ["a cat, a dog and a house in the old tree by the sea"]] * 20
+    expected = [encoder.encode_prompts(line).embeddings for line in texts]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda line: encoder.encode_prompts(line).embeddings, texts))
+    finally:
+        sys.setswitchinterval(interval)
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+@pytest.mark.parametrize(("scale", "named"), [(200.0, "inf"), (math.nan, "nan")])
+def test_a_scale_that_is_no_number(
+    clip_folder: Path, tmp_path: Path, scale: float, named: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(clip_folder, copy)
+    tensors = load_file(copy / "model.safetensors")
+    tensors["logit_scale"] = np.array(scale, dtype=np.float32)
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=rf"logit scale is {named}"):
+        encoders.load(encoders.resolve(copy), device="cpu")
+
+
 def test_unknown_device() -> None:
     with pytest.raises(ModelError, match="tpu9"):
         encoders.load(encoders.resolve("builtin:clip"), device="tpu9")
@@ -218,7 +249,11 @@ def test_fingerprint_is_of_the_content(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]
+    "name",
+    [
+        *("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"),
+        *("tokenizer.model", "vocab.bpe", "adapter_config.json", "adapter_model.safetensors"),
+    ],
 )
 def test_another_file_is_another_fingerprint(clip_folder: Path, tmp_path: Path, name: str) -> None:
     copy = tmp_path / "copy"
@@ -254,6 +289,18 @@ def test_unreadable_config(clip_folder: Path, tmp_path: Path, config: str) -> No
     shutil.copytree(clip_folder, copy)
     (copy / "config.json").write_text(config)
     with pytest.raises(ModelError, match=r"config\.json"):
+        encoders.resolve(copy)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "named"), [("tokenizer*", "tokenizer files"), ("prep*", "preprocessor_config.json")]
+)
+def test_folder_without_all_files(
+    clip_folder: Path, tmp_path: Path, pattern: str, named: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(clip_folder, copy, ignore=shutil.ignore_patterns(pattern))
+    with pytest.raises(ModelError, match=f"no {named} in .*save_pretrained"):
         encoders.resolve(copy)
 
 
@@ -394,7 +441,11 @@ def test_code_of_a_checkpoint_is_never_run(
 
 
 @pytest.mark.parametrize(
-    "name", ["/no/such/folder", "./nothing", "a/b/c", "builtin:vit", "not a model!"]
+    "name",
+    [
+        *("/no/such/folder", "./nothing", "a/b/c", "builtin:vit", "not a model!"),
+        *("a" * 400, "~nosuchuser/x", "a\0b"),
+    ],
 )
 def test_no_such_model(name: str) -> None:
     with pytest.raises(ModelError):

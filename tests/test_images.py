@@ -169,7 +169,7 @@ def test_a_file_that_is_too_large_is_not_read(
     path = tmp_path / "image.jpg"
     path.write_bytes(CASES["jpeg"])
     monkeypatch.setattr(images, "MAX_FILE_SIZE", 100)
-    with pytest.raises(ImageError, match=r"image\.jpg: has .* bytes; the limit is 100"):
+    with pytest.raises(ImageError, match=r"image\.jpg: is larger than the limit of 100 bytes"):
         images.open_image(path)
 
 
@@ -180,3 +180,23 @@ def test_content_hashes() -> None:
     assert images.content_hash(image, "x") != images.content_hash(picture(2), "x")
     assert images.content_hash(image, "x") != images.content_hash(picture(1, (60, 90)), "x")
     assert images.content_hash(b"a", "x") != images.content_hash(b"b", "x")
+
+
+@pytest.mark.parametrize("source", ["a" * 300, "a\0b.png", "a\ud800", "/dev/zero", "."])
+def test_paths_that_are_none(source: str) -> None:
+    with pytest.raises(ImageError):
+        images.open_image(source)
+
+
+@pytest.mark.parametrize("source", [None, 7, bytearray(b"x"), np.zeros((4, 4, 3), np.uint8)])
+def test_sources_that_are_none(source: object) -> None:
+    with pytest.raises(ImageError, match="give a path, a file's bytes or a PIL image"):
+        images.open_image(source)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"])
+def test_one_picture_that_is_still_to_be_read_several_times(format: str) -> None:
+    for _ in range(10):
+        image = Image.open(io.BytesIO(encoded(picture(1, (400, 300)), format)))
+        (batch,) = images.prepare_all([image] * 8, images.open_image, batch_size=8, threads=8)
+        assert all(isinstance(opened, Image.Image) for opened in batch)

@@ -183,6 +183,22 @@ def test_any_subset_is_the_same_softmax(data: st.DataObject) -> None:
             assert [got[name] for name in chosen] == pytest.approx(wanted.tolist(), abs=1e-5)
 
 
+@pytest.mark.parametrize("top_k", [0, 2.5, "3", None])
+def test_top_k_that_is_none(index: LabelIndex, photo: Path, top_k: object) -> None:
+    with pytest.raises(InputError, match="top_k"):
+        index.classify(photo, top_k=top_k)  # type: ignore[arg-type]
+
+
+def test_a_way_of_decoding_that_is_none(index: LabelIndex) -> None:
+    with pytest.raises(InputError, match="use exact or scaled"):
+        LabelIndex.open("things", decode="zzz")  # type: ignore[arg-type]
+
+
+def test_labels_as_an_array(index: LabelIndex, photo: Path) -> None:
+    found = index.classify(photo, labels=np.array(["cat", "dog"]))  # type: ignore[arg-type]
+    assert sorted(p.label for p in found) == ["cat", "dog"]
+
+
 def test_the_matrix_is_mapped_and_read_only(index: LabelIndex) -> None:
     assert index.embeddings.shape == (len(LABELS), 48)
     assert index.embeddings.flags.aligned

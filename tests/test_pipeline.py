@@ -6,11 +6,13 @@ import base64
 import copy
 import functools
 import io
+import pickle
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import torch
 import transformers
 from conftest import picture
 from PIL import Image
+from tokenizers import normalizers
 from torch.utils.data import Dataset
 from transformers import pipeline
 
@@ -344,6 +347,152 @@ def test_weights_changed_in_memory_are_noticed(
     assert max(abs(a["score"] - b["score"]) for a, b in zip(before, after, strict=True)) > 1e-3
 
 
+def row_through_data(model: Any) -> None:
+    weight = model.text_model.embeddings.token_embedding.weight
+    for row in range(7, 80):
+        weight.data[row] = torch.randn(weight.shape[1], generator=torch.manual_seed(row))
+
+
+def flipped_through_data(model: Any) -> None:
+    weight = model.text_projection.weight
+    weight.data.copy_(weight.data.flip(0))
+
+
+def another_activation(model: Any) -> None:
+    for layer in model.text_model.encoder.layers:
+        layer.mlp.activation_fn = torch.nn.Tanh()
+
+
+class Adapter(torch.nn.Linear):
+    """Adds to a layer, by a number that is no tensor, and can be switched off, as PEFT's do."""
+
+    def __init__(self, layer: torch.nn.Linear, scaling: float) -> None:
+        super().__init__(layer.in_features, layer.out_features)
+        self.layer, self.scaling, self.switched_off = layer, {"default": scaling}, False
+        torch.nn.init.normal_(self.weight, generator=torch.manual_seed(0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        added = self.scaling["default"] * super().forward(x)
+        return self.layer(x) if self.switched_off else self.layer(x) + added
+
+
+def adapted(scaling: float) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        model.text_projection = Adapter(model.text_projection, scaling).eval()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [row_through_data, flipped_through_data, another_activation, adapted(0.1)],
+    ids=["rows", "order", "activation", "adapter"],
+)
+def test_what_the_tower_computes_is_what_counts(
+    clip_folder: Path, change: Callable[[Any], None]
+) -> None:
+    mine = cached(clip_folder)
+    before = mine(picture(1), candidate_labels=LABELS)
+    change(mine.model)
+    theirs = stock(mine.model, tokenizer=mine.tokenizer, image_processor=mine.image_processor)
+    expected = theirs(picture(1), candidate_labels=LABELS)
+    same(mine(picture(1), candidate_labels=LABELS), expected)
+    assert before != expected
+    # The untouched model gets its own again.
+    assert cached(clip_folder)(picture(1), candidate_labels=LABELS) == before
+
+
+def test_an_adapter_s_numbers_and_switches_are_part_of_it(clip_folder: Path) -> None:
+    for scaling in (0.1, 0.3):
+        mine = cached(clip_folder)
+        adapted(scaling)(mine.model)
+        theirs = stock(mine.model, tokenizer=mine.tokenizer, image_processor=mine.image_processor)
+        for off in (False, True):
+            mine.model.text_projection.switched_off = off
+            same(
+                mine(picture(1), candidate_labels=LABELS),
+                theirs(picture(1), candidate_labels=LABELS),
+            )
+
+
+def test_a_tokenizer_changed_in_place_is_noticed(clip_folder: Path) -> None:
+    mine = cached(clip_folder)
+    before = mine(picture(1), candidate_labels=["CAT", "DOG"])
+    mine.tokenizer.backend_tokenizer.normalizer = normalizers.Replace("CAT", "tree")
+    theirs = stock(mine.model, tokenizer=mine.tokenizer, image_processor=mine.image_processor)
+    expected = theirs(picture(1), candidate_labels=["CAT", "DOG"])
+    same(mine(picture(1), candidate_labels=["CAT", "DOG"]), expected)
+    assert before != expected
+
+
+def test_training_mode_leaves_nothing_behind(
+    checkpoints: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = checkpoints("chinese_clip")  # has dropout
+    mine = cached(folder)
+    mine.model.train()
+    mine(picture(1), candidate_labels=LABELS)
+    mine(picture(1), candidate_labels=LABELS)
+    assert caplog.text.count("in training mode") == 1
+    same(
+        cached(folder)(picture(1), candidate_labels=LABELS),
+        stock(folder)(picture(1), candidate_labels=LABELS),
+    )
+
+
+def test_autocast_leaves_nothing_behind(clip_folder: Path) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        cached(clip_folder)(picture(1), candidate_labels=LABELS)
+    same(
+        cached(clip_folder)(picture(1), candidate_labels=LABELS),
+        stock(clip_folder)(picture(1), candidate_labels=LABELS),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_weights_that_cannot_be_seen_are_not_kept(clip_folder: Path, store: Path) -> None:
+    for seed in (0, 1):
+        mine = cached(clip_folder)
+        layer = torch.nn.Linear(64, 48, bias=False)
+        torch.nn.init.normal_(layer.weight, generator=torch.manual_seed(seed))
+        hidden = torch.jit.trace(layer, torch.zeros(1, 64))
+        del mine.model.text_projection
+        mine.model.text_projection = hidden
+        theirs = stock(mine.model, tokenizer=mine.tokenizer, image_processor=mine.image_processor)
+        same(mine(picture(1), candidate_labels=LABELS), theirs(picture(1), candidate_labels=LABELS))
+    assert not store.exists()
+
+
+def test_threads_that_call_after_a_change(clip_folder: Path) -> None:
+    mine = cached(clip_folder)
+    mine(picture(1), candidate_labels=LABELS)
+    in_place(mine.model.text_projection.weight)
+    theirs = stock(mine.model, tokenizer=mine.tokenizer, image_processor=mine.image_processor)
+    expected = theirs(picture(1), candidate_labels=LABELS)
+    with ThreadPoolExecutor(6) as pool:
+        calls = [pool.submit(mine, picture(1), candidate_labels=LABELS) for _ in range(6)]
+    for call in calls:
+        same(call.result(), expected)
+
+
+def test_an_interrupted_look_changes_nothing(
+    clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = cached(clip_folder)
+    mine(picture(1), candidate_labels=LABELS)
+    in_place(mine.model.text_projection.weight)
+    with monkeypatch.context() as patch:
+        patch.setattr("zsic_index.pipeline.fingerprint_of", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            mine(picture(1), candidate_labels=LABELS)
+    theirs = stock(mine.model, tokenizer=mine.tokenizer, image_processor=mine.image_processor)
+    same(mine(picture(1), candidate_labels=LABELS), theirs(picture(1), candidate_labels=LABELS))
+
+
+def interrupted(*_: Any) -> str:
+    raise KeyboardInterrupt
+
+
 def test_a_scale_changed_in_memory_is_noticed(siglip_folder: Path) -> None:
     mine = cached(siglip_folder)
     mine(picture(1), candidate_labels=LABELS)
@@ -400,6 +549,72 @@ def test_an_index_of_another_model_is_refused(clip_folder: Path, tmp_path: Path)
         cached(clip_folder)(picture(1), candidate_labels="things")
 
 
+def test_an_index_is_held_against_the_model_at_every_call(clip_folder: Path) -> None:
+    LabelIndex.build(["cat", "dog"], model=clip_folder, name="things").close()
+    mine = cached(clip_folder)
+    mine(picture(1), candidate_labels="things")
+    weight = mine.model.text_projection.weight
+    with torch.no_grad():
+        weight[0, 0] += 1e-4
+    with pytest.raises(ModelError, match="was not built with this model as it is in memory"):
+        mine(picture(1), candidate_labels="things")
+
+
+def test_an_index_that_was_built_again_is_opened_again(clip_folder: Path) -> None:
+    LabelIndex.build(["cat", "dog"], model=clip_folder, name="things").close()
+    mine = cached(clip_folder)
+    mine(picture(1), candidate_labels="things")
+    LabelIndex.build(["cat", "dog", "sea"], model=clip_folder, name="things").close()
+    assert len(mine(picture(1), candidate_labels="things")) == 3
+
+
+def test_an_index_of_another_dtype_says_so(clip_folder: Path) -> None:
+    LabelIndex.build(["cat", "dog"], model=clip_folder, name="things").close()
+    with pytest.raises(ModelError, match=r"built in float32, this pipeline computes in bfloat16"):
+        cached(clip_folder, dtype=torch.bfloat16)(picture(1), candidate_labels="things")
+    with pytest.raises(ModelError, match="dtype is float64"):
+        cached(clip_folder, dtype=torch.float64)
+
+
+def test_no_text_tower_for_an_index(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    LabelIndex.build(["cat", "dog"], model=clip_folder, name="things").close()
+    mine = cached(clip_folder)
+    monkeypatch.setattr(mine.model, "get_text_features", _NoTextTower())
+    assert len(mine(picture(1), candidate_labels="things")) == 2
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[0, 1, 2], np.arange(3), [1.5, 2], ["cat", None], (1, True, 1.0), {"cat": 1, "dog": 2}],
+    ids=str,
+)
+def test_labels_that_are_no_texts(clip_folder: Path, labels: Any) -> None:
+    found = cached(clip_folder)(picture(1), candidate_labels=labels)
+    expected = stock(clip_folder)(picture(1), candidate_labels=list(labels))
+    assert [type(entry["label"]) for entry in found] == [type(e["label"]) for e in expected]
+    np.testing.assert_allclose(
+        [entry["score"] for entry in found], [e["score"] for e in expected], atol=TOLERANCE
+    )
+
+
+def test_labels_that_can_be_gone_through_once(clip_folder: Path) -> None:
+    found = cached(clip_folder)([picture(1), picture(2)], candidate_labels=iter(LABELS))
+    same(found, stock(clip_folder)([picture(1), picture(2)], candidate_labels=LABELS))
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 2.5, "3", True])
+def test_top_k_that_is_none(clip_folder: Path, top_k: Any) -> None:
+    with pytest.raises(InputError, match="top_k"):
+        cached(clip_folder)(picture(1), candidate_labels=LABELS, top_k=top_k)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
+def test_copies_and_pickles(clip_folder: Path, copied: Callable[[Any], Any]) -> None:
+    mine = cached(clip_folder)
+    expected = mine(picture(1), candidate_labels=LABELS)
+    same(copied(mine)(picture(1), candidate_labels=LABELS), expected)
+
+
 def test_an_index_has_its_own_templates(clip_folder: Path) -> None:
     LabelIndex.build(["cat", "dog"], model=clip_folder, name="things", templates="{}").close()
     with pytest.raises(TemplateError, match="leave hypothesis_template out"):
@@ -424,6 +639,20 @@ def test_over_long_labels_are_cut_and_reported(
     assert "1 prompts over the token limit were cut, such as 'This is a photo of cat and" in (
         caplog.text
     )
+
+
+def test_a_tokenizer_s_own_limit_cuts_nothing(checkpoints: Callable[[str], Path]) -> None:
+    """The pipeline goes by what the tower takes, not by what its tokenizer recommends."""
+    labels = ["cat " * 20, "cat " * 20 + "dog", "sea"]
+    for name in ("clip", "blip", "chinese_clip", "align", "altclip", "metaclip_2"):
+        mine, theirs = cached(checkpoints(name)), stock(checkpoints(name))
+        mine.tokenizer.model_max_length = theirs.tokenizer.model_max_length = 8
+        same(
+            cached(mine.model, tokenizer=mine.tokenizer, image_processor=mine.image_processor)(
+                picture(1), candidate_labels=labels
+            ),
+            theirs(picture(1), candidate_labels=labels),
+        )
 
 
 @pytest.mark.parametrize("labels", [None, [], ()])

@@ -62,8 +62,9 @@ class EncoderSource:
             return self._encoder
 
     def record(self, fingerprint: str) -> EncoderRecord:
-        """Return what the store keeps of the encoder, under a fingerprint."""
-        info = self.encoder().info
+        """Return what the store keeps of the encoder, under a fingerprint; loads it."""
+        encoder = self.encoder()
+        info = encoder.info
         return EncoderRecord(
             fingerprint=fingerprint,
             model_id=self._model_id,
@@ -73,4 +74,5 @@ class EncoderSource:
             logit_scale=info.logit_scale,
             logit_bias=info.logit_bias,
             activation=info.activation,
+            loaded_fingerprint=encoder.loaded_fingerprint(),
         )

@@ -111,6 +111,7 @@ class ImageEmbedder:
         keys = [key for key in embeddings if key is not None]
         if self._store is None or not keys:
             return
-        self._store.add_encoder(self._source.record(self._fingerprint))
+        if self._store.find_encoder(self._fingerprint) is None:
+            self._store.add_encoder(self._source.record(self._fingerprint))
         rows = np.array([embeddings[key] for key in keys])
         self._store.add_embeddings(self._fingerprint, keys, rows)

@@ -12,6 +12,8 @@ import contextlib
 import hashlib
 import io
 import re
+import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -47,16 +49,25 @@ Decode = Literal["exact", "scaled"]
 
 Prepared = TypeVar("Prepared")
 
+_LOCKS = tuple(threading.Lock() for _ in range(64))
+
+_SHOWN = 200
+"""Characters of a path that are shown in messages."""
+
 
 def describe(source: ImageSource) -> str:
     """Return a short name of an image source for messages and results."""
     match source:
         case str() | Path():
-            return str(source)
+            path = str(source)
+            return path if len(path) <= _SHOWN else f"{path[:_SHOWN]}..."
         case bytes():
             return f"<{len(source)} bytes>"
-        case _:
+        case Image.Image():
             return f"<{source.mode} image of {source.width} x {source.height}>"
+    raise ImageError(
+        f"<{type(source).__name__}>: not an image: give a path, a file's bytes or a PIL image"
+    )
 
 
 def read(source: ImageSource) -> Content:
@@ -67,22 +78,27 @@ def read(source: ImageSource) -> Content:
     """
     if isinstance(source, bytes | Image.Image):
         return source
-    if isinstance(source, str) and source.startswith(("http://", "https://")):
-        raise ImageError(
-            f"{source}: addresses are not fetched: download the image and give its path"
-        )
-    path = Path(source)
-    if path.is_dir():
-        raise ImageError(f"{source}: is a folder, not an image")
+    name = describe(source)
+    if name.startswith(("http://", "https://")):
+        raise ImageError(f"{name}: addresses are not fetched: download the image and give its path")
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_SIZE:
-            raise ImageError(
-                f"{source}: has {size:,} bytes; the limit is {MAX_FILE_SIZE:,}: scale it down first"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{source}: cannot be read: {error.strerror or error}") from error
+        path = Path(source)
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise ImageError(f"{name}: is a folder, not an image")
+        if not stat.S_ISREG(kind):
+            raise ImageError(f"{name}: is not a file: give the image's file, or its bytes")
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_SIZE + 1)
+    except (OSError, ValueError) as error:
+        # ValueError: a NUL, or half of a surrogate pair.
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise ImageError(f"{name}: cannot be read: {reason or error}") from error
+    if len(data) > MAX_FILE_SIZE:
+        raise ImageError(
+            f"{name}: is larger than the limit of {MAX_FILE_SIZE:,} bytes: scale it down first"
+        )
+    return data
 
 
 def content_hash(content: Content, name: str) -> bytes:
@@ -130,7 +146,9 @@ def decode(content: Content, name: str, *, at_least: int | None = None) -> Image
     try:
         if isinstance(content, Image.Image):
             _check_size(content, name)
-            return _to_rgb(content)
+            # One that is still to be read from its file may be asked for by several threads.
+            with _LOCKS[id(content) % len(_LOCKS)]:
+                return _to_rgb(content)
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _check_size(image, name)
             if at_least is not None:

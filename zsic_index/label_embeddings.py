@@ -8,12 +8,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from zsic_index import prompts, scoring
 from zsic_index.encoder_source import EncoderSource
+from zsic_index.encoders import Encoder, Tokens
 from zsic_index.errors import LabelError, StoreError
 from zsic_index.scoring import Float32, Int64
 from zsic_index.store import Store
@@ -78,9 +78,11 @@ def ensure(
     found = store.embedding_ids(list(keys.values()))
     missing = [label for label, key in keys.items() if key not in found]
     truncated: tuple[str, ...] = ()
-    model_needed = bool(missing) or store.find_encoder(source.fingerprint) is None
-    if model_needed:
+    is_new = store.find_encoder(source.fingerprint) is None
+    model_needed = bool(missing) or is_new
+    if is_new:
         store.add_encoder(source.record(source.fingerprint))
+    if missing:
         truncated = _encode_all(store, source, missing, keys, templates, progress)
         found |= store.embedding_ids([keys[label] for label in missing])
     try:
@@ -97,16 +99,24 @@ def fetch(
 ) -> Float32:
     """Return (n, D) float32 unit-norm label embeddings; see ``ensure``."""
     ensured = ensure(store, source, labels, templates)
-    if ensured.truncated:
-        logger.warning(
-            "%d prompts over the token limit were cut, such as %r",
-            len(ensured.truncated),
-            ensured.truncated[0][:80],
-        )
+    _warn_of(ensured.truncated)
     encoder = store.find_encoder(source.fingerprint)
     assert encoder is not None, "ensure has added it"
     blocks = store.read_embeddings(ensured.embedding_ids, encoder.dim)
     return np.concatenate([np.empty((0, encoder.dim), dtype=np.float32), *blocks])
+
+
+def embed(encoder: Encoder, labels: Sequence[str], templates: Sequence[str]) -> Float32:
+    """Return (n, D) float32 unit-norm label embeddings, made now and kept nowhere.
+
+    Raises:
+        LabelError: for a label that the model cannot take.
+        ModelError: see Encoder.
+    """
+    distinct = _distinct_prompts(labels, templates)
+    encoded = encoder.encode_prompts(distinct)
+    _warn_of(encoded.truncated)
+    return _pool(labels, templates, distinct, encoded.embeddings)
 
 
 def fingerprint(encoder_fingerprint: str, rendered: Sequence[str]) -> bytes:
@@ -131,11 +141,8 @@ def _encode_all(
     encoder = source.encoder()
     truncated: list[str] = []
 
-    def tokenise(chunk: Sequence[str]) -> tuple[list[str], Any]:
-        distinct = list(
-            dict.fromkeys(p for label in chunk for p in prompts.render(label, templates))
-        )
-        return distinct, encoder.tokenise(distinct)
+    def tokenise(chunk: Sequence[str]) -> Tokens:
+        return encoder.tokenise(_distinct_prompts(chunk, templates))
 
     def commit(chunk: Sequence[str], embeddings: Float32) -> None:
         store.add_embeddings(source.fingerprint, [keys[label] for label in chunk], embeddings)
@@ -148,16 +155,16 @@ def _encode_all(
         ThreadPoolExecutor(1, thread_name_prefix="zsic-tokenise") as tokenising,
         ThreadPoolExecutor(1, thread_name_prefix="zsic-commit") as committing,
     ):
-        following = [tokenising.submit(tokenise, chunk) for chunk in chunks[:1]]
+        ahead = (tokenising.submit(tokenise, chunk) for chunk in chunks)
+        following = next(ahead, None)
         committed: Future[None] | None = None
-        for number, chunk in enumerate(chunks):
-            distinct, tokens = following.pop().result()
-            following += [
-                tokenising.submit(tokenise, one) for one in chunks[number + 1 : number + 2]
-            ]
+        for chunk in chunks:
+            assert following is not None, "there is one for each chunk"
+            tokens = following.result()
+            following = next(ahead, None)
             encoded = encoder.encode_tokens(tokens)
             truncated += encoded.truncated
-            embeddings = _pool(chunk, templates, distinct, encoded.embeddings)
+            embeddings = _pool(chunk, templates, tokens.prompts, encoded.embeddings)
             if committed is not None:
                 committed.result()
                 done += LABELS_PER_COMMIT
@@ -169,6 +176,20 @@ def _encode_all(
             if progress:
                 progress(len(labels), len(labels))
     return tuple(truncated)
+
+
+def _distinct_prompts(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
+    rendered = (prompt for label in labels for prompt in prompts.render(label, templates))
+    return list(dict.fromkeys(rendered))
+
+
+def _warn_of(truncated: Sequence[str]) -> None:
+    if truncated:
+        logger.warning(
+            "%d prompts over the token limit were cut, such as %r",
+            len(truncated),
+            truncated[0][:80],
+        )
 
 
 def _pool(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import overload
+from typing import get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -157,6 +157,8 @@ class LabelIndex:
             IndexNotFoundError: when there is none of that name.
             StoreError: when the store cannot be used.
         """
+        if decode not in get_args(Decode):
+            raise InputError(f"decode {decode!r}: use {' or '.join(get_args(Decode))}")
         opened = Store.open(store)
         return cls(
             opened,
@@ -268,9 +270,18 @@ class LabelIndex:
         """The N labels in row order."""
         return self._names(self.label_ids.tolist())
 
-    def labels_at(self, rows: npt.ArrayLike) -> list[str]:
-        """Return the labels of some rows, without reading the names of all."""
-        return self._names(self.label_ids[np.asarray(rows)].tolist())
+    def is_current(self) -> bool:
+        """Tell whether this is the index's present generation; False when it has been removed."""
+        info = self._store.find_index(self._info.name)
+        return info is not None and (info.index_id, info.generation) == (
+            self._info.index_id,
+            self._info.generation,
+        )
+
+    def loaded_fingerprint(self) -> str | None:
+        """Return the hash of the encoder as it is in memory, where the store knows it."""
+        record = self._store.find_encoder(self._info.encoder_fingerprint)
+        return None if record is None else record.loaded_fingerprint
 
     def __len__(self) -> int:
         return len(self._opened.label_ids)
@@ -350,7 +361,7 @@ class LabelIndex:
         Yields one result for each image in order: its predictions, or the ImageError that says why
         it was refused. Arguments are those of ``classify``.
         """
-        _check_top_k(top_k)
+        check_top_k(top_k)
         subset = self._subset(labels, encode_missing=encode_missing)
         for refused, embeddings in self._embedded(images):
             found = iter(self._score(embeddings, top_k, subset, over_index=over_index))
@@ -388,7 +399,7 @@ class LabelIndex:
         Raises:
             EmbeddingError: for another shape or dtype, NaN, infinity, or a row of norm 0.
         """
-        _check_top_k(top_k)
+        check_top_k(top_k)
         unit = scoring.check_embeddings(embeddings, self._info.dim)
         subset = self._subset(labels, encode_missing=False)
         return self._score(unit, top_k, subset, over_index=over_index)
@@ -459,7 +470,7 @@ class LabelIndex:
             return None
         if isinstance(labels, str):
             raise LabelError(f"labels={labels!r}: give a list of labels, not one string")
-        if not labels:
+        if not len(labels):
             raise LabelError("labels is empty: give at least one, or None for all")
         wanted = taxonomy.collect(labels).labels
         rows = self._rows_of(wanted)
@@ -547,6 +558,12 @@ class LabelIndex:
         return checkpoint
 
 
+def check_top_k(top_k: object) -> None:
+    """Raise an InputError when ``top_k`` is no whole number of at least 1."""
+    if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1:
+        raise InputError(f"top_k is {top_k!r}; it must be a whole number of at least 1")
+
+
 def _prediction(
     label: str,
     probability: float,
@@ -566,11 +583,6 @@ def _taxonomy(labels: str | Path | Iterable[str] | Taxonomy) -> Taxonomy:
     if isinstance(labels, (str, Path)):
         return taxonomy.read(labels)
     return taxonomy.collect(labels)
-
-
-def _check_top_k(top_k: int) -> None:
-    if top_k < 1:
-        raise InputError(f"top_k is {top_k}; it must be at least 1")
 
 
 def _listed(sources: ImageSource | Sequence[ImageSource]) -> Sequence[ImageSource]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,21 @@ from transformers.image_utils import load_image
 
 from zsic_index import prompts, scoring
 from zsic_index.encoder_source import EncoderSource
-from zsic_index.encoders import in_memory
+from zsic_index.encoders.from_transformers import TransformersEncoder
+from zsic_index.encoders.loaded import (
+    State,
+    dtype_of,
+    fingerprint_of,
+    state_of,
+    why_not_to_keep,
+)
 from zsic_index.errors import LabelError, ModelError, TemplateError
-from zsic_index.label_embeddings import fetch
-from zsic_index.label_index import LabelIndex
+from zsic_index.label_embeddings import embed, fetch
+from zsic_index.label_index import LabelIndex, check_top_k
 from zsic_index.scoring import Float32
 from zsic_index.store import Store
+
+logger = logging.getLogger("zsic_index")
 
 Scored = list[dict[str, Any]]
 """One image's ``{"score": ..., "label": ...}``, best first."""
@@ -33,9 +45,22 @@ _PARAMETERS: tuple[tuple[str, ...], ...] = (
 )
 """What goes to ``preprocess`` and what to ``postprocess``."""
 
-_PROBES = 4
-_PROBE_TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-3}
-"""By how much 1 - cosine may differ: other devices and batch sizes round differently."""
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The model as it was looked at.
+
+    Attributes:
+        state: what tells whether it is so still.
+        encoder: it, as an encoder.
+        source: what its label embeddings are kept under; None where they must not be kept.
+        identity: what they are known by within this object.
+    """
+
+    state: State
+    encoder: TransformersEncoder
+    source: EncoderSource | None
+    identity: object
 
 
 class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipeline):  # type: ignore[misc]
@@ -61,6 +86,10 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
       labels.
     - ``top_k``: how many labels to return; all by default.
 
+    Where what the text tower computes cannot be told from its modules and tensors (in training
+    mode, or quantised dynamically), nothing is kept, and a warning says so. Hooks and replaced
+    methods are taken not to change it.
+
     Different on purpose: prompts over the token limit are cut where the stock pipeline fails; a
     template must have exactly one ``{}``; activation and what leads to it are float32 at least,
     also where the towers are bfloat16.
@@ -70,24 +99,49 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
         InputError: for labels or a template that cannot be used.
     """
 
+    _known: _Known | None
+
     def __init__(self, *, store: str | Path | None = None, **kwargs: Any) -> None:
         """Make one; ``pipeline`` does."""
         super().__init__(**kwargs)
         self._store = store
-        self._encoder = in_memory.encoder_of(self.model, self.tokenizer, self.image_processor)
-        self._state: in_memory.State = ()
-        self._source = self._present_source()
+        self._start()
+        # A family that is not supported is refused at once.
+        self._known = self._look()
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._known = None
+        self._told_why_not = False
         self._label_sets: OrderedDict[tuple[Any, ...], Float32] = OrderedDict()
         self._indexes: dict[str, LabelIndex] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is found anew: locks, hashes, open indexes."""
+        own = ("_lock", "_known", "_told_why_not", "_label_sets", "_indexes")
+        return {key: value for key, value in vars(self).items() if key not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what was kept, and find the rest anew at the next call."""
+        self.__dict__.update(state)
+        self._start()
+
     def __call__(self, image: Any, candidate_labels: Any, **kwargs: Any) -> Any:
         """Classify one image or several; see the class."""
-        self._source = self._present_source()
+        self._known = self._look()
+        if isinstance(candidate_labels, str):
+            self._refresh(candidate_labels)
         return super().__call__(image, candidate_labels, **kwargs)
 
     def _sanitize_parameters(
         self, tokenizer_kwargs: Any = None, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        labels = kwargs.get("candidate_labels")
+        if labels is not None and not isinstance(labels, str):
+            # One that can be gone through once only is for all images.
+            kwargs["candidate_labels"] = list(labels)
+        if kwargs.get("top_k") is not None:
+            check_top_k(kwargs["top_k"])
         given = [{key: kwargs[key] for key in keys if key in kwargs} for keys in _PARAMETERS]
         return given[0], {}, given[1]
 
@@ -97,7 +151,7 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
         return self.image_processor(images=[image], return_tensors="pt").to(self.dtype)
 
     def _forward(self, model_inputs: Any) -> dict[str, Any]:
-        encoded = self._encoder.encode_pixels(model_inputs)
+        encoded = self._present().encoder.encode_pixels(model_inputs)
         for error in encoded.refused.values():
             raise error
         return {"image_embedding": torch.from_numpy(encoded.embeddings)}
@@ -105,7 +159,7 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
     def postprocess(
         self,
         model_outputs: dict[str, torch.Tensor],
-        candidate_labels: Sequence[str] | str | None = None,
+        candidate_labels: Sequence[Any] | str | None = None,
         hypothesis_template: str | None = None,
         top_k: int | None = None,
     ) -> Scored:
@@ -115,35 +169,65 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
             raise LabelError("candidate_labels is missing: give labels, or the name of an index")
         if isinstance(candidate_labels, str):
             return self._score_index(embedding, candidate_labels, hypothesis_template, top_k)
-        labels = list(candidate_labels)
-        matrix = self._label_embeddings(labels, prompts.resolve(hypothesis_template))
-        info = self._encoder.info
+        matrix = self._label_embeddings(
+            # What is no text is written out as the stock pipeline would.
+            [format(label) for label in candidate_labels],
+            prompts.resolve(hypothesis_template),
+        )
+        info = self._present().encoder.info
         similarities = scoring.similarities(matrix, embedding).astype(np.float64)
         logits = similarities * info.logit_scale + info.logit_bias
         partition = scoring.log_sum_exp(logits)
         (scores,) = scoring.activate(logits, info.activation, partition).tolist()
-        pairs = sorted(zip(scores, labels, strict=True), key=lambda pair: -pair[0])
+        pairs = sorted(zip(scores, candidate_labels, strict=True), key=lambda pair: -pair[0])
         return [{"score": score, "label": label} for score, label in pairs[:top_k]]
 
     def _label_embeddings(self, labels: list[str], templates: tuple[str, ...]) -> Float32:
         if not labels:
             raise LabelError("candidate_labels is empty: give at least one label")
-        key = (self._source.fingerprint, templates, *labels)
-        if key not in self._label_sets:
-            with Store.open(self._store, create=True) as store:
-                self._label_sets[key] = fetch(store, self._source, labels, templates)
-            while len(self._label_sets) > LABEL_SETS_KEPT:
-                self._label_sets.popitem(last=False)
-        self._label_sets.move_to_end(key)
-        return self._label_sets[key]
+        known = self._present()
+        key = (known.identity, templates, *labels)
+        found = self._label_sets.get(key)
+        if found is None:
+            if known.source is None:
+                found = embed(known.encoder, labels, templates)
+            else:
+                with Store.open(self._store, create=True) as store:
+                    found = fetch(store, known.source, labels, templates)
+            with self._lock:
+                self._label_sets[key] = found
+                while len(self._label_sets) > LABEL_SETS_KEPT:
+                    self._label_sets.popitem(last=False)
+        return found
+
+    # Indexes by name
+
+    def _refresh(self, name: str) -> None:
+        """Open an index, or its present generation; check that this model made it."""
+        with self._lock:
+            opened = self._indexes.get(name)
+            if opened is None or not opened.is_current():
+                opened = LabelIndex.open(name, store=self._store)
+            self._check(opened)
+            self._indexes[name] = opened
+
+    def _check(self, index: LabelIndex) -> None:
+        source, own = self._present().source, dtype_of(self.model)
+        info = index.info
+        if info.templates and info.dtype != own:
+            raise ModelError(
+                f"index {info.name!r} was built in {info.dtype}, this pipeline computes in {own}: "
+                f"make it with dtype={info.dtype!r}, or build an index in {own}"
+            )
+        if source is None or index.loaded_fingerprint() != source.fingerprint:
+            raise ModelError(
+                f"index {info.name!r} was not built with this model as it is in memory, but with "
+                f"{info.model_id or 'imported embeddings'}: build one with it, or give its labels"
+            )
 
     def _score_index(
         self, embedding: Float32, name: str, template: str | None, top_k: int | None
     ) -> Scored:
-        if name not in self._indexes:
-            opened = LabelIndex.open(name, store=self._store)
-            self._check_index(opened)
-            self._indexes[name] = opened
         index = self._indexes[name]
         if template is not None and (template,) != index.info.templates:
             raise TemplateError(
@@ -153,39 +237,36 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
         (found,) = index.score(embedding, top_k=len(index) if top_k is None else top_k)
         return [{"score": one.probability, "label": one.label} for one in found]
 
-    def _check_index(self, index: LabelIndex) -> None:
-        """Hold a few of an index's embeddings against what this model makes of their labels."""
-        info, own = index.info, self._encoder.info
-        numbers = (info.dim, info.activation, info.templates != ())
-        fits = numbers == (own.dim, own.activation, True) and np.allclose(
-            (info.logit_scale, info.logit_bias), (own.logit_scale, own.logit_bias), rtol=1e-2
-        )
-        if fits:
-            rows = np.unique(np.linspace(0, len(index) - 1, _PROBES).astype(int))
-            for row, label in zip(rows, index.labels_at(rows), strict=True):
-                embeddings = self._encoder.encode_prompts(
-                    prompts.render(label, info.templates)
-                ).embeddings
-                mean = scoring.check_embeddings(embeddings.mean(axis=0, dtype=np.float64))[0]
-                off = 1 - float(mean @ index.embeddings[row])
-                fits &= off <= _PROBE_TOLERANCE[in_memory.dtype_of(self.model)]
-        if not fits:
-            raise ModelError(
-                f"index {info.name!r} was not built with this model, but with "
-                f"{info.model_id or 'imported embeddings'}: build one with it, or give its labels"
-            )
+    # The model as it is now
 
-    def _present_source(self) -> EncoderSource:
+    def _present(self) -> _Known:
+        known = self._known
+        if known is None:
+            known = self._known = self._look()
+        return known
+
+    def _look(self) -> _Known:
         """Return the model as it is now: hashed again if it is not as it was at the last call."""
-        state = in_memory.state_of(self.model, self.tokenizer)
-        if state == self._state:
-            return self._source
-        self._state = state
-        self._encoder = in_memory.encoder_of(self.model, self.tokenizer, self.image_processor)
-        return EncoderSource(
-            fingerprint=in_memory.fingerprint_of(self.model, self.tokenizer),
-            model_id=str(self.model.name_or_path),
-            revision=getattr(self.model.config, "_commit_hash", None),
-            dtype=in_memory.dtype_of(self.model),
-            load=lambda: self._encoder,
-        )
+        with self._lock:
+            why_not = why_not_to_keep(self.model)
+            if why_not is not None:
+                if not self._told_why_not:
+                    self._told_why_not = True
+                    logger.warning("label embeddings are made anew at every call: %s", why_not)
+                return _Known((), self._new_encoder(), None, object())
+            state = state_of(self.model, self.tokenizer)
+            if self._known is not None and self._known.state == state:
+                return self._known
+            encoder = self._new_encoder()
+            fingerprint = fingerprint_of(self.model, self.tokenizer)
+            source = EncoderSource(
+                fingerprint=fingerprint,
+                model_id=str(self.model.name_or_path),
+                revision=getattr(self.model.config, "_commit_hash", None),
+                dtype=dtype_of(self.model),
+                load=lambda: encoder,
+            )
+            return _Known(state, encoder, source, fingerprint)
+
+    def _new_encoder(self) -> TransformersEncoder:
+        return TransformersEncoder.of(self.model, self.tokenizer, self.image_processor)

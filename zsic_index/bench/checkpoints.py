@@ -10,7 +10,9 @@ from typing import Any
 import torch
 import transformers
 
-from zsic_index import builtin
+from zsic_index import builtin, encoders
+from zsic_index.encoders.checkpoint import TransformersFiles
+from zsic_index.errors import ModelError
 
 _MERGES = 49_152 - 256 - 2
 """How many of the vocabulary's lines CLIP uses."""
@@ -42,6 +44,18 @@ def vit_b_32(folder: Path) -> str:
     transformers.CLIPModel(config).save_pretrained(folder)
     transformers.CLIPImageProcessor().save_pretrained(folder)
     return said
+
+
+def folder_of(model: str) -> Path:
+    """Return the folder of a checkpoint in transformers' format.
+
+    Raises:
+        ModelError: when there is none.
+    """
+    files = encoders.resolve(model).files
+    if not isinstance(files, TransformersFiles):
+        raise ModelError(f"model {model}: transformers' pipeline cannot read it: name another")
+    return files.folder
 
 
 def _clip_vocabulary() -> Path | None:

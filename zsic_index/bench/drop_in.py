@@ -42,6 +42,7 @@ def run(*, labels: int = 1_000, model: str | None = None, rounds: int = 3) -> Co
             said = f"random CLIP of the size of ViT-B/32 with {checkpoints.vit_b_32(Path(model))}"
         else:
             said = model
+            model = str(checkpoints.folder_of(model))
         stock = pipeline("zero-shot-image-classification", model=model, dtype="float32")
         known: Any = None
 

@@ -39,7 +39,9 @@ def bench() -> None:
     help="How many candidate labels.",
 )
 @click.option(
-    "-m", "--model", help="A folder or a Hub id.  [default: a random CLIP of ViT-B/32's size]"
+    "-m",
+    "--model",
+    help="builtin:clip, a folder, or a Hub id.  [default: a random CLIP of ViT-B/32's size]",
 )
 @rounds_option
 @json_option

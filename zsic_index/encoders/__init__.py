@@ -7,7 +7,7 @@ from typing import get_args
 
 from zsic_index import builtin
 from zsic_index.encoders import open_clip_files, transformers_files
-from zsic_index.encoders.base import EncodedImages, EncodedPrompts, Encoder, Pixels
+from zsic_index.encoders.base import EncodedImages, EncodedPrompts, Encoder, Pixels, Tokens
 from zsic_index.encoders.checkpoint import Checkpoint, OpenClipFiles, refuse_revision
 from zsic_index.errors import ModelError
 from zsic_index.records import Dtype
@@ -18,6 +18,7 @@ __all__ = [
     "EncodedPrompts",
     "Encoder",
     "Pixels",
+    "Tokens",
     "load",
     "resolve",
 ]
@@ -51,8 +52,13 @@ def resolve(model: str | Path, revision: str | None = None, dtype: Dtype = "floa
     if model.startswith(open_clip_files.HUB_PREFIX):
         repo_id = model.removeprefix(open_clip_files.HUB_PREFIX)
         return open_clip_files.in_repository(model, repo_id, revision, dtype)
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    try:
+        folder = Path(model).expanduser()
+        is_folder = folder.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:
+        # A name too long for a path, the home of nobody, a NUL.
+        raise ModelError(f"model {model[:80]!r}: {error}") from error
+    if is_folder:
         refuse_revision(model, revision)
         if open_clip_files.is_folder(folder):
             return open_clip_files.in_folder(folder, dtype)

@@ -69,6 +69,12 @@ class Encoder(Protocol):
     def image_size(self) -> int:
         """Pixels of the shorter side that ``preprocess`` scales an image to."""
 
+    def loaded_fingerprint(self) -> str | None:
+        """Return the hash of what prompt embeddings depend on, as it is in memory, if there is one.
+
+        Reads all of the text tower's weights.
+        """
+
     def encode_prompts(self, prompts: Sequence[str]) -> EncodedPrompts:
         """Embed T prompts: ``tokenise``, then ``encode_tokens``."""
 

@@ -29,6 +29,7 @@ TOKENIZER_FILES = (
     "vocab.txt",
     "merges.txt",
     "spiece.model",
+    "tokenizer.model",
     "sentencepiece.bpe.model",
 )
 

@@ -97,6 +97,9 @@ class OpenClipEncoder(TwoTowerEncoder):
         dtype = getattr(torch, checkpoint.dtype)
         return cls(model.eval(), tokenizer, dim, dtype, scalars_in([files.weights]))
 
+    def loaded_fingerprint(self) -> None:
+        """Return None: transformers' pipeline cannot hold such a model; see Encoder."""
+
     def preprocess(self, image: Image.Image) -> Pixels:
         """Turn one RGB image into the vision tower's input; see Encoder."""
         return {"image": self._transform(image).numpy()}

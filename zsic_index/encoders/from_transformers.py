@@ -17,9 +17,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from zsic_index.encoders import loaded
 from zsic_index.encoders.base import Pixels
 from zsic_index.encoders.checkpoint import Checkpoint, TransformersFiles
 from zsic_index.encoders.families import Family
+from zsic_index.encoders.transformers_files import family_of
 from zsic_index.encoders.two_towers import (
     TextInput,
     TwoTowerEncoder,
@@ -63,7 +65,7 @@ class TransformersEncoder(TwoTowerEncoder):
             activation=family.activation,
         )
         text = TextInput(
-            length=family.text_length or _text_limit(model, tokenizer, family),
+            length=family.text_length or _positions(model, tokenizer, family),
             always_padded=family.text_length is not None,
             special=_special(tokenizer),
         )
@@ -104,6 +106,20 @@ class TransformersEncoder(TwoTowerEncoder):
             )
         model = model.to(target).eval()
         return cls(model, tokenizer, processor, files.family, scalars_in(files.weights))
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any, image_processor: Any) -> TransformersEncoder:
+        """Return the encoder that a loaded model is, where it is and in its dtype.
+
+        Raises:
+            ModelError: when its family is not supported.
+        """
+        family = family_of(model.config.model_type, str(model.name_or_path))
+        return cls(model, tokenizer, image_processor, family)
+
+    def loaded_fingerprint(self) -> str:
+        """Return the hash of what prompt embeddings depend on, as it is in memory; see Encoder."""
+        return loaded.fingerprint_of(self._model, self._tokenizer)
 
     def preprocess(self, image: Image.Image) -> Pixels:
         """Turn one RGB image into the vision tower's input; see Encoder."""
@@ -176,15 +192,13 @@ def _special(tokenizer: Any) -> dict[int, str]:
     }
 
 
-def _text_limit(model: Any, tokenizer: Any, family: Family) -> int:
+def _positions(model: Any, tokenizer: Any, family: Family) -> int:
+    """Return how many tokens the text tower takes; the pipeline cuts nothing before that."""
     config = model.config.text_config
-    limits = []
-    if getattr(config, "max_position_embeddings", None):
-        taken = config.pad_token_id + 1 if family.positions_follow_padding else 0
-        limits.append(config.max_position_embeddings - taken)
-    # A tokenizer without a limit says so with a huge number.
-    limits += [tokenizer.model_max_length] if tokenizer.model_max_length < 1_000_000 else []
-    return int(min(limits))
+    positions = getattr(config, "max_position_embeddings", None)
+    if not positions:
+        return int(tokenizer.model_max_length)
+    return int(positions) - (config.pad_token_id + 1 if family.positions_follow_padding else 0)
 
 
 def _image_size(processor: Any) -> int:

@@ -43,6 +43,14 @@ def repository_of(architecture: str, tag: str) -> tuple[str, tuple[str, ...]]:
     if not source:
         known = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
         raise ModelError(f"open_clip's {architecture} has no tag {tag!r}; it has: {known}")
+    quick = json.loads(configuration_of(architecture)).get("quick_gelu", False)
+    if bool(source.get("quick_gelu", False)) != quick:
+        other = architecture.removesuffix("-quickgelu") if quick else f"{architecture}-quickgelu"
+        raise ModelError(
+            f"open_clip's {architecture}/{tag}: the weights were trained "
+            f"{'without' if quick else 'with'} QuickGELU, so this architecture gives wrong "
+            f"numbers: use open_clip:{other}/{tag}"
+        )
     path = PurePosixPath(source.get("hf_hub", ""))
     if len(path.parts) < 2:
         raise ModelError(

@@ -33,8 +33,13 @@ def in_folder(model_id: str, folder: Path, dtype: Dtype) -> Checkpoint:
         ModelError: when something is missing, or its family is not supported.
     """
     files = _files(model_id, folder)
-    texts = existing(folder, "config.json", *TOKENIZER_FILES)
-    identity = ["files", *hashes([*files.weights, *texts])]
+    lacking = _missing(folder)
+    if lacking:
+        raise ModelError(
+            f"model {model_id}: no {', '.join(lacking)} in {folder}: save model, tokenizer and "
+            "image processor there with save_pretrained(...)"
+        )
+    identity = ["files", *hashes([*files.weights, *_text_files(folder)])]
     return _checkpoint(model_id, None, files, dtype, identity)
 
 
@@ -100,6 +105,17 @@ def _files(model_id: str, folder: Path) -> TransformersFiles:
             "index names: convert the checkpoint with save_pretrained(...)"
         )
     return TransformersFiles(folder, weights, family)
+
+
+def _text_files(folder: Path) -> list[Path]:
+    """Return all that may have a part in a prompt's embedding, but the weights.
+
+    A file too many makes for a needless miss, one too few for a wrong number: tokenizers come in
+    many files, and an adapter that lies in the folder is loaded too.
+    """
+    kinds = ("*.json", "*.txt", "*.model", "*.bpe", "*.tiktoken", "adapter_*")
+    found = {path for kind in kinds for path in folder.glob(kind) if path.is_file()}
+    return sorted(path for path in found if path.name not in _IMAGE_FILES)
 
 
 def _missing(folder: Path) -> list[str]:

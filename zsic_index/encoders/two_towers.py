@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +58,13 @@ class TwoTowerEncoder(ABC):
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
+        if not (0 < info.logit_scale < math.inf and math.isfinite(info.logit_bias)):
+            raise ModelError(
+                f"this model's logit scale is {info.logit_scale} and its bias {info.logit_bias}: "
+                "they must be finite, the scale above 0; take another checkpoint"
+            )
         self.info = info
+        self._tokenising = threading.Lock()
         self.image_size = image_size
         self._text = text
         self._device = device
@@ -80,6 +88,10 @@ class TwoTowerEncoder(ABC):
         """Return the projected output of the vision tower, (B, D)."""
 
     @abstractmethod
+    def loaded_fingerprint(self) -> str | None:
+        """Return the hash of what prompt embeddings depend on, as it is in memory; see Encoder."""
+
+    @abstractmethod
     def preprocess(self, image: Image.Image) -> Pixels:
         """Turn one RGB image into the vision tower's input; see Encoder."""
 
@@ -90,13 +102,15 @@ class TwoTowerEncoder(ABC):
     def tokenise(self, prompts: Sequence[str]) -> Tokens:
         """Turn T prompts into the text tower's inputs; see Encoder."""
         prompts = list(prompts)
-        ids = self._tokenise(prompts)
-        self._refuse_special_tokens(prompts, ids)
         limit = self._text.length
-        batches = [
-            (rows, self._text_inputs([prompts[row] for row in rows]))
-            for rows in self._batches([min(len(line), limit) for line in ids])
-        ]
+        # A tokenizer keeps how it is to pad and cut from one call to the next.
+        with self._tokenising:
+            ids = self._tokenise(prompts)
+            self._refuse_special_tokens(prompts, ids)
+            batches = [
+                (rows, self._text_inputs([prompts[row] for row in rows]))
+                for rows in self._batches([min(len(line), limit) for line in ids])
+            ]
         cut = (prompt for prompt, line in zip(prompts, ids, strict=True) if len(line) > limit)
         return Tokens(prompts, batches, tuple(cut))
 
@@ -149,7 +163,8 @@ class TwoTowerEncoder(ABC):
         """Run a tower on a batch and normalise; None for an input that is too large by itself."""
         size = len(next(iter(inputs.values())))
         try:
-            with torch.inference_mode():
+            # What is kept as float32 must not have been computed under a caller's autocast.
+            with torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
                 parts = {name: self._placed(part) for name, part in inputs.items()}
                 return list(_unit(tower(**parts)))
         except RuntimeError as error:

@@ -34,7 +34,10 @@ _BLOCK = 4_096
 
 @dataclass(frozen=True, slots=True)
 class EncoderRecord:
-    """What the store keeps of an encoder; see ``records.ModelInfo`` for the numbers."""
+    """What the store keeps of an encoder; see ``records.ModelInfo`` for the numbers.
+
+    ``loaded_fingerprint`` is that of the encoder as it is in memory, where it is known.
+    """
 
     fingerprint: str
     model_id: str | None
@@ -44,6 +47,7 @@ class EncoderRecord:
     logit_scale: float
     logit_bias: float
     activation: Activation
+    loaded_fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,7 @@ class Store:
             row.logit_scale,
             row.logit_bias,
             row.activation,
+            row.loaded_fingerprint,
         )
 
     def add_encoder(self, record: EncoderRecord) -> None:

@@ -37,6 +37,7 @@ class Encoder(Base):
     logit_scale: Mapped[float] = mapped_column(Float(53))
     logit_bias: Mapped[float] = mapped_column(Float(53))
     activation: Mapped[str] = mapped_column(String(16))
+    loaded_fingerprint: Mapped[str | None] = mapped_column(String(64))
 
 
 class Embedding(Base):
