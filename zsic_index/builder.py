@@ -15,7 +15,7 @@ from zsic_index import index
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint
 from zsic_index.errors import EmbeddingError, IndexFileError, InputError, StoreError
-from zsic_index.label_embeddings import LABELS_PER_COMMIT, Ensured, Progress, ensure
+from zsic_index.label_embeddings import Ensured, Progress, ensure
 from zsic_index.records import BuildReport, IndexInfo
 from zsic_index.scoring import Float32, Int64
 from zsic_index.store import EncoderRecord, Store
@@ -26,6 +26,9 @@ logger = logging.getLogger("zsic_index")
 MAX_NAME_LENGTH = 64
 
 _OPEN_ATTEMPTS = 5
+
+_IMPORTED_PER_COMMIT = 16_384
+"""Ready embeddings that are committed together: losing them costs next to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +129,8 @@ def import_embeddings(
     # Labels with the same embedding share a row of the store.
     missing = list({key: row for row, key in enumerate(keys) if key not in known}.values())
     store.add_encoder(encoder)
-    for at in range(0, len(missing), LABELS_PER_COMMIT):
-        rows = missing[at : at + LABELS_PER_COMMIT]
+    for at in range(0, len(missing), _IMPORTED_PER_COMMIT):
+        rows = missing[at : at + _IMPORTED_PER_COMMIT]
         store.add_embeddings(encoder.fingerprint, [keys[row] for row in rows], embeddings[rows])
     known |= store.embedding_ids([keys[row] for row in missing])
     ids = np.fromiter((known[key] for key in keys), np.int64, len(keys))

@@ -1,7 +1,7 @@
 """The exact scan: top-k and log-partition over all labels in one pass. Arrays in, arrays out.
 
 The label matrix is cut into segments of a fixed size, which worker threads take one after the
-other; within a segment it is walked in blocks, each a product with one BLAS thread whose (B, block)
+other; within a segment it is walked in blocks, each a product on one thread whose (B, block)
 logits stay in the core's cache while they are looked at. What is held at a time is one such block
 per worker, whatever N is; nothing of size B x N exists.
 
@@ -38,8 +38,12 @@ BLOCK_ROWS = 1 << 10
 """Rows per block at most, where there are several queries: more of them stream no faster through
 the product, and leave the cache."""
 
-VECTOR_BLOCK_ROWS = 1 << 13
+VECTOR_BLOCK_ROWS = 1 << 12
 """The same for one query."""
+
+_FEW = 4
+"""Up to so many queries, inner products one by one are faster than a matrix product: they run at
+the speed of memory, while OpenBLAS copies the matrix first."""
 
 _QUERY_STEP = 4
 """Products are made for a multiple of so many queries: OpenBLAS is half as fast on others."""
@@ -207,8 +211,8 @@ def _scan_segment(
     for first in blocks:
         last = min(first + blocks.step, blocks.stop)
         logits = space[:, : last - first]
-        if len(scaled) == 1:
-            np.matmul(matrix[first:last], scaled[0], out=logits[0])
+        if len(scaled) <= _FEW:
+            np.vecdot(matrix[None, first:last], scaled[:, None], out=logits)
         else:
             np.matmul(scaled, matrix[first:last].T, out=logits)
         logits = logits[: candidates.batch]
@@ -378,7 +382,7 @@ def _similarities(matrix: Float32, rows: Int64, query: Float32) -> Float64:
 
 def _padded(queries: Float32) -> Float32:
     """Return (P, D) queries with rows of zeros behind them, where several are no multiple."""
-    extra = -len(queries) % _QUERY_STEP if len(queries) > 1 else 0
+    extra = -len(queries) % _QUERY_STEP if len(queries) > _FEW else 0
     return np.pad(queries, ((0, extra), (0, 0)))
 
 

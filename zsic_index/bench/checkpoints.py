@@ -14,6 +14,25 @@ from zsic_index import builtin, encoders
 from zsic_index.encoders.checkpoint import TransformersFiles
 from zsic_index.errors import ModelError
 
+_ADJECTIVES = """
+red blue green yellow white black grey brown pink purple small large tiny huge old new young
+ancient modern broken shiny dusty clean dirty wet dry hot cold warm cool soft hard smooth rough
+round square flat tall short long wide narrow thick thin heavy light bright dark loud quiet fast
+slow empty full open closed wooden metal plastic glass paper stone golden silver happy sad angry
+calm brave shy proud lazy busy tired fresh rotten ripe raw cooked frozen sweet sour salty bitter
+spicy wild tame striped spotted curly straight bent folded torn painted carved woven polished
+rusty mossy
+"""
+
+_NOUNS = """
+cat dog horse cow sheep goat pig hen duck goose swan eagle owl crow robin wren fish shark whale
+crab frog snake turtle lizard bee ant spider house barn church castle bridge tower road river
+lake sea beach forest tree flower leaf rock hill mountain cloud sun moon star car bus train boat
+ship plane bicycle truck chair table bed lamp clock mirror door window book pen cup plate bowl
+spoon knife bottle box bag hat coat shirt shoe glove ring key coin drum guitar piano violin ball
+kite apple pear plum grape lemon bread cheese cake tent rope bell
+"""
+
 _MERGES = 49_152 - 256 - 2
 """How many of the vocabulary's lines CLIP uses."""
 
@@ -44,6 +63,23 @@ def vit_b_32(folder: Path) -> str:
     transformers.CLIPModel(config).save_pretrained(folder)
     transformers.CLIPImageProcessor().save_pretrained(folder)
     return said
+
+
+def given_or_random(model: str | None, room: Path) -> tuple[Path, str]:
+    """Return the folder of a checkpoint, and what it is: ``model``, or a random one in ``room``."""
+    if model is not None:
+        return folder_of(model), model
+    folder = room / "vit-b-32"
+    return folder, f"a random CLIP of ViT-B/32's size with {vit_b_32(folder)}"
+
+
+def two_word_labels(count: int) -> list[str]:
+    """Return distinct labels of two words; beyond 10,000 a number comes behind them."""
+    pairs = [f"{one} {other}" for one in _ADJECTIVES.split() for other in _NOUNS.split()]
+    return [
+        pairs[n % len(pairs)] + (f" {n // len(pairs)}" if n >= len(pairs) else "")
+        for n in range(count)
+    ]
 
 
 def folder_of(model: str) -> Path:

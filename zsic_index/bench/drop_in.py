@@ -31,19 +31,13 @@ def run(*, labels: int = 1_000, model: str | None = None, rounds: int = 3) -> Co
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    names = [f"{colour} {thing} {n}" for n in range(1 + labels // 100)
-             for colour in _COLOURS for thing in _THINGS][:labels]  # fmt: skip
+    names = checkpoints.two_word_labels(labels)
     image = Image.fromarray(
         np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     )
     with tempfile.TemporaryDirectory() as room:
-        if model is None:
-            model = str(Path(room) / "vit-b-32")
-            said = f"random CLIP of the size of ViT-B/32 with {checkpoints.vit_b_32(Path(model))}"
-        else:
-            said = model
-            model = str(checkpoints.folder_of(model))
-        stock = pipeline("zero-shot-image-classification", model=model, dtype="float32")
+        folder, said = checkpoints.given_or_random(model, Path(room))
+        stock = pipeline("zero-shot-image-classification", model=str(folder), dtype="float32")
         known: Any = None
 
         def new(store: str) -> None:
@@ -75,7 +69,3 @@ def run(*, labels: int = 1_000, model: str | None = None, rounds: int = 3) -> Co
             ],
             rounds=rounds,
         )
-
-
-_COLOURS = ("red", "blue", "green", "small", "large", "old", "new", "wooden", "shiny", "broken")
-_THINGS = ("cat", "chair", "house", "bicycle", "apple", "bottle", "tree", "shoe", "clock", "boat")

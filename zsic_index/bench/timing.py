@@ -25,11 +25,13 @@ class Contender:
         name: what it is called.
         run: what is timed.
         prepare: what comes before each run, not timed.
+        share: the part of the work that it does; its times are divided by it, and its name says so.
     """
 
     name: str
     run: Callable[[], object]
     prepare: Callable[[], object] = lambda: None
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def compare(
             contender.prepare()
             started = time.perf_counter()
             contender.run()
-            elapsed = time.perf_counter() - started
+            elapsed = (time.perf_counter() - started) / contender.share
             if turn >= warmup:
                 times[contender.name].append(elapsed)
     return Comparison(work, tuple(Timing(name, tuple(found)) for name, found in times.items()))
