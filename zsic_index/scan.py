@@ -38,7 +38,7 @@ BLOCK_ROWS = 1 << 10
 """Rows per block at most, where there are several queries: more of them stream no faster through
 the product, and leave the cache."""
 
-VECTOR_BLOCK_ROWS = 1 << 12
+VECTOR_BLOCK_ROWS = 1 << 13
 """The same for one query."""
 
 _FEW = 4
