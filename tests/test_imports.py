@@ -17,9 +17,10 @@ ROOT = Path(zsic_index.__file__).parent
 LAYERS = (
     ("errors", "records", "builtin"),
     ("prompts", "taxonomy", "images", "scoring", "outputs", "arrays"),
-    ("scan",),
+    ("scan", "sampled_partition"),
     ("encoders", "store"),
     ("index",),
+    ("search",),
     ("encoder_source",),
     ("label_embeddings", "image_embeddings"),
     ("builder",),

@@ -32,6 +32,7 @@ def test_json_keeps_every_digit() -> None:
         "similarity": -0.0078125,
         "label_id": 9,
         "index_probability": None,
+        "interval": None,
     }
     assert len(second["predictions"]) == 1
 
@@ -45,10 +46,11 @@ def test_jsonl_is_one_object_a_line() -> None:
 def test_csv_quotes_names() -> None:
     rows = list(csv.reader(io.StringIO(written("csv"))))
     assert ",".join(rows[0]) == (
-        "image,rank,label,probability,logit,similarity,label_id,index_probability"
+        "image,rank,label,probability,logit,similarity,label_id,index_probability,"
+        "probability_low,probability_high"
     )
     assert rows[2][:3] == ["one [x].png", "2", 'a "quoted", name']
-    assert rows[2][3:] == ["2e-07", "-0.5", "-0.0078125", "9", ""]
+    assert rows[2][3:] == ["2e-07", "-0.5", "-0.0078125", "9", "", "", ""]
     assert len(rows) == 4
 
 

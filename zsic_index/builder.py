@@ -16,7 +16,7 @@ from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint
 from zsic_index.errors import EmbeddingError, IndexFileError, InputError, StoreError
 from zsic_index.label_embeddings import Ensured, Progress, ensure
-from zsic_index.records import BuildReport, IndexInfo
+from zsic_index.records import BuildReport, IndexInfo, Kind
 from zsic_index.scoring import Float32, Int64
 from zsic_index.store import EncoderRecord, Store
 from zsic_index.taxonomy import Taxonomy
@@ -40,6 +40,7 @@ class Plan:
         labels: its N labels, in row order.
         encoder_fingerprint: what every label embedding depends on.
         templates: prompt templates; empty for imported embeddings.
+        kind: what is scanned or searched first.
         digest: sha256, hexadecimal, of all that the index is built from.
     """
 
@@ -47,6 +48,7 @@ class Plan:
     labels: tuple[str, ...]
     encoder_fingerprint: str
     templates: tuple[str, ...]
+    kind: Kind
     digest: str
 
     @classmethod
@@ -56,16 +58,18 @@ class Plan:
         labels: tuple[str, ...],
         encoder_fingerprint: str,
         templates: tuple[str, ...],
+        kind: Kind,
         embeddings: Float32 | None = None,
     ) -> Plan:
         """Return a plan; imported ``embeddings`` are part of what it is built from."""
-        head = json.dumps([encoder_fingerprint, templates])
+        head = json.dumps([encoder_fingerprint, templates, kind])
         digest = hashlib.sha256(head.encode())
         # No label holds a NUL.
         digest.update("\0".join(labels).encode())
         if embeddings is not None:
             digest.update(np.ascontiguousarray(embeddings, "<f4").data)
-        return cls(check_name(name), labels, encoder_fingerprint, templates, digest.hexdigest())
+        check_name(name)
+        return cls(name, labels, encoder_fingerprint, templates, kind, digest.hexdigest())
 
 
 def build(
@@ -75,6 +79,7 @@ def build(
     checkpoint: Checkpoint,
     templates: tuple[str, ...],
     *,
+    kind: Kind = "flat",
     device: str = "auto",
     progress: Progress | None = None,
 ) -> BuildReport:
@@ -89,7 +94,7 @@ def build(
         StoreError: when the store or the index file cannot be written.
     """
     started = time.perf_counter()
-    plan = Plan.of(name, taxonomy.labels, checkpoint.fingerprint, templates)
+    plan = Plan.of(name, taxonomy.labels, checkpoint.fingerprint, templates, kind)
     present = store.find_index(name)
     if present is not None and present.plan == plan.digest:
         return _report(open_index(store, name)[0], taxonomy, started)
@@ -103,7 +108,13 @@ def build(
 
 
 def import_embeddings(
-    store: Store, name: str, taxonomy: Taxonomy, embeddings: Float32, encoder: EncoderRecord
+    store: Store,
+    name: str,
+    taxonomy: Taxonomy,
+    embeddings: Float32,
+    encoder: EncoderRecord,
+    *,
+    kind: Kind = "flat",
 ) -> BuildReport:
     """Publish an index of (N, D) float32 unit-norm embeddings that were made elsewhere.
 
@@ -116,7 +127,7 @@ def import_embeddings(
             f"{len(embeddings)} embeddings for {len(taxonomy.labels)} labels: give one for each, "
             "in the same order"
         )
-    plan = Plan.of(name, taxonomy.labels, encoder.fingerprint, (), embeddings)
+    plan = Plan.of(name, taxonomy.labels, encoder.fingerprint, (), kind, embeddings)
     present = store.find_index(name)
     if present is not None and present.plan == plan.digest:
         return _report(open_index(store, name)[0], taxonomy, started)
@@ -161,6 +172,7 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
         if (
             old is not None
             and _is_made_alike(old.info, plan)
+            and old.info.kind == plan.kind
             and np.array_equal(old.label_ids, label_ids)
             and np.array_equal(old.embedding_ids, embedding_ids)
         ):
@@ -175,6 +187,7 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
             dtype=encoder.dtype,
             encoder_fingerprint=plan.encoder_fingerprint,
             templates=plan.templates,
+            kind=plan.kind,
             labels=len(label_ids),
             dim=encoder.dim,
             logit_scale=encoder.logit_scale,

@@ -24,9 +24,9 @@ from zsic_index.image_embeddings import ImageEmbedder
 from zsic_index.images import Decode, ImageSource
 from zsic_index.index import OpenIndex
 from zsic_index.label_embeddings import Progress, fetch
-from zsic_index.records import Activation, BuildReport, Dtype, IndexInfo, Prediction
-from zsic_index.scan import Scan, scan
+from zsic_index.records import Activation, BuildReport, Dtype, IndexInfo, Kind, Prediction
 from zsic_index.scoring import Float32, Float64, Int64
+from zsic_index.search import Found, Searcher
 from zsic_index.store import EncoderRecord, Store
 from zsic_index.taxonomy import Taxonomy
 
@@ -82,7 +82,7 @@ class LabelIndex:
         self._decode: Decode = decode
         self._keep_images = keep_images
         self._report = report
-        self._by_id: Int64 | None = None
+        self._searcher = Searcher(info, opened)
 
     # Opening
 
@@ -98,6 +98,7 @@ class LabelIndex:
         store: str | Path | None = None,
         device: str = "auto",
         dtype: Dtype = "float32",
+        kind: Kind = "flat",
         progress: Progress | None = None,
     ) -> LabelIndex:
         """Build an index, encoding only what the store does not have; then open it.
@@ -114,6 +115,10 @@ class LabelIndex:
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
             dtype: what both towers compute in: ``float32``, ``bfloat16`` or ``float16``. What comes
                 after them is float32 in any case. Embeddings of another dtype are never reused.
+            kind: ``flat`` is exact. ``float16`` reads half as much memory; its top-k is exact, its
+                log-partition is off by up to ``logit_scale`` times the rounding error that ``info``
+                shows. ``hnsw`` and ``ivf`` are approximate, for label sets that do not fit:
+                probabilities of softmax models are then estimates with an ``interval``.
             progress: called with (labels done, labels to encode) after every commit.
 
         Raises:
@@ -127,7 +132,14 @@ class LabelIndex:
         checkpoint = encoders.resolve(model, revision, dtype)
         opened = Store.open(store, create=True)
         report = builder.build(
-            opened, name, checked, checkpoint, resolved, device=device, progress=progress
+            opened,
+            name,
+            checked,
+            checkpoint,
+            resolved,
+            kind=_checked_kind(kind),
+            device=device,
+            progress=progress,
         )
         return cls(opened, *builder.open_index(opened, name), device=device, report=report)
 
@@ -178,6 +190,7 @@ class LabelIndex:
         name: str,
         logit_bias: float = 0.0,
         activation: Activation = "softmax",
+        kind: Kind = "flat",
         model: str | Path | None = None,
         revision: str | None = None,
         store: str | Path | None = None,
@@ -192,6 +205,7 @@ class LabelIndex:
             name: the index's name.
             logit_bias: what is added to the logits.
             activation: ``softmax`` or ``sigmoid``.
+            kind: see ``build``.
             model: the checkpoint whose vision tower fits them; without it only ``score`` works.
             revision: branch, tag or commit of a Hub model.
             store: see ``build``.
@@ -225,7 +239,9 @@ class LabelIndex:
             *numbers,
         )
         opened = Store.open(store, create=True)
-        report = builder.import_embeddings(opened, name, checked, unit, record)
+        report = builder.import_embeddings(
+            opened, name, checked, unit, record, kind=_checked_kind(kind)
+        )
         return cls(opened, *builder.open_index(opened, name), device=device, report=report)
 
     def close(self) -> None:
@@ -404,6 +420,21 @@ class LabelIndex:
         subset = self._subset(labels, encode_missing=False)
         return self._score(unit, top_k, subset, over_index=over_index)
 
+    def recall(self, embeddings: npt.ArrayLike, top_k: int = 10) -> float:
+        """Return the share of the exact ``top_k`` that this index finds; 1.0 for exact kinds.
+
+        Args:
+            embeddings: (B, D) floating-point embeddings of images such as will be asked about.
+            top_k: k, at least 1.
+
+        Raises:
+            EmbeddingError: see ``score``.
+        """
+        check_top_k(top_k)
+        return self._searcher.recall(
+            scoring.check_embeddings(embeddings, self._info.dim), min(top_k, len(self))
+        )
+
     def embed(self, images: ImageSource | Sequence[ImageSource]) -> Float32:
         """Return (B, D) float32 unit-norm image embeddings, as ``score`` takes them.
 
@@ -424,39 +455,40 @@ class LabelIndex:
     def _score(
         self, embeddings: Float32, top_k: int, subset: _Subset | None, *, over_index: bool
     ) -> list[list[Prediction]]:
-        best = self._scan(self.embeddings if subset is None else subset.matrix, embeddings, top_k)
-        logits = self._logits(best.similarities)
-        probabilities = scoring.activate(logits, self._info.activation, best.log_partition)
         if subset is None:
+            found = self._searcher.find(embeddings, top_k)
+            best = found.best
             ids = self.label_ids[best.rows]
             distinct = list(dict.fromkeys(ids.ravel().tolist()))
             known = dict(zip(distinct, self._names(distinct), strict=True))
             names = [[known[label_id] for label_id in line] for line in ids.tolist()]
         else:
+            found = Found(self._searcher.scan(subset.matrix, embeddings, top_k))
+            best = found.best
             ids = subset.label_ids[best.rows]
             names = [[subset.labels[row] for row in line] for line in best.rows.tolist()]
+        logits = self._logits(best.similarities)
+        activation = self._info.activation
+        probabilities = scoring.activate(logits, activation, best.log_partition)
         if not over_index:
             over = [[None] * ids.shape[1]] * len(ids)
         elif subset is None:
             over = probabilities.tolist()
         else:
-            whole = self._scan(self.embeddings, embeddings, 1).log_partition
-            over = scoring.activate(logits, self._info.activation, whole).tolist()
+            whole = self._searcher.find(embeddings, 1).best.log_partition
+            over = scoring.activate(logits, activation, whole).tolist()
+        intervals: list[list[tuple[float, float] | None]] = [[None] * ids.shape[1]] * len(ids)
+        if found.low is not None:
+            low = scoring.activate(logits, activation, found.high).tolist()
+            high = scoring.activate(logits, activation, found.low).tolist()
+            intervals = [list(zip(*line, strict=True)) for line in zip(low, high, strict=True)]
         arrays = (probabilities, logits, best.similarities, ids)
         return [
             [_prediction(*fields) for fields in zip(*line, strict=True)]
-            for line in zip(names, *(array.tolist() for array in arrays), over, strict=True)
+            for line in zip(
+                names, *(array.tolist() for array in arrays), over, intervals, strict=True
+            )
         ]
-
-    def _scan(self, matrix: Float32, embeddings: Float32, top_k: int) -> Scan:
-        return scan(
-            matrix,
-            embeddings,
-            top_k,
-            logit_scale=self._info.logit_scale,
-            logit_bias=self._info.logit_bias,
-            partition=self._info.activation == "softmax",
-        )
 
     def _logits(self, similarities: Float64) -> Float64:
         return similarities * self._info.logit_scale + self._info.logit_bias
@@ -487,18 +519,27 @@ class LabelIndex:
 
     def _rows_of(self, labels: Sequence[str]) -> dict[str, int]:
         """Return the rows of those labels that are in this generation of the index."""
-        if self._by_id is None:
-            self._by_id = np.argsort(self.label_ids)
-        ids = self._store.label_ids(self._info.index_id, labels)
-        wanted = np.fromiter(ids.values(), np.int64, len(ids))
-        places = np.searchsorted(self.label_ids, wanted, sorter=self._by_id)
-        rows = self._by_id[np.minimum(places, len(self) - 1)]
-        there = self.label_ids[rows] == wanted
-        return {
-            label: int(row)
-            for label, row, is_there in zip(ids, rows, there, strict=True)
-            if is_there
+        places = self._store.label_places(self._info.index_id, labels)
+        rows = {
+            label: place.position
+            for label, place in places.items()
+            if place.position is not None
+            and place.position < len(self)
+            and self.label_ids[place.position] == place.label_id
         }
+        moved = {label: place.label_id for label, place in places.items() if label not in rows}
+        if moved and not self.is_current():
+            # The store has gone on to another generation: this one's order is in its file alone.
+            order = np.argsort(self.label_ids)
+            wanted = np.fromiter(moved.values(), np.int64, len(moved))
+            at = np.searchsorted(self.label_ids, wanted, sorter=order)
+            found = order[np.minimum(at, len(self) - 1)]
+            rows |= {
+                label: int(row)
+                for label, row in zip(moved, found, strict=True)
+                if self.label_ids[row] == moved[label]
+            }
+        return rows
 
     def _not_here(self, label: str) -> str:
         near = rapidfuzz.process.extract(label, self.labels, limit=3, score_cutoff=_NEAR)
@@ -571,10 +612,17 @@ def _prediction(
     similarity: float,
     label_id: int,
     over: float | None,
+    interval: tuple[float, float] | None,
 ) -> Prediction:
     if label_id == _OUTSIDE:
         return Prediction(label, probability, logit, similarity, None)
-    return Prediction(label, probability, logit, similarity, label_id, over)
+    return Prediction(label, probability, logit, similarity, label_id, over, interval)
+
+
+def _checked_kind(kind: Kind) -> Kind:
+    if kind not in get_args(Kind):
+        raise InputError(f"kind {kind!r}: use one of {', '.join(get_args(Kind))}")
+    return kind
 
 
 def _taxonomy(labels: str | Path | Iterable[str] | Taxonomy) -> Taxonomy:

@@ -20,15 +20,17 @@ FORMATS = ("table", "json", "jsonl", "csv")
 
 _FIELDS = ("label", "probability", "logit", "similarity", "label_id", "index_probability")
 
+_INTERVAL = ("probability_low", "probability_high")
+
 _BAR_WIDTH = 12
 
 
 def write(results: Iterable[Classified], format: str, out: TextIO) -> None:
     """Write results in one of FORMATS as they come; only ``json`` and ``table`` wait for the last.
 
-    A table shows ``index_probability`` only where there is one. ``json`` is one list of
-    ``{"image": ..., "predictions": [...]}``; ``jsonl`` one such object a line; ``csv`` one line per
-    prediction with the image and its rank.
+    A table shows ``index_probability`` and ``interval`` only where there are such. ``json`` is one
+    list of ``{"image": ..., "predictions": [...]}``; ``jsonl`` one such object a line; ``csv`` one
+    line per prediction with the image and its rank.
     """
     _WRITERS[format](results, out)
 
@@ -51,10 +53,11 @@ def _write_jsonl(results: Iterable[Classified], out: TextIO) -> None:
 
 def _write_csv(results: Iterable[Classified], out: TextIO) -> None:
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("image", "rank", *_FIELDS))
+    writer.writerow(("image", "rank", *_FIELDS, *_INTERVAL))
     for image, predictions in results:
         for rank, prediction in enumerate(predictions, start=1):
-            writer.writerow((image, rank, *(getattr(prediction, field) for field in _FIELDS)))
+            values = (getattr(prediction, field) for field in _FIELDS)
+            writer.writerow((image, rank, *values, *(prediction.interval or (None, None))))
         out.flush()
 
 
@@ -71,6 +74,9 @@ def _write_table(results: Iterable[Classified], out: TextIO) -> None:
     table.add_column("", no_wrap=True, min_width=_BAR_WIDTH)
     table.add_column("similarity", justify="right", no_wrap=True)
     listed = list(results)
+    estimated = any(p.interval is not None for _, found in listed for p in found)
+    if estimated:
+        table.add_column("95 % interval", justify="right", no_wrap=True)
     over_index = any(p.index_probability is not None for _, found in listed for p in found)
     if over_index:
         table.add_column("over the index", justify="right", no_wrap=True)
@@ -83,6 +89,7 @@ def _write_table(results: Iterable[Classified], out: TextIO) -> None:
                 percent(prediction.probability),
                 "█" * round(prediction.probability * _BAR_WIDTH),
                 f"{prediction.similarity:.4f}",
+                *([_span(prediction.interval)] if estimated else []),
                 *([_percent_or_nothing(prediction.index_probability)] if over_index else []),
                 end_section=len(predictions) > 1 and rank == len(predictions) - 1,
             )
@@ -118,6 +125,10 @@ def percent(probability: float) -> str:
 
 def _percent_or_nothing(probability: float | None) -> str:
     return "" if probability is None else percent(probability)
+
+
+def _span(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"
 
 
 _WRITERS = {

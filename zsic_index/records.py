@@ -10,6 +10,10 @@ Activation = Literal["softmax", "sigmoid"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 """What the towers compute in; all after them is float32 or better."""
 
+Kind = Literal["flat", "float16", "hnsw", "ivf"]
+"""What is scanned or searched first: all embeddings in float32, all of them in half precision, a
+graph, or inverted lists. The last two are approximate."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -24,6 +28,8 @@ class Prediction:
             is not in the index and was encoded for this answer.
         index_probability: over all labels of the index, where ``probability`` is over a subset of
             them and this one was asked for; None otherwise.
+        interval: a lowest and a highest ``probability``, between which the exact one is with 95 %
+            confidence, where an approximate index only estimates it; None where it is exact.
     """
 
     label: str
@@ -32,6 +38,7 @@ class Prediction:
     similarity: float
     label_id: int | None
     index_probability: float | None = None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,7 @@ class IndexInfo:
         dtype: what the checkpoint's towers compute in.
         encoder_fingerprint: what the label embeddings depend on, hashed.
         templates: prompt templates; empty when the embeddings were imported.
+        kind: what is scanned or searched first.
         labels: N, the number of labels.
         dim: D, the length of an embedding.
         logit_scale: the multiplier, already exponentiated.
@@ -85,6 +93,7 @@ class IndexInfo:
     dtype: Dtype
     encoder_fingerprint: str
     templates: tuple[str, ...]
+    kind: Kind
     labels: int
     dim: int
     logit_scale: float

@@ -10,17 +10,24 @@ k-th best, but for what a float32 product can be off by, is a candidate; candida
 again in float64, from the float32 numbers that the matrix holds, and ordered by that. And the sums
 of exponentials are kept by segment and added in the order of the segments, in float64; the
 candidates' terms, which carry most of the mass, give way to their exact ones.
+
+The same holds for a matrix in half precision beside the float32 one: what rounding can have done
+is added to what a row can be off by, and candidates are looked at in float32.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
+import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from zsic_index.scoring import Bool, Float32, Float64, Int64, available_cores, log_sum_exp
@@ -58,6 +65,8 @@ exp(-40) from underflow. Others are taken relative to one that is near the large
 _RISE = 2.0
 """How far a logit may be above the one that others are taken relative to."""
 
+Float16 = npt.NDArray[np.float16]
+
 
 @dataclass(frozen=True, slots=True)
 class Scan:
@@ -75,10 +84,12 @@ class Scan:
 
 
 def scan(
-    matrix: Float32,
+    matrix: Float32 | Float16,
     queries: Float32,
     top_k: int,
     *,
+    exact: Float32 | None = None,
+    rounding: float = 0.0,
     logit_scale: float = 1.0,
     logit_bias: float = 0.0,
     partition: bool = True,
@@ -89,9 +100,14 @@ def scan(
     """Find the k best rows for each query and, in the same pass, the log-partition.
 
     Args:
-        matrix: (N, D) float32 unit-norm label embeddings; may be memory-mapped.
+        matrix: (N, D) float32 unit-norm label embeddings, or the same rounded to float16; may be
+            memory-mapped.
         queries: (B, D) float32 unit-norm image embeddings.
         top_k: k; more than N is taken as N.
+        exact: (N, D) float32, what was rounded. The top-k is that of these; the log-partition is
+            off by no more than ``logit_scale * rounding``, and by far less where the candidates
+            carry most of the mass, because theirs is exact.
+        rounding: the largest norm of a row of (exact - matrix).
         logit_scale: multiplier of similarities, > 0.
         logit_bias: added to every logit.
         partition: whether to compute the log-partition.
@@ -103,12 +119,13 @@ def scan(
         A Scan with k = min(top_k, N).
     """
     k = min(top_k, len(matrix))
+    settled_by = matrix if exact is None else exact
     plan = _Plan(
         k=k,
         scale=logit_scale,
         # A product of D float32 numbers, summed in any order, is off by no more than half of this,
         # for vectors of norm 1.
-        margin=2 * (matrix.shape[1] + 4) * 2.0**-24,
+        margin=2 * ((matrix.shape[1] + 4) * 2.0**-24 + rounding),
         partition=partition,
         workers=threads or available_cores(),
         block_elements=block_elements,
@@ -117,7 +134,7 @@ def scan(
     # One BLAS thread per worker: the workers are the parallelism.
     with _threadpools().limit(limits=1, user_api="blas"):
         parts = [
-            _scan_batch(matrix, queries[start : start + QUERY_BATCH], plan)
+            _scan_batch(matrix, settled_by, queries[start : start + QUERY_BATCH], plan)
             for start in range(0, len(queries), QUERY_BATCH)
         ]
     if not parts:
@@ -155,7 +172,9 @@ class _Part:
     log_sums: Float64
 
 
-def _scan_batch(matrix: Float32, queries: Float32, plan: _Plan) -> _Part:
+def _scan_batch(
+    matrix: Float32 | Float16, exact: Float32 | Float16, queries: Float32, plan: _Plan
+) -> _Part:
     starts = range(0, len(matrix), plan.segment_rows)
     workers = max(1, min(plan.workers, len(starts)))
     # The product with scaled queries is the logit, but for the bias.
@@ -166,9 +185,11 @@ def _scan_batch(matrix: Float32, queries: Float32, plan: _Plan) -> _Part:
     tickets, lock = itertools.count(), threading.Lock()
 
     def work(worker: int) -> None:
-        most = VECTOR_BLOCK_ROWS if len(queries) == 1 else BLOCK_ROWS
+        in_place = len(queries) == 1 and matrix.dtype == np.float32
+        most = VECTOR_BLOCK_ROWS if in_place else BLOCK_ROWS
         block = min(max(64, plan.block_elements // len(queries)), most)
         space = np.empty((len(scaled), block), dtype=np.float32)
+        read = _reader(matrix, block)
         while True:
             with lock:
                 segment = next(tickets)
@@ -179,18 +200,43 @@ def _scan_batch(matrix: Float32, queries: Float32, plan: _Plan) -> _Part:
                 np.maximum(held[worker].floor, other.floor, out=held[worker].floor)
             start = starts[segment]
             rows = range(start, min(start + plan.segment_rows, len(matrix)), block)
-            log_sums[segment] = _scan_segment(matrix, rows, scaled, space, held[worker], plan)
+            log_sums[segment] = _scan_segment(read, rows, scaled, space, held[worker], plan)
 
     if workers == 1:
         work(0)
     else:
         with ThreadPoolExecutor(workers, thread_name_prefix="zsic-scan") as pool:
             list(pool.map(work, range(workers)))
-    return _finish(matrix, queries, held, np.logaddexp.reduce(log_sums), plan)
+    return _finish(exact, queries, held, np.logaddexp.reduce(log_sums), plan)
+
+
+def _reader(matrix: Float32 | Float16, block: int) -> Callable[[int, int], Float32]:
+    """Return what gives the float32 rows from one number to another, at most ``block`` of them.
+
+    Rows of half precision are converted into the same space at every call, by torch: NumPy takes
+    twelve times as long.
+    """
+    if matrix.dtype == np.float32:
+        full = cast("Float32", matrix)
+        return lambda first, last: full[first:last]
+    import torch
+
+    space = np.empty((block, matrix.shape[1]), dtype=np.float32)
+    # torch takes no array that is read-only without a word; it is only read here.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        halves = torch.from_numpy(matrix)
+    floats = torch.from_numpy(space)
+
+    def read(first: int, last: int) -> Float32:
+        floats[: last - first].copy_(halves[first:last])
+        return space[: last - first]
+
+    return read
 
 
 def _scan_segment(
-    matrix: Float32,
+    read: Callable[[int, int], Float32],
     blocks: range,
     scaled: Float32,
     space: Float32,
@@ -200,7 +246,7 @@ def _scan_segment(
     """Scan one segment; return (B,) the logsumexp of its logits, zeros when it was not asked for.
 
     Args:
-        matrix: the label matrix.
+        read: gives rows of the label matrix.
         blocks: the first row of each block; ``stop`` is the end of the segment.
         scaled: (P, D) queries times the scale, then rows that mean nothing.
         space: (P, block) for the logits.
@@ -212,9 +258,9 @@ def _scan_segment(
         last = min(first + blocks.step, blocks.stop)
         logits = space[:, : last - first]
         if len(scaled) <= _FEW:
-            np.vecdot(matrix[None, first:last], scaled[:, None], out=logits)
+            np.vecdot(read(first, last)[None], scaled[:, None], out=logits)
         else:
-            np.matmul(scaled, matrix[first:last].T, out=logits)
+            np.matmul(scaled, read(first, last).T, out=logits)
         logits = logits[: candidates.batch]
         peak = logits.max(axis=1)
         candidates.offer(logits, peak, first)
@@ -316,7 +362,11 @@ class _Candidates:
 
 
 def _finish(
-    matrix: Float32, queries: Float32, held: list[_Candidates], log_sums: Float64, plan: _Plan
+    matrix: Float32 | Float16,
+    queries: Float32,
+    held: list[_Candidates],
+    log_sums: Float64,
+    plan: _Plan,
 ) -> _Part:
     """Compute the candidates again, exactly, and put them in order."""
     values = np.concatenate([one.values for one in held], axis=1)
@@ -332,7 +382,7 @@ def _finish(
         least = np.partition(line, len(line) - plan.k)[len(line) - plan.k]
         kept = np.flatnonzero(line >= least - np.float32(plan.margin * plan.scale))
         found = line_rows[kept]
-        exact = _similarities(matrix, found, queries[query])
+        exact = similarities_of(matrix, found, queries[query])
         order = np.lexsort((found, -exact))
         best_rows[query], best[query] = found[order[: plan.k]], exact[order[: plan.k]]
         if plan.partition:
@@ -344,7 +394,7 @@ def _finish(
     return _Part(best_rows, best, log_sums)
 
 
-def _settle(matrix: Float32, query: Float32, plan: _Plan) -> tuple[Int64, Float64, float]:
+def _settle(matrix: Float32 | Float16, query: Float32, plan: _Plan) -> tuple[Int64, Float64, float]:
     """Scan for one query where so many rows are nearly equal that they cannot be held.
 
     Whatever is not clearly worse than the k-th best so far is computed exactly, at once.
@@ -355,10 +405,11 @@ def _settle(matrix: Float32, query: Float32, plan: _Plan) -> tuple[Int64, Float6
     rows, exact = np.empty(0, dtype=np.int64), np.empty(0)
     log_sum = -np.inf
     for first in range(0, len(matrix), VECTOR_BLOCK_ROWS):
-        values = (matrix[first : first + VECTOR_BLOCK_ROWS] @ query).astype(np.float64)
+        block = matrix[first : first + VECTOR_BLOCK_ROWS].astype(np.float32, copy=False)
+        values = (block @ query).astype(np.float64)
         least = exact[-1] - plan.margin if len(exact) == plan.k else -np.inf
         near = np.flatnonzero(values >= least)
-        values[near] = _similarities(matrix, near + first, query)
+        values[near] = similarities_of(matrix, near + first, query)
         log_sum = float(np.logaddexp(log_sum, log_sum_exp(values * plan.scale)))
         rows = np.concatenate([rows, near + first])
         exact = np.concatenate([exact, values[near]])
@@ -367,7 +418,7 @@ def _settle(matrix: Float32, query: Float32, plan: _Plan) -> tuple[Int64, Float6
     return rows, exact, log_sum
 
 
-def _similarities(matrix: Float32, rows: Int64, query: Float32) -> Float64:
+def similarities_of(matrix: Float32 | Float16, rows: Int64, query: Float32) -> Float64:
     """Return the (n,) float64 inner products of some rows with one query.
 
     einsum, not BLAS: its result for a row does not depend on which rows stand beside it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -18,9 +18,19 @@ from zsic_index.cli.options import (
 )
 from zsic_index.cli.progress import Progress
 from zsic_index.prompts import TEMPLATE_SETS
+from zsic_index.records import Kind
 
 if TYPE_CHECKING:
     from zsic_index.records import BuildReport
+
+kind_option = click.option(
+    "--kind",
+    type=click.Choice(get_args(Kind)),
+    default="flat",
+    show_default=True,
+    help="flat and float16 (half the memory) scan every label; hnsw and ivf search "
+    "approximately, and softmax probabilities are then estimates with an interval.",
+)
 
 
 @click.command()
@@ -45,6 +55,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What both towers compute in, then and when images come.",
 )
+@kind_option
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @common_options
@@ -56,6 +67,7 @@ def build(
     revision: str | None,
     device: str,
     dtype: Any,
+    kind: Any,
     quiet: bool,
     as_json: bool,
     store: str | None,
@@ -80,6 +92,7 @@ def build(
             store=store,
             device=device,
             dtype=dtype,
+            kind=kind,
             progress=progress,
         ) as index,
     ):
@@ -104,6 +117,7 @@ def build(
 @name_option
 @click.option("-m", "--model", help="The model whose vision tower fits, to query with images.")
 @revision_option
+@kind_option
 @click.option("--quiet", is_flag=True, help="No summary.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @common_options
@@ -117,6 +131,7 @@ def import_(
     name: str,
     model: str | None,
     revision: str | None,
+    kind: Any,
     quiet: bool,
     as_json: bool,
     store: str | None,
@@ -135,6 +150,7 @@ def import_(
         logit_scale=logit_scale,
         logit_bias=logit_bias,
         activation=activation,
+        kind=kind,
         name=name,
         model=model,
         revision=revision,

@@ -49,16 +49,23 @@ def list_(as_json: bool, store: str | None) -> None:
 @common_options
 def info(name: str, as_json: bool, store: str | None) -> None:
     """Show what the store knows about the index NAME."""
-    from zsic_index import index
+    from zsic_index import builder, index
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
-        found = opened.index(name)
+        found, files = builder.open_index(opened, name)
         location = opened.location
     values = asdict(found) | {
         "store": location.shown,
         "file": str(index.path_of(location.files, found)),
     }
+    match files.first:
+        case index.Half() as half:
+            values["rounding"] = half.rounding
+        case index.Approximate() as approximate:
+            values |= {"effort": approximate.effort, "recall_at_10": approximate.recall}
+        case None:
+            pass
     if as_json:
         click.echo(json.dumps(values, ensure_ascii=False, indent=2))
         return

@@ -51,6 +51,14 @@ class EncoderRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelPlace:
+    """A label's id, and its row in the present generation; None when it has left the index."""
+
+    label_id: int
+    position: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """An index and its rows.
 
@@ -318,6 +326,7 @@ class Store:
                     .where(_ENCODER.c.fingerprint == info.encoder_fingerprint)
                     .scalar_subquery(),
                     templates=json.dumps(info.templates, ensure_ascii=False),
+                    kind=info.kind,
                     generation=info.generation,
                     labels=info.labels,
                     checksum=info.checksum,
@@ -366,17 +375,17 @@ class Store:
                 found.update(rows.all())
         return found
 
-    def label_ids(self, index_id: int, names: Sequence[str]) -> dict[str, int]:
-        """Return the ids of those names that are, or ever were, labels of an index."""
-        found: dict[str, int] = {}
+    def label_places(self, index_id: int, names: Sequence[str]) -> dict[str, LabelPlace]:
+        """Return where those names are that are, or ever were, labels of an index."""
+        found: dict[str, LabelPlace] = {}
         with self._database.read() as connection:
             for chunk in _chunks(list(dict.fromkeys(names))):
                 rows = connection.execute(
-                    select(_LABEL.c.name, _LABEL.c.id).where(
+                    select(_LABEL.c.name, _LABEL.c.id, _LABEL.c.position).where(
                         _LABEL.c.index_id == index_id, _LABEL.c.name.in_(chunk)
                     )
                 )
-                found.update(rows.all())
+                found.update((row.name, LabelPlace(row.id, row.position)) for row in rows)
         return found
 
     def all_label_names(self, index_id: int) -> list[str]:
@@ -466,6 +475,7 @@ def _index_info(row: Row[Any]) -> IndexInfo:
         dtype=row.dtype,
         encoder_fingerprint=row.encoder_fingerprint,
         templates=tuple(json.loads(row.templates)),
+        kind=row.kind,
         labels=row.labels,
         dim=row.dim,
         logit_scale=row.logit_scale,

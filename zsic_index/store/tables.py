@@ -62,6 +62,7 @@ class LabelIndex(Base):
     name: Mapped[str] = mapped_column(String(64), unique=True)
     encoder_id: Mapped[int | None] = mapped_column(ForeignKey("encoder.id"))
     templates: Mapped[str] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(String(16), server_default="flat")
     generation: Mapped[int] = mapped_column(Integer)
     labels: Mapped[int] = mapped_column(Integer)
     checksum: Mapped[str] = mapped_column(String(64))

@@ -1,0 +1,160 @@
+"""Files that appear whole or not at all, and the trailer that says which one a file is.
+
+A file is what FAISS wrote, and behind it, where FAISS does not look, a trailer of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from zsic_index.errors import IndexFileError, StoreError
+from zsic_index.records import IndexInfo
+from zsic_index.scoring import Float32, Int64
+
+_MAGIC = b"zsicidx2"
+_TRAILER = struct.Struct("<8sQ32s32sQQd")
+_HEAD_BYTES = 64
+"""So many bytes at a file's start are hashed; FAISS's headers are about that long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trailer:
+    """What is written behind a file.
+
+    Attributes:
+        generation: the index's.
+        checksum: the store's, over label ids and embeddings, hexadecimal.
+        head: sha256 of the file's first bytes.
+        size: of what FAISS wrote, in bytes.
+        effort: how thoroughly a search looks, for approximate kinds; else 0.
+        measured: what was measured when it was written: recall, or a rounding error; else 0.
+    """
+
+    generation: int
+    checksum: str
+    head: bytes
+    size: int
+    effort: int = 0
+    measured: float = 0.0
+
+
+def path_of(files: Path, info: IndexInfo, suffix: str = "faiss") -> Path:
+    """Return a file of one generation of an index."""
+    return files / f"{info.name}-{info.index_id}.g{info.generation}-{info.checksum[:12]}.{suffix}"
+
+
+def write_file(
+    path: Path, info: IndexInfo, content: faiss.Index, *, flags: int = 0, effort: int = 0,
+    measured: float = 0.0,
+) -> None:  # fmt: skip
+    """Write what FAISS makes of ``content``, and a trailer, atomically.
+
+    Raises:
+        StoreError: when it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _replacing(path) as temporary:
+            # FAISS's own annotations leave out the flags of files.
+            write: Any = faiss.write_index
+            write(content, str(temporary), flags)
+            with temporary.open("r+b") as file:
+                head = _hash_of_head(file.read(_HEAD_BYTES))
+                size = file.seek(0, os.SEEK_END)
+                digest = bytes.fromhex(info.checksum)
+                trailer = (_MAGIC, info.generation, digest, head, size, effort, measured)
+                file.write(_TRAILER.pack(*trailer))
+                file.flush()
+                os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:
+        # FAISS reports a failed write as a RuntimeError that names its C++ source.
+        reason = error.strerror if isinstance(error, OSError) else "FAISS could not write it"
+        raise StoreError(
+            f"index file {path}: {reason}: free some space or make the folder writable; "
+            "what is in the store is safe"
+        ) from error
+
+
+def read_trailer(path: Path, info: IndexInfo) -> Trailer:
+    """Return a file's trailer when it is the file that ``info`` asks for and as long as it was.
+
+    Raises:
+        IndexFileError: when it is missing, truncated, stale or another's, and says which.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TRAILER.size))
+            last = file.read()
+    except FileNotFoundError:
+        raise IndexFileError(f"index file {path} is missing") from None
+    except OSError as error:
+        raise IndexFileError(f"index file {path}: {error.strerror}") from error
+    if len(last) < _TRAILER.size or not last.startswith(_MAGIC):
+        raise IndexFileError(
+            f"index file {path} is truncated, of an older version, or not one of ours"
+        )
+    _, generation, digest, said_head, said_size, effort, measured = _TRAILER.unpack(last)
+    if (generation, digest.hex()) != (info.generation, info.checksum):
+        raise IndexFileError(f"index file {path} is stale or belongs to another index")
+    if said_head != _hash_of_head(head) or said_size != size - _TRAILER.size:
+        raise IndexFileError(f"index file {path} is damaged")
+    return Trailer(generation, digest.hex(), said_head, said_size, effort, measured)
+
+
+def checksum(label_ids: Int64, embeddings: Iterable[Float32]) -> str:
+    """Return the SHA-256 of (N,) label ids and their (n, D) blocks of embeddings, in hex."""
+    digest = hashlib.sha256(np.ascontiguousarray(label_ids, "<i8").data)
+    for block in embeddings:
+        digest.update(np.ascontiguousarray(block, "<f4").data)
+    return digest.hexdigest()
+
+
+def remove_files(files: Path, info: IndexInfo, *, before: int | None = None) -> None:
+    """Delete the files of an index: all of them, or those of generations ``before`` that one."""
+    for path in files.glob(f"{info.name}-{info.index_id}.g*-*.*"):
+        generation = path.name.rpartition(".g")[2].partition("-")[0]
+        if before is None or (generation.isdigit() and int(generation) < before):
+            # Another builder may have been quicker; a system that locks open files keeps it.
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _hash_of_head(head: bytes) -> bytes:
+    return hashlib.sha256(head).digest()
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary file beside ``path`` that takes its place when the block ends well."""
+    handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp lets nobody else read; a store shared by a group must stay so.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if hasattr(os, "O_DIRECTORY"):
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,164 @@
+"""The file of an index's float32 embeddings and label ids, and which other file a kind has.
+
+It is an ``IndexFlatIP`` of N embeddings in an ``IndexIDMap`` of label ids, as ``faiss.read_index``
+reads it. What is opened is mapped: nothing takes time in proportion to N.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from zsic_index.errors import IndexFileError, StoreError
+from zsic_index.index import approximate, files, half
+from zsic_index.index.approximate import Approximate
+from zsic_index.index.half import Half
+from zsic_index.records import IndexInfo
+from zsic_index.scoring import Float32, Int64
+
+# FAISS puts the vectors 45 bytes into the file of a flat index, so mapped floats would straddle
+# their natural alignment, and NumPy copies such arrays before every product (3 to 15 times slower,
+# measured on 500,000 x 512). An IndexIDMap adds 37 bytes and an IndexPreTransform without
+# transforms 41: with one and two of them the vectors start at byte 164, a multiple of 4.
+_PADDING_LAYERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class OpenIndex:
+    """The open files of an index.
+
+    Attributes:
+        label_ids: (N,) int64, the label id of each row, memory-mapped and read-only.
+        matrix: (N, D) float32 unit-norm embeddings, memory-mapped and read-only.
+        first: what a scan or a search goes through first; None for ``flat``.
+    """
+
+    label_ids: Int64
+    matrix: Float32
+    first: Half | Approximate | None
+
+
+def write(
+    folder: Path,
+    info: IndexInfo,
+    label_ids: Int64,
+    embeddings: Iterable[Float32],
+    *,
+    expected: str | None = None,
+) -> IndexInfo:
+    """Write the files of ``info.generation``, each atomically.
+
+    Args:
+        folder: where; made when missing.
+        info: gives name, id, generation, kind and D; its checksum is not looked at.
+        label_ids: (N,) int64 in row order.
+        embeddings: (n, D) float32 blocks of unit norm, N rows in all.
+        expected: the checksum that the content must have, where it is known.
+
+    Returns:
+        ``info`` with the checksum of what was written.
+
+    Raises:
+        StoreError: when an embedding is not of norm 1, the checksum is not the expected one, or a
+            file cannot be written.
+    """
+    content, matrix = _empty(len(label_ids), info.dim, label_ids)
+    start = 0
+    for block in embeddings:
+        _check_norms(block, label_ids[start : start + len(block)])
+        matrix[start : start + len(block)] = block
+        start += len(block)
+    if start != len(label_ids):
+        raise StoreError(f"index {info.name!r}: {start} embeddings for {len(label_ids)} labels")
+    written = files.checksum(label_ids, [matrix])
+    if expected not in (None, written):
+        raise StoreError(
+            f"index {info.name!r}: the store's labels or embeddings are not those it was built "
+            "from: restore the store from a backup, or rm the index with --prune and build it again"
+        )
+    info = replace(info, checksum=written)
+    files.write_file(files.path_of(folder, info), info, content)
+    match info.kind:
+        case "flat":
+            pass
+        case "float16":
+            half.write(_path_of_first(folder, info), info, matrix)
+        case "hnsw" | "ivf":
+            flat = approximate.innermost(content)
+            approximate.write(_path_of_first(folder, info), info, flat, matrix)
+    return info
+
+
+def open_file(folder: Path, info: IndexInfo) -> OpenIndex:
+    """Map the files of an index.
+
+    Raises:
+        IndexFileError: when one is missing, truncated, stale or another's, and says which.
+    """
+    path = files.path_of(folder, info)
+    end = files.read_trailer(path, info).size
+    ids_at = end - 8 * info.labels
+    # Before the ids FAISS writes their number.
+    matrix_at = ids_at - 8 - 4 * info.labels * info.dim
+    if matrix_at < 0:
+        raise IndexFileError(f"index file {path} is not the one of index {info.name!r}")
+    label_ids = np.memmap(path, "<i8", "r", ids_at, info.labels)
+    matrix = np.memmap(path, "<f4", "r", matrix_at, (info.labels, info.dim))
+    first: Half | Approximate | None = None
+    match info.kind:
+        case "flat":
+            pass
+        case "float16":
+            first = half.open_file(_path_of_first(folder, info), info)
+        case "hnsw" | "ivf":
+            first = approximate.open_file(_path_of_first(folder, info), info, path)
+    return OpenIndex(np.asarray(label_ids), np.asarray(matrix), first)
+
+
+def verify(folder: Path, info: IndexInfo) -> None:
+    """Read the whole float32 file and compare it with the store's checksum.
+
+    Raises:
+        IndexFileError: when it is not exactly what was written.
+    """
+    opened = open_file(folder, info)
+    if files.checksum(opened.label_ids, [opened.matrix]) != info.checksum:
+        path = files.path_of(folder, info)
+        raise IndexFileError(f"index file {path} is damaged: its checksum differs")
+    if isinstance(opened.first, Half):
+        half.verify(_path_of_first(folder, info), opened.first, opened.matrix)
+
+
+def _path_of_first(folder: Path, info: IndexInfo) -> Path:
+    return files.path_of(folder, info, info.kind)
+
+
+def _empty(count: int, dim: int, label_ids: Int64) -> tuple[faiss.Index, Float32]:
+    """Make an index of ``count`` rows and a writable (count, dim) view of its memory."""
+    flat = faiss.IndexFlatIP(dim)
+    layers: list[Any] = [flat]
+    for _ in range(_PADDING_LAYERS):
+        layers.append(faiss.IndexPreTransform(layers[-1]))
+    layers.append(faiss.IndexIDMap(layers[-1]))
+    # Sized at once: adding block by block would copy the whole matrix at every growth.
+    flat.codes.resize(count * dim * 4)
+    for layer in layers:
+        layer.ntotal = count
+    faiss.copy_array_to_vector(np.ascontiguousarray(label_ids, np.int64), layers[-1].id_map)
+    view = faiss.rev_swig_ptr(flat.get_xb(), count * dim)
+    return layers[-1], np.asarray(view, dtype=np.float32).reshape(count, dim)
+
+
+def _check_norms(block: Float32, label_ids: Int64) -> None:
+    norms = np.linalg.norm(block, axis=1)
+    wrong = np.flatnonzero(~(np.abs(norms - 1.0) < 1e-3))
+    if len(wrong):
+        raise StoreError(
+            f"the embedding of label {int(label_ids[wrong[0]])} has norm {norms[wrong[0]]:g}, "
+            "not 1: the store is damaged; rm the index with --prune and build it again"
+        )

@@ -1,0 +1,114 @@
+"""What an open index is asked: the best rows and the log-partition, whatever kind it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from zsic_index import sampled_partition
+from zsic_index.index import Approximate, Half, OpenIndex
+from zsic_index.index.approximate import CANDIDATES, recall_of
+from zsic_index.records import IndexInfo
+from zsic_index.sampled_partition import Sample
+from zsic_index.scan import Float16, Scan, scan, similarities_of
+from zsic_index.scoring import Float32, Float64
+
+_MORE = 4
+"""Rows that are looked at for each one that is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The best rows of B queries.
+
+    Attributes:
+        best: their rows, similarities and log-partition.
+        low: (B,) float64, what the log-partition is not below with 95 % confidence; None where it
+            is exact.
+        high: (B,) float64, what it is not above; None where it is exact.
+    """
+
+    best: Scan
+    low: Float64 | None = None
+    high: Float64 | None = None
+
+
+class Searcher:
+    """Asks one open index; holds nothing that grows with N."""
+
+    def __init__(self, info: IndexInfo, opened: OpenIndex) -> None:
+        self._info = info
+        self._opened = opened
+
+    def find(self, queries: Float32, top_k: int) -> Found:
+        """Find the ``top_k`` best rows for (B, D) float32 unit-norm queries."""
+        match self._opened.first:
+            case Half() as half:
+                return Found(
+                    self._scan(
+                        half.matrix,
+                        queries,
+                        top_k,
+                        exact=self._opened.matrix,
+                        rounding=half.rounding,
+                    )
+                )
+            case Approximate() as approximate if max(CANDIDATES, _MORE * top_k) < self._info.labels:
+                return self._search(approximate, queries, top_k)
+            case _:
+                return Found(self.scan(self._opened.matrix, queries, top_k))
+
+    def scan(self, matrix: Float32, queries: Float32, top_k: int) -> Scan:
+        """Scan (n, D) label embeddings exactly, with the index's scale, bias and activation."""
+        return self._scan(matrix, queries, top_k)
+
+    def recall(self, queries: Float32, top_k: int) -> float:
+        """Return the share of the true ``top_k`` best rows that ``find`` finds."""
+        found = self.find(queries, top_k).best.rows
+        return recall_of(found, self.scan(self._opened.matrix, queries, top_k).rows)
+
+    def _scan(self, matrix: Float32 | Float16, queries: Float32, top_k: int, **more: Any) -> Scan:
+        return scan(
+            matrix,
+            queries,
+            top_k,
+            logit_scale=self._info.logit_scale,
+            logit_bias=self._info.logit_bias,
+            partition=self._softmax,
+            **more,
+        )
+
+    def _search(self, approximate: Approximate, queries: Float32, top_k: int) -> Found:
+        rows = approximate.search(queries, max(CANDIDATES, _MORE * top_k))
+        if (rows[:, :top_k] < 0).any():
+            # A graph that falls apart: nothing is left out without a word.
+            return Found(self.scan(self._opened.matrix, queries, top_k))
+        similarities = np.full(rows.shape, -np.inf)
+        for query, line, found in zip(queries, rows, similarities, strict=True):
+            found[line >= 0] = similarities_of(self._opened.matrix, line[line >= 0], query)
+        order = np.lexsort((rows, -similarities))
+        rows = np.take_along_axis(rows, order, axis=1)
+        similarities = np.take_along_axis(similarities, order, axis=1)
+        best_rows, best = rows[:, :top_k], similarities[:, :top_k]
+        if not self._softmax:
+            return Found(Scan(best_rows, best, None))
+        scale, bias = self._info.logit_scale, self._info.logit_bias
+        partition = sampled_partition.estimate(
+            self._sample, queries, rows, similarities * scale, scale
+        )
+        return Found(
+            Scan(best_rows, best, partition.log_partition + bias),
+            partition.low + bias,
+            partition.high + bias,
+        )
+
+    @property
+    def _softmax(self) -> bool:
+        return self._info.activation == "softmax"
+
+    @cached_property
+    def _sample(self) -> Sample:
+        return sampled_partition.draw(self._opened.matrix)
