@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from zsic_index import IndexNotFoundError, builtin
 from zsic_index.cli import main
+from zsic_index.cli.progress import Progress
 
 WORDS = ("dog face", "pizza", "rocket", "key", "umbrella")
 
@@ -365,3 +366,14 @@ def test_bench_drop_in(checkpoints: Callable[[str], Path]) -> None:
     (comparison,) = found["comparisons"]
     assert comparison["contenders"][0]["times_faster_than_first"] == 1.0
     assert all(len(one["seconds"]) == 1 for one in comparison["contenders"])
+
+
+def test_a_log_gets_a_line_of_progress_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    progress = Progress(show=True, clock=lambda: now[0])
+    for now[0], done_so_far in ((10.0, 512), (31.0, 6_200), (40.0, 6_800), (62.0, 12_400)):
+        progress(done_so_far, 82_115)
+    assert capsys.readouterr().err.splitlines() == [
+        "6,200 of 82,115 labels, 200 labels/s, 0:06:20 left",
+        "12,400 of 82,115 labels, 200 labels/s, 0:05:49 left",
+    ]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +52,40 @@ def test_sets_and_templates_mix_without_duplicates() -> None:
     resolved = prompts.resolve(["plain", "a {}", "{}"])
     assert resolved == ("{}", "a {}")
     assert len(prompts.resolve("photo")) == 7
+
+
+def test_a_file_has_one_template_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "templates.txt"
+    file.write_text("\ufeff# mine\na photo of {}.\r\n\n  {}, drawn\n", encoding="utf-8")
+    assert prompts.resolve(file) == ("a photo of {}.", "{}, drawn")
+    assert prompts.resolve([str(file), "plain"]) == ("a photo of {}.", "{}, drawn", "{}")
+
+
+def test_a_file_that_is_wrong_names_the_line(tmp_path: Path) -> None:
+    file = tmp_path / "templates.txt"
+    file.write_text("a photo of {}.\nno hole\n", encoding="utf-8")
+    with pytest.raises(TemplateError, match="line 2: 'no hole' is neither a template"):
+        prompts.resolve(file)
+    file.write_text("# nothing\n", encoding="utf-8")
+    with pytest.raises(TemplateError, match="no templates in it"):
+        prompts.resolve(str(file))
+    file.write_bytes(b"\xff\xfe{}")
+    with pytest.raises(TemplateError, match="not UTF-8"):
+        prompts.resolve(str(file))
+    with pytest.raises(TemplateError, match="No such file"):
+        prompts.resolve(tmp_path / "missing.txt")
+
+
+def test_a_template_is_never_taken_for_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "{}.txt").write_text("a file of {}", encoding="utf-8")
+    assert prompts.resolve("{}.txt") == ("{}.txt",)
+
+
+def test_the_80_templates_are_different() -> None:
+    assert len(set(prompts.resolve("imagenet"))) == 80
 
 
 def test_no_templates_at_all() -> None:

@@ -93,7 +93,7 @@ class LabelIndex:
         *,
         model: str | Path,
         name: str,
-        templates: str | Sequence[str] | None = None,
+        templates: str | Path | Sequence[str | Path] | None = None,
         revision: str | None = None,
         store: str | Path | None = None,
         device: str = "auto",
@@ -107,9 +107,9 @@ class LabelIndex:
             labels: a label file (see ``taxonomy.read``), or the labels themselves.
             model: ``builtin:clip``, ``builtin:siglip``, a folder, or a Hub id.
             name: the index's name; an index of that name becomes what is given here.
-            templates: strings with exactly one ``{}``, or names of template sets; several are
-                averaged (each normalised, mean, normalised). By default the one template of
-                transformers' pipeline.
+            templates: strings with exactly one ``{}``, names of template sets, or text files with
+                one template a line; several are averaged (each normalised, mean, normalised). By
+                default the one template of transformers' pipeline.
             revision: branch, tag or commit of a Hub model.
             store: a path, an SQLAlchemy URL, or None for ``ZSIC_STORE`` or the user's folder.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.

@@ -1,8 +1,9 @@
-"""Prompt templates: plain strings with exactly one ``{}``, named sets of them, and rendering."""
+"""Prompt templates: plain strings with exactly one ``{}``, sets and files of them, rendering."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from zsic_index.errors import TemplateError
 
@@ -12,6 +13,7 @@ DEFAULT_TEMPLATE = "This is a photo of {}."
 TEMPLATE_SETS: dict[str, tuple[str, ...]] = {
     "default": (DEFAULT_TEMPLATE,),
     "plain": ("{}",),
+    "simple": ("a photo of {}.", "a drawing of {}.", "{}"),
     "photo": (
         "a photo of {}.",
         "a close-up of {}.",
@@ -21,34 +23,149 @@ TEMPLATE_SETS: dict[str, tuple[str, ...]] = {
         "a drawing of {}.",
         "an image with {} in it.",
     ),
+    "imagenet": (
+        # 80, in the manner of those that are usual for ImageNet: how a picture was taken, how good
+        # it is, how much of the thing it shows, and what else than a photo it may be.
+        "a photo of a {}.",
+        "a photo of the {}.",
+        "a photo of one {}.",
+        "a photo of several {}.",
+        "a photo of my {}.",
+        "a photo of someone's {}.",
+        "a snapshot of a {}.",
+        "a picture of a {}.",
+        "a picture of the {}.",
+        "an image showing a {}.",
+        "a shot of a {}.",
+        "a good picture of a {}.",
+        "a good picture of the {}.",
+        "a poor picture of a {}.",
+        "a poor picture of the {}.",
+        "a sharp photo of a {}.",
+        "a sharp photo of the {}.",
+        "an unsharp photo of a {}.",
+        "an unsharp photo of the {}.",
+        "a grainy photo of a {}.",
+        "a grainy photo of the {}.",
+        "a photo of a {} with JPEG artefacts.",
+        "a photo of the {} in low resolution.",
+        "a photo of a {} in high resolution.",
+        "a pixelated image of a {}.",
+        "a bright photo of a {}.",
+        "a bright photo of the {}.",
+        "a dark photo of a {}.",
+        "a dark photo of the {}.",
+        "an overexposed photo of a {}.",
+        "a photo of a {} at night.",
+        "a photo of a {} in daylight.",
+        "a photo of a {} taken with a flash.",
+        "a black-and-white photo of a {}.",
+        "a black-and-white photo of the {}.",
+        "a faded old photo of a {}.",
+        "a colourful photo of a {}.",
+        "a close-up of a {}.",
+        "a close-up of the {}.",
+        "a photo of a {} from far away.",
+        "a photo of a {} from above.",
+        "a photo of a {} from below.",
+        "a photo of a {} from the side.",
+        "a cropped photo of a {}.",
+        "a cropped photo of the {}.",
+        "a photo of a part of a {}.",
+        "a photo of a {} behind something.",
+        "a {} that is hard to see in a photo.",
+        "a photo with a {} in the middle.",
+        "a photo with a {} in the background.",
+        "a photo of a big {}.",
+        "a photo of a small {}.",
+        "a photo of a clean {}.",
+        "a photo of a dirty {}.",
+        "a photo of a strange {}.",
+        "a photo of a pretty {}.",
+        "a photo of an ordinary {}.",
+        "a photo of a {} outdoors.",
+        "a photo of a {} indoors.",
+        "a photo of a {} on a plain background.",
+        "a studio photo of a {}.",
+        "a mobile phone photo of a {}.",
+        "a tilted photo of a {}.",
+        "a mirrored photo of a {}.",
+        "a drawing of a {}.",
+        "a drawing of the {}.",
+        "a pencil sketch of a {}.",
+        "a child's drawing of a {}.",
+        "a painting of a {}.",
+        "a painting of the {}.",
+        "a watercolour of a {}.",
+        "a cartoon of a {}.",
+        "an icon of a {}.",
+        "a graffito of a {}.",
+        "a tattoo of a {}.",
+        "a toy {}.",
+        "a {} made of paper.",
+        "a {} made of plastic.",
+        "a sculpture of a {}.",
+        "a computer-generated {}.",
+    ),
 }
 """Named template sets; a name can stand wherever templates are asked for."""
 
 MAX_TEMPLATE_LENGTH = 1_000
 
 
-def resolve(templates: str | Sequence[str] | None) -> tuple[str, ...]:
+def resolve(templates: str | Path | Sequence[str | Path] | None) -> tuple[str, ...]:
     """Turn what a user gave into checked templates.
 
     Args:
-        templates: a template, the name of a set, a sequence of either, or None for the default.
+        templates: a template, the name of a set, a text file with one template a line (blank lines
+            and lines that start with ``#`` are skipped), a sequence of these, or None for the
+            default. What has a brace in it is a template, whatever files there are.
 
     Returns:
         T checked templates, duplicates removed, order kept.
 
     Raises:
-        TemplateError: for an unknown set, or a string that is not a template.
+        TemplateError: for an unknown set, a file that cannot be read, or a string that is not a
+            template.
     """
     if templates is None:
         return TEMPLATE_SETS["default"]
-    given = [templates] if isinstance(templates, str) else list(templates)
+    given = [templates] if isinstance(templates, str | Path) else list(templates)
     if not given:
         raise TemplateError("no templates given: give at least one string with one {}")
-    found: dict[str, None] = {}
-    for entry in given:
-        for template in TEMPLATE_SETS.get(entry, (entry,)):
-            found[check(template)] = None
-    return tuple(found)
+    return tuple(dict.fromkeys(template for entry in given for template in _expand(entry)))
+
+
+def _expand(entry: str | Path) -> list[str]:
+    if isinstance(entry, str):
+        if entry in TEMPLATE_SETS:
+            return list(TEMPLATE_SETS[entry])
+        if set("{}") & set(entry) or not _is_file(entry):
+            return [check(entry)]
+    path = Path(entry)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise TemplateError(f"template file {path}: {reason}") from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            try:
+                found.append(check(line.strip()))
+            except TemplateError as error:
+                raise TemplateError(f"{path}: line {number}: {error}") from None
+    if not found:
+        raise TemplateError(f"template file {path}: no templates in it; give at least one a line")
+    return found
+
+
+def _is_file(entry: str) -> bool:
+    try:
+        return Path(entry).is_file()
+    except (OSError, ValueError):
+        # Too long for a name, or a NUL in it.
+        return False
 
 
 def check(template: str) -> str:
@@ -63,8 +180,8 @@ def check(template: str) -> str:
     holes = template.count("{}")
     if holes == 0 and not set("{}") & set(template):
         raise TemplateError(
-            f"{shown!r} is neither a template (a string with exactly one {{}}) nor a named set "
-            f"({', '.join(TEMPLATE_SETS)})"
+            f"{shown!r} is neither a template (a string with exactly one {{}}), nor a named set "
+            f"({', '.join(TEMPLATE_SETS)}), nor a file"
         )
     if holes != 1 or set("{}") & set(template.replace("{}", "", 1)):
         raise TemplateError(

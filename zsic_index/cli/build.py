@@ -41,8 +41,9 @@ kind_option = click.option(
     "--template",
     "templates",
     multiple=True,
-    help="A string with exactly one {}, or a named set: "
-    f"{', '.join(TEMPLATE_SETS)}. May be given several times; embeddings are then averaged.  "
+    help="A string with exactly one {}, a named set "
+    f"({', '.join(TEMPLATE_SETS)}), or a text file with one a line. May be given several times; "
+    "embeddings are then averaged.  "
     f'[default: "{TEMPLATE_SETS["default"][0]}"]',
 )
 @name_option

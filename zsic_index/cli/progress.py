@@ -1,17 +1,35 @@
-"""A progress bar for builds."""
+"""How far a build is: a bar on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+SECONDS_PER_LINE = 30.0
 
 
 class Progress:
-    """A bar on a terminal, nothing elsewhere; called by the builder with (done, total)."""
+    """Called by the builder with (done, total)."""
 
-    def __init__(self, *, show: bool) -> None:
-        self._show = show and sys.stderr.isatty()
-        self._bar: Any = None
+    def __init__(
+        self,
+        *,
+        show: bool,
+        what: str = "labels",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._show = show
+        self._what = what
+        self._clock = clock
+        self._started = self._said = clock()
+        self._bar: Bar | None = None
         self._task: Any = None
 
     def __enter__(self) -> Progress:
@@ -21,16 +39,37 @@ class Progress:
         """Show that ``done`` of ``total`` are done."""
         if not self._show:
             return
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-            columns = ("encoding labels", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._bar.start()
-            self._task = self._bar.add_task("", total=total)
-        self._bar.update(self._task, completed=done)
+        if sys.stderr.isatty():
+            self._draw(done, total)
+        elif self._clock() - self._said >= SECONDS_PER_LINE:
+            self._said = self._clock()
+            numbers = f"{done:,} of {total:,} {self._what}"
+            click.echo(f"{numbers}, {self._pace(done, total)}", err=True)
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    def _draw(self, done: int, total: int) -> None:
+        if self._bar is None:
+            # rich takes a while to import.
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+            columns = (
+                TextColumn(f"encoding {self._what}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[pace]}"),
+            )
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("", total=total, pace="")
+        self._bar.update(self._task, completed=done, pace=self._pace(done, total))
+
+    def _pace(self, done: int, total: int) -> str:
+        per_second = done / max(self._clock() - self._started, 1e-9)
+        left = round((total - done) / max(per_second, 1e-9))
+        minutes, seconds = divmod(left, 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{per_second:,.0f} {self._what}/s, {hours}:{minutes:02}:{seconds:02} left"

@@ -1,8 +1,8 @@
 """Approximate search through FAISS: a graph (``hnsw``) or inverted lists (``ivf``).
 
 Neither gives similarities that are used: they find rows, which are looked at again in the float32
-file. How thoroughly a search looks is raised when the file is written, until it finds 99.9 % of what
-brute force finds for a sample of queries; what it came to is kept with the file.
+file. How thoroughly a search looks is raised when the file is written, until it finds 99.9 % of
+what brute force finds for a sample of queries; what it came to is kept with the file.
 
 No image is at hand at that time. A query of the sample is a label embedding mixed with a random
 combination of others, to a similarity such as images have with their labels; search is much easier
@@ -159,7 +159,7 @@ def _search(index: Any, queries: Float32, count: int, effort: int) -> Int64:
     # FAISS's own annotations do not know these names.
     library: Any = faiss
     if isinstance(index, faiss.IndexHNSW):
-        parameters = library.SearchParametersHNSW(efSearch=max(effort, count))
+        parameters = library.SearchParametersHNSW(efSearch=max(effort, 2 * count))
     else:
         parameters = library.SearchParametersIVF(nprobe=effort)
     return np.asarray(index.search(queries, count, params=parameters)[1])

@@ -1,7 +1,8 @@
 """Half-precision embeddings beside the float32 ones: half the memory that a scan has to read.
 
-A file is an ``IndexScalarQuantizer`` of 16-bit floats, as ``faiss.read_index`` reads it. What rounding did to them at most is
-measured when it is written, so that a scan knows which rows it has to look at again in float32.
+A file is an ``IndexScalarQuantizer`` of 16-bit floats, as ``faiss.read_index`` reads it. What
+rounding did to them at most is measured when it is written, so that a scan knows which rows it has
+to look at again in float32.
 """
 
 from __future__ import annotations
