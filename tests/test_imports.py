@@ -18,6 +18,7 @@ LAYERS = (
     ("errors", "records", "builtin"),
     ("prompts", "taxonomy", "images", "scoring", "outputs", "arrays"),
     ("scan", "sampled_partition"),
+    ("device_scan",),
     ("encoders", "store"),
     ("index",),
     ("search",),

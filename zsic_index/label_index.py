@@ -82,7 +82,7 @@ class LabelIndex:
         self._decode: Decode = decode
         self._keep_images = keep_images
         self._report = report
-        self._searcher = Searcher(info, opened)
+        self._searcher = Searcher(info, opened, device)
 
     # Opening
 

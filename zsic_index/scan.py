@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -118,53 +118,64 @@ def scan(
     Returns:
         A Scan with k = min(top_k, N).
     """
-    k = min(top_k, len(matrix))
+    goal = Goal.of(matrix.shape, top_k, logit_scale, partition=partition, rounding=rounding)
+    cut = _Cut(threads or available_cores(), block_elements, segment_rows)
     settled_by = matrix if exact is None else exact
-    plan = _Plan(
-        k=k,
-        scale=logit_scale,
-        # A product of D float32 numbers, summed in any order, is off by no more than half of this,
-        # for vectors of norm 1.
-        margin=2 * ((matrix.shape[1] + 4) * 2.0**-24 + rounding),
-        partition=partition,
-        workers=threads or available_cores(),
-        block_elements=block_elements,
-        segment_rows=segment_rows,
-    )
     # One BLAS thread per worker: the workers are the parallelism.
     with _threadpools().limit(limits=1, user_api="blas"):
         parts = [
-            _scan_batch(matrix, settled_by, queries[start : start + QUERY_BATCH], plan)
+            _scan_batch(matrix, settled_by, queries[start : start + QUERY_BATCH], goal, cut)
             for start in range(0, len(queries), QUERY_BATCH)
         ]
-    if not parts:
-        empty = np.empty((0, k))
-        return Scan(empty.astype(np.int64), empty, np.empty(0) if partition else None)
-    return Scan(
-        np.concatenate([part.rows for part in parts]),
-        np.concatenate([part.similarities for part in parts]),
-        np.concatenate([part.log_sums for part in parts]) + logit_bias if partition else None,
-    )
+    return joined(parts, goal, logit_bias)
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """How a scan is to be done; see ``scan``.
+class Goal:
+    """What a scan is to find, on whatever device.
 
-    A row is a candidate unless its similarity is ``margin`` below the k-th best.
+    Attributes:
+        k: rows per query.
+        scale: multiplier of similarities.
+        margin: a row is a candidate unless its similarity is so far below the k-th best.
+        partition: whether to sum.
     """
 
     k: int
     scale: float
     margin: float
     partition: bool
-    workers: int
-    block_elements: int
-    segment_rows: int
+
+    @classmethod
+    def of(
+        cls, shape: tuple[int, ...], top_k: int, scale: float, *, partition: bool, rounding: float
+    ) -> Goal:
+        """Return the goal for a matrix of an (N, D) shape; see ``scan``."""
+        # A product of D float32 numbers, summed in any order, is off by no more than half of this,
+        # for vectors of norm 1.
+        margin = 2 * ((shape[1] + 4) * 2.0**-24 + rounding)
+        return cls(min(top_k, shape[0]), scale, margin, partition)
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Candidates:
+    """What one pass found for a batch of queries.
+
+    Attributes:
+        values: (B, m) float32 logits without bias, -inf where there is none; m >= k.
+        rows: (B, m) int64.
+        crowded: (B,) whether there are more rows within the margin than were held.
+        log_sums: (B,) float64 logsumexp of all logits without bias.
+    """
+
+    values: Float32
+    rows: Int64
+    crowded: Bool
+    log_sums: Float64
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
     """The scan for one batch of queries; ``log_sums`` has no bias in it yet."""
 
     rows: Int64
@@ -172,22 +183,43 @@ class _Part:
     log_sums: Float64
 
 
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """How the work is cut; see ``scan``."""
+
+    workers: int
+    block_elements: int
+    segment_rows: int
+
+
+def joined(parts: Sequence[Part], goal: Goal, logit_bias: float) -> Scan:
+    """Return the scan of all batches."""
+    rows = [part.rows for part in parts]
+    similarities = [part.similarities for part in parts]
+    log_sums = np.concatenate([np.empty(0), *(part.log_sums for part in parts)])
+    return Scan(
+        np.concatenate([np.empty((0, goal.k), dtype=np.int64), *rows]),
+        np.concatenate([np.empty((0, goal.k)), *similarities]),
+        log_sums + logit_bias if goal.partition else None,
+    )
+
+
 def _scan_batch(
-    matrix: Float32 | Float16, exact: Float32 | Float16, queries: Float32, plan: _Plan
-) -> _Part:
-    starts = range(0, len(matrix), plan.segment_rows)
-    workers = max(1, min(plan.workers, len(starts)))
+    matrix: Float32 | Float16, exact: Float32 | Float16, queries: Float32, goal: Goal, cut: _Cut
+) -> Part:
+    starts = range(0, len(matrix), cut.segment_rows)
+    workers = max(1, min(cut.workers, len(starts)))
     # The product with scaled queries is the logit, but for the bias.
-    scaled = _padded(queries * np.float32(plan.scale))
+    scaled = _padded(queries * np.float32(goal.scale))
     log_sums = np.zeros((len(starts), len(queries)))
-    margin = np.float32(plan.margin * plan.scale)
-    held = [_Candidates(len(queries), plan.k, margin) for _ in range(workers)]
+    margin = np.float32(goal.margin * goal.scale)
+    held = [_Candidates(len(queries), goal.k, margin) for _ in range(workers)]
     tickets, lock = itertools.count(), threading.Lock()
 
     def work(worker: int) -> None:
         in_place = len(queries) == 1 and matrix.dtype == np.float32
         most = VECTOR_BLOCK_ROWS if in_place else BLOCK_ROWS
-        block = min(max(64, plan.block_elements // len(queries)), most)
+        block = min(max(64, cut.block_elements // len(queries)), most)
         space = np.empty((len(scaled), block), dtype=np.float32)
         read = _reader(matrix, block)
         while True:
@@ -199,15 +231,21 @@ def _scan_batch(
             for other in held:
                 np.maximum(held[worker].floor, other.floor, out=held[worker].floor)
             start = starts[segment]
-            rows = range(start, min(start + plan.segment_rows, len(matrix)), block)
-            log_sums[segment] = _scan_segment(read, rows, scaled, space, held[worker], plan)
+            rows = range(start, min(start + cut.segment_rows, len(matrix)), block)
+            log_sums[segment] = _scan_segment(read, rows, scaled, space, held[worker], goal)
 
     if workers == 1:
         work(0)
     else:
         with ThreadPoolExecutor(workers, thread_name_prefix="zsic-scan") as pool:
             list(pool.map(work, range(workers)))
-    return _finish(exact, queries, held, np.logaddexp.reduce(log_sums), plan)
+    found = Candidates(
+        np.concatenate([one.values for one in held], axis=1),
+        np.concatenate([one.rows for one in held], axis=1),
+        np.isposinf(np.max([one.floor for one in held], axis=0)),
+        np.logaddexp.reduce(log_sums),
+    )
+    return finish(exact, queries, found, goal)
 
 
 def _reader(matrix: Float32 | Float16, block: int) -> Callable[[int, int], Float32]:
@@ -241,7 +279,7 @@ def _scan_segment(
     scaled: Float32,
     space: Float32,
     candidates: _Candidates,
-    plan: _Plan,
+    goal: Goal,
 ) -> Float64:
     """Scan one segment; return (B,) the logsumexp of its logits, zeros when it was not asked for.
 
@@ -251,7 +289,7 @@ def _scan_segment(
         scaled: (P, D) queries times the scale, then rows that mean nothing.
         space: (P, block) for the logits.
         candidates: the worker's; those of this segment are added.
-        plan: how.
+        goal: what is wanted.
     """
     sums = _Sums(candidates.batch)
     for first in blocks:
@@ -264,9 +302,9 @@ def _scan_segment(
         logits = logits[: candidates.batch]
         peak = logits.max(axis=1)
         candidates.offer(logits, peak, first)
-        if plan.partition:
+        if goal.partition:
             sums.add(logits, peak)
-    return sums.log() if plan.partition else np.zeros(candidates.batch)
+    return sums.log() if goal.partition else np.zeros(candidates.batch)
 
 
 class _Sums:
@@ -361,40 +399,32 @@ class _Candidates:
         self._count[query] = len(kept)
 
 
-def _finish(
-    matrix: Float32 | Float16,
-    queries: Float32,
-    held: list[_Candidates],
-    log_sums: Float64,
-    plan: _Plan,
-) -> _Part:
-    """Compute the candidates again, exactly, and put them in order."""
-    values = np.concatenate([one.values for one in held], axis=1)
-    rows = np.concatenate([one.rows for one in held], axis=1)
-    crowded = np.isposinf(np.max([one.floor for one in held], axis=0))
-    best_rows = np.empty((len(queries), plan.k), dtype=np.int64)
-    best = np.empty((len(queries), plan.k))
-    for query, (line, line_rows) in enumerate(zip(values, rows, strict=True)):
-        if crowded[query]:
-            settled = _settle(matrix, queries[query], plan)
+def finish(matrix: Float32 | Float16, queries: Float32, candidates: Candidates, goal: Goal) -> Part:
+    """Compute candidates again, exactly, from the (N, D) matrix, and put them in order."""
+    log_sums = candidates.log_sums.copy()
+    best_rows = np.empty((len(queries), goal.k), dtype=np.int64)
+    best = np.empty((len(queries), goal.k))
+    for query, (line, line_rows) in enumerate(zip(candidates.values, candidates.rows, strict=True)):
+        if candidates.crowded[query]:
+            settled = _settle(matrix, queries[query], goal)
             best_rows[query], best[query], log_sums[query] = settled
             continue
-        least = np.partition(line, len(line) - plan.k)[len(line) - plan.k]
-        kept = np.flatnonzero(line >= least - np.float32(plan.margin * plan.scale))
+        least = np.partition(line, len(line) - goal.k)[len(line) - goal.k]
+        kept = np.flatnonzero(line >= least - np.float32(goal.margin * goal.scale))
         found = line_rows[kept]
         exact = similarities_of(matrix, found, queries[query])
         order = np.lexsort((found, -exact))
-        best_rows[query], best[query] = found[order[: plan.k]], exact[order[: plan.k]]
-        if plan.partition:
+        best_rows[query], best[query] = found[order[: goal.k]], exact[order[: goal.k]]
+        if goal.partition:
             # In the order of the rows, whichever worker found them.
             order = np.argsort(found)
-            terms = np.exp(plan.scale * exact[order] - log_sums[query])
+            terms = np.exp(goal.scale * exact[order] - log_sums[query])
             rough = np.exp(line[kept][order].astype(np.float64) - log_sums[query])
             log_sums[query] += np.log1p((terms - rough).sum())
-    return _Part(best_rows, best, log_sums)
+    return Part(best_rows, best, log_sums)
 
 
-def _settle(matrix: Float32 | Float16, query: Float32, plan: _Plan) -> tuple[Int64, Float64, float]:
+def _settle(matrix: Float32 | Float16, query: Float32, goal: Goal) -> tuple[Int64, Float64, float]:
     """Scan for one query where so many rows are nearly equal that they cannot be held.
 
     Whatever is not clearly worse than the k-th best so far is computed exactly, at once.
@@ -407,13 +437,13 @@ def _settle(matrix: Float32 | Float16, query: Float32, plan: _Plan) -> tuple[Int
     for first in range(0, len(matrix), VECTOR_BLOCK_ROWS):
         block = matrix[first : first + VECTOR_BLOCK_ROWS].astype(np.float32, copy=False)
         values = (block @ query).astype(np.float64)
-        least = exact[-1] - plan.margin if len(exact) == plan.k else -np.inf
+        least = exact[-1] - goal.margin if len(exact) == goal.k else -np.inf
         near = np.flatnonzero(values >= least)
         values[near] = similarities_of(matrix, near + first, query)
-        log_sum = float(np.logaddexp(log_sum, log_sum_exp(values * plan.scale)))
+        log_sum = float(np.logaddexp(log_sum, log_sum_exp(values * goal.scale)))
         rows = np.concatenate([rows, near + first])
         exact = np.concatenate([exact, values[near]])
-        best = np.lexsort((rows, -exact))[: plan.k]
+        best = np.lexsort((rows, -exact))[: goal.k]
         rows, exact = rows[best], exact[best]
     return rows, exact, log_sum
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +17,14 @@ from zsic_index.records import IndexInfo
 from zsic_index.sampled_partition import Sample
 from zsic_index.scan import Float16, Scan, scan, similarities_of
 from zsic_index.scoring import Float32, Float64
+
+if TYPE_CHECKING:
+    from zsic_index.device_scan import DeviceMatrix
+
+logger = logging.getLogger("zsic_index")
+
+_WORTH_A_GPU = 1 << 24
+"""Numbers of a label matrix from which on a GPU is asked: 32,768 labels of 512 dimensions."""
 
 _MORE = 4
 """Rows that are looked at for each one that is asked for."""
@@ -37,15 +47,19 @@ class Found:
 
 
 class Searcher:
-    """Asks one open index; holds nothing that grows with N."""
+    """Asks one open index. Nothing that it holds grows with N, but a GPU's copy of the matrix."""
 
-    def __init__(self, info: IndexInfo, opened: OpenIndex) -> None:
+    def __init__(self, info: IndexInfo, opened: OpenIndex, device: str) -> None:
         self._info = info
         self._opened = opened
+        self._device = device
+        self._resident: DeviceMatrix | None = None
 
     def find(self, queries: Float32, top_k: int) -> Found:
         """Find the ``top_k`` best rows for (B, D) float32 unit-norm queries."""
         match self._opened.first:
+            case Half() | None if (resident := self._on_gpu()) is not None:
+                return Found(resident.scan(queries, top_k, **self._numbers))
             case Half() as half:
                 return Found(
                     self._scan(
@@ -71,15 +85,7 @@ class Searcher:
         return recall_of(found, self.scan(self._opened.matrix, queries, top_k).rows)
 
     def _scan(self, matrix: Float32 | Float16, queries: Float32, top_k: int, **more: Any) -> Scan:
-        return scan(
-            matrix,
-            queries,
-            top_k,
-            logit_scale=self._info.logit_scale,
-            logit_bias=self._info.logit_bias,
-            partition=self._softmax,
-            **more,
-        )
+        return scan(matrix, queries, top_k, **self._numbers, **more)
 
     def _search(self, approximate: Approximate, queries: Float32, top_k: int) -> Found:
         rows = approximate.search(queries, max(CANDIDATES, _MORE * top_k))
@@ -104,6 +110,46 @@ class Searcher:
             partition.low + bias,
             partition.high + bias,
         )
+
+    def _on_gpu(self) -> DeviceMatrix | None:
+        """Return the matrix on a GPU, where there is one and it is worth it."""
+        if self._resident is not None:
+            return self._resident
+        info = self._info
+        if self._device == "cpu" or info.labels * info.dim < _WORTH_A_GPU:
+            return None
+        if self._device == "auto" and "torch" not in sys.modules:
+            # Without a model nothing needs torch, and to load it takes longer than many scans.
+            return None
+        from zsic_index.encoders.two_towers import device_of
+
+        device = device_of(self._device)
+        if device.type == "cpu":
+            return None
+        from zsic_index.device_scan import DeviceMatrix
+
+        dtype: Any = "float16" if info.kind == "float16" else "float32"
+        try:
+            self._resident = DeviceMatrix(self._opened.matrix, device, dtype)
+        except RuntimeError as error:
+            if "out of memory" not in str(error):
+                raise
+            logger.warning(
+                "%d labels x %d do not fit into the memory of %s: scanning on the CPU",
+                info.labels,
+                info.dim,
+                device,
+            )
+            self._device = "cpu"
+        return self._resident
+
+    @property
+    def _numbers(self) -> dict[str, Any]:
+        return {
+            "logit_scale": self._info.logit_scale,
+            "logit_bias": self._info.logit_bias,
+            "partition": self._softmax,
+        }
 
     @property
     def _softmax(self) -> bool:

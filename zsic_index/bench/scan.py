@@ -49,12 +49,12 @@ def run(
         AssertionError: when an answer is wrong.
     """
     rng = np.random.default_rng(0)
-    queries = _unit(rng, max(batches), dim)
+    queries = unit(rng, max(batches), dim)
     with (
         tempfile.TemporaryDirectory() as room,
         LabelIndex.from_embeddings(
             [f"label {number}" for number in range(labels)],
-            np.concatenate([_unit(rng, rows, dim) for rows in _sizes(labels)]),
+            np.concatenate([unit(rng, rows, dim) for rows in sizes(labels)]),
             logit_scale=LOGIT_SCALE,
             name="bench",
             store=Path(room) / "store.db",
@@ -130,11 +130,13 @@ def _reader(matrix: Float32) -> Callable[[], None]:
     return run
 
 
-def _unit(rng: np.random.Generator, count: int, dim: int) -> Float32:
+def unit(rng: np.random.Generator, count: int, dim: int) -> Float32:
+    """Return (count, dim) float32 random vectors of norm 1."""
     vectors = rng.standard_normal((count, dim), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors
 
 
-def _sizes(count: int) -> list[int]:
+def sizes(count: int) -> list[int]:
+    """Return how many rows each block has."""
     return [min(_BLOCK, count - at) for at in range(0, count, _BLOCK)]

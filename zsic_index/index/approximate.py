@@ -21,6 +21,7 @@ import numpy as np
 from zsic_index.errors import IndexFileError
 from zsic_index.index import files
 from zsic_index.records import IndexInfo
+from zsic_index.scan import scan
 from zsic_index.scoring import Float32, Int64
 
 TARGET_RECALL = 0.999
@@ -60,12 +61,16 @@ class Approximate:
         return _search(self._index, queries, count, self.effort)
 
 
-def write(path: Path, info: IndexInfo, flat: faiss.IndexFlatIP, matrix: Float32) -> None:
+def write(path: Path, info: IndexInfo, matrix: Float32) -> None:
     """Make the index of (N, D) float32 embeddings, find the effort it needs, and write it."""
     index = _graph(matrix) if info.kind == "hnsw" else _lists(matrix)
-    effort, recall = _tune(index, flat, matrix)
+    effort, recall = _tune(index, matrix)
     flags = faiss.IO_FLAG_SKIP_STORAGE if info.kind == "hnsw" else 0
-    files.write_file(path, info, index, flags=flags, effort=effort, measured=recall)
+    with files.new_file(path.parent) as new:
+        # FAISS's own annotations leave out the flags of files.
+        write_index: Any = faiss.write_index
+        write_index(index, str(new.path), flags)
+        new.finish(path, info, effort=effort, measured=recall)
 
 
 def open_file(path: Path, info: IndexInfo, flat_path: Path) -> Approximate:
@@ -84,16 +89,12 @@ def open_file(path: Path, info: IndexInfo, flat_path: Path) -> Approximate:
     if (index.ntotal, index.d) != (info.labels, info.dim):
         raise IndexFileError(f"index file {path} is not the one of index {info.name!r}")
     if info.kind == "hnsw":
-        index.storage = innermost(storage)
+        flat: Any = storage
+        while hasattr(flat, "index"):
+            flat = faiss.downcast_index(flat.index)
+        index.storage = flat
         index.own_fields = False
     return Approximate(trailer.effort, trailer.measured, index, storage)
-
-
-def innermost(index: Any) -> Any:
-    """Return the flat index within the layers around it."""
-    while hasattr(index, "index"):
-        index = faiss.downcast_index(index.index)
-    return index
 
 
 def _graph(matrix: Float32) -> faiss.IndexHNSWFlat:
@@ -121,10 +122,10 @@ def _lists(matrix: Float32) -> faiss.IndexIVF:
     return index
 
 
-def _tune(index: Any, flat: faiss.IndexFlatIP, matrix: Float32) -> tuple[int, float]:
+def _tune(index: Any, matrix: Float32) -> tuple[int, float]:
     """Double the effort until the target is reached; return it, and the recall it came to."""
     queries = sample_queries(matrix)
-    _, truth = flat.search(queries, min(RECALL_AT, len(matrix)))
+    truth = scan(matrix, queries, RECALL_AT, partition=False).rows
     count = min(CANDIDATES, len(matrix))
     is_graph = isinstance(index, faiss.IndexHNSW)
     effort, limit = (16, _LARGEST_EFFORT) if is_graph else (1, index.nlist)

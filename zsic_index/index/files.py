@@ -13,9 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import faiss
 import numpy as np
 
 from zsic_index.errors import IndexFileError, StoreError
@@ -54,36 +52,63 @@ def path_of(files: Path, info: IndexInfo, suffix: str = "faiss") -> Path:
     return files / f"{info.name}-{info.index_id}.g{info.generation}-{info.checksum[:12]}.{suffix}"
 
 
-def write_file(
-    path: Path, info: IndexInfo, content: faiss.Index, *, flags: int = 0, effort: int = 0,
-    measured: float = 0.0,
-) -> None:  # fmt: skip
-    """Write what FAISS makes of ``content``, and a trailer, atomically.
+class NewFile:
+    """A temporary file that becomes one of an index when it is finished; see ``new_file``.
+
+    Attributes:
+        path: where to write what FAISS is to read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def finish(self, path: Path, info: IndexInfo, *, effort: int = 0, measured: float = 0) -> None:
+        """Append a trailer and put the file at ``path``, atomically."""
+        with self.path.open("r+b") as file:
+            head = _hash_of_head(file.read(_HEAD_BYTES))
+            size = file.seek(0, os.SEEK_END)
+            digest = bytes.fromhex(info.checksum)
+            trailer = (_MAGIC, info.generation, digest, head, size, effort, measured)
+            file.write(_TRAILER.pack(*trailer))
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp lets nobody else read; a store shared by a group must stay so.
+        umask = os.umask(0)
+        os.umask(umask)
+        self.path.chmod(0o666 & ~umask)
+        self.path.replace(path)
+        if hasattr(os, "O_DIRECTORY"):
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+@contextlib.contextmanager
+def new_file(folder: Path) -> Iterator[NewFile]:
+    """Give a temporary file in ``folder``, which is made when missing.
 
     Raises:
         StoreError: when it cannot be written.
     """
+    temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(path) as temporary:
-            # FAISS's own annotations leave out the flags of files.
-            write: Any = faiss.write_index
-            write(content, str(temporary), flags)
-            with temporary.open("r+b") as file:
-                head = _hash_of_head(file.read(_HEAD_BYTES))
-                size = file.seek(0, os.SEEK_END)
-                digest = bytes.fromhex(info.checksum)
-                trailer = (_MAGIC, info.generation, digest, head, size, effort, measured)
-                file.write(_TRAILER.pack(*trailer))
-                file.flush()
-                os.fsync(file.fileno())
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=folder)
+        os.close(handle)
+        temporary = Path(name)
+        yield NewFile(temporary)
     except (OSError, RuntimeError) as error:
         # FAISS reports a failed write as a RuntimeError that names its C++ source.
         reason = error.strerror if isinstance(error, OSError) else "FAISS could not write it"
         raise StoreError(
-            f"index file {path}: {reason}: free some space or make the folder writable; "
+            f"index files in {folder}: {reason}: free some space or make the folder writable; "
             "what is in the store is safe"
         ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def read_trailer(path: Path, info: IndexInfo) -> Trailer:
@@ -134,27 +159,3 @@ def remove_files(files: Path, info: IndexInfo, *, before: int | None = None) -> 
 
 def _hash_of_head(head: bytes) -> bytes:
     return hashlib.sha256(head).digest()
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside ``path`` that takes its place when the block ends well."""
-    handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        # mkstemp lets nobody else read; a store shared by a group must stay so.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

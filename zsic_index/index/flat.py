@@ -6,6 +6,8 @@ reads it. What is opened is mapped: nothing takes time in proportion to N.
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +28,9 @@ from zsic_index.scoring import Float32, Int64
 # measured on 500,000 x 512). An IndexIDMap adds 37 bytes and an IndexPreTransform without
 # transforms 41: with one and two of them the vectors start at byte 164, a multiple of 4.
 _PADDING_LAYERS = 2
+
+_COUNT = struct.Struct("<Q")
+"""How FAISS writes the length of an array, before the array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,30 +72,34 @@ def write(
         StoreError: when an embedding is not of norm 1, the checksum is not the expected one, or a
             file cannot be written.
     """
-    content, matrix = _empty(len(label_ids), info.dim, label_ids)
+    digest = hashlib.sha256(np.ascontiguousarray(label_ids, "<i8").data)
     start = 0
-    for block in embeddings:
-        _check_norms(block, label_ids[start : start + len(block)])
-        matrix[start : start + len(block)] = block
-        start += len(block)
-    if start != len(label_ids):
-        raise StoreError(f"index {info.name!r}: {start} embeddings for {len(label_ids)} labels")
-    written = files.checksum(label_ids, [matrix])
-    if expected not in (None, written):
-        raise StoreError(
-            f"index {info.name!r}: the store's labels or embeddings are not those it was built "
-            "from: restore the store from a backup, or rm the index with --prune and build it again"
-        )
-    info = replace(info, checksum=written)
-    files.write_file(files.path_of(folder, info), info, content)
-    match info.kind:
-        case "flat":
-            pass
-        case "float16":
-            half.write(_path_of_first(folder, info), info, matrix)
-        case "hnsw" | "ivf":
-            flat = approximate.innermost(content)
-            approximate.write(_path_of_first(folder, info), info, flat, matrix)
+    with files.new_file(folder) as new:
+        with new.path.open("wb") as file:
+            file.write(_head(len(label_ids), info.dim))
+            file.write(_COUNT.pack(len(label_ids) * info.dim))
+            for block in embeddings:
+                _check_norms(block, label_ids[start : start + len(block)])
+                content = np.ascontiguousarray(block, "<f4").data
+                digest.update(content)
+                file.write(content)
+                start += len(block)
+            file.write(_COUNT.pack(len(label_ids)))
+            file.write(np.ascontiguousarray(label_ids, "<i8").data)
+        if start != len(label_ids):
+            raise StoreError(f"index {info.name!r}: {start} embeddings for {len(label_ids)} labels")
+        info = replace(info, checksum=digest.hexdigest())
+        if expected not in (None, info.checksum):
+            raise StoreError(
+                f"index {info.name!r}: the store's labels or embeddings are not those it was built "
+                "from: restore the store from a backup, or rm the index with --prune and build it "
+                "again"
+            )
+        new.finish(files.path_of(folder, info), info)
+    if info.kind != "flat":
+        _, matrix = _map(files.path_of(folder, info), info)
+        write_first = half.write if info.kind == "float16" else approximate.write
+        write_first(_path_of_first(folder, info), info, matrix)
     return info
 
 
@@ -101,14 +110,7 @@ def open_file(folder: Path, info: IndexInfo) -> OpenIndex:
         IndexFileError: when one is missing, truncated, stale or another's, and says which.
     """
     path = files.path_of(folder, info)
-    end = files.read_trailer(path, info).size
-    ids_at = end - 8 * info.labels
-    # Before the ids FAISS writes their number.
-    matrix_at = ids_at - 8 - 4 * info.labels * info.dim
-    if matrix_at < 0:
-        raise IndexFileError(f"index file {path} is not the one of index {info.name!r}")
-    label_ids = np.memmap(path, "<i8", "r", ids_at, info.labels)
-    matrix = np.memmap(path, "<f4", "r", matrix_at, (info.labels, info.dim))
+    label_ids, matrix = _map(path, info)
     first: Half | Approximate | None = None
     match info.kind:
         case "flat":
@@ -117,7 +119,7 @@ def open_file(folder: Path, info: IndexInfo) -> OpenIndex:
             first = half.open_file(_path_of_first(folder, info), info)
         case "hnsw" | "ivf":
             first = approximate.open_file(_path_of_first(folder, info), info, path)
-    return OpenIndex(np.asarray(label_ids), np.asarray(matrix), first)
+    return OpenIndex(label_ids, matrix, first)
 
 
 def verify(folder: Path, info: IndexInfo) -> None:
@@ -138,20 +140,32 @@ def _path_of_first(folder: Path, info: IndexInfo) -> Path:
     return files.path_of(folder, info, info.kind)
 
 
-def _empty(count: int, dim: int, label_ids: Int64) -> tuple[faiss.Index, Float32]:
-    """Make an index of ``count`` rows and a writable (count, dim) view of its memory."""
-    flat = faiss.IndexFlatIP(dim)
-    layers: list[Any] = [flat]
+def _head(count: int, dim: int) -> bytes:
+    """Return what FAISS writes before the embeddings of an index of ``count`` rows.
+
+    FAISS would have to hold all of them to write the file by itself.
+    """
+    layers: list[Any] = [faiss.IndexFlatIP(dim)]
     for _ in range(_PADDING_LAYERS):
         layers.append(faiss.IndexPreTransform(layers[-1]))
     layers.append(faiss.IndexIDMap(layers[-1]))
-    # Sized at once: adding block by block would copy the whole matrix at every growth.
-    flat.codes.resize(count * dim * 4)
     for layer in layers:
         layer.ntotal = count
-    faiss.copy_array_to_vector(np.ascontiguousarray(label_ids, np.int64), layers[-1].id_map)
-    view = faiss.rev_swig_ptr(flat.get_xb(), count * dim)
-    return layers[-1], np.asarray(view, dtype=np.float32).reshape(count, dim)
+    written = faiss.serialize_index(layers[-1]).tobytes()
+    counts = written[-2 * _COUNT.size :]
+    assert counts == bytes(len(counts)), "embeddings and ids are not the last that FAISS writes"
+    return bytes(written[: -len(counts)])
+
+
+def _map(path: Path, info: IndexInfo) -> tuple[Int64, Float32]:
+    """Map the (N,) label ids and the (N, D) embeddings of a file."""
+    ids_at = files.read_trailer(path, info).size - 8 * info.labels
+    matrix_at = ids_at - _COUNT.size - 4 * info.labels * info.dim
+    if matrix_at < 0:
+        raise IndexFileError(f"index file {path} is not the one of index {info.name!r}")
+    label_ids = np.memmap(path, "<i8", "r", ids_at, info.labels)
+    matrix = np.memmap(path, "<f4", "r", matrix_at, (info.labels, info.dim))
+    return np.asarray(label_ids), np.asarray(matrix)
 
 
 def _check_norms(block: Float32, label_ids: Int64) -> None:

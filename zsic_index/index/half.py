@@ -54,7 +54,9 @@ def write(path: Path, info: IndexInfo, matrix: Float32) -> None:
     # Without a layer around it the numbers would begin at an odd byte.
     layer = faiss.IndexPreTransform(index)
     layer.ntotal = index.ntotal
-    files.write_file(path, info, layer, measured=rounding)
+    with files.new_file(path.parent) as new:
+        faiss.write_index(layer, str(new.path))
+        new.finish(path, info, measured=rounding)
 
 
 def open_file(path: Path, info: IndexInfo) -> Half:

@@ -1,0 +1,136 @@
+"""The scan on a GPU: the contract of ``scan``, with the label matrix in the device's memory.
+
+The device finds candidates and sums; what it held is settled on the CPU as ``scan`` does it, from
+the float32 matrix, so rows and similarities are the same to the last bit. In half precision the
+matrix takes half the memory, and blocks of it are widened before the product, so that the rounding
+of embeddings is all that a row can be off by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zsic_index.scan import QUERY_BATCH, Candidates, Goal, Part, Scan, finish, joined
+from zsic_index.scoring import Float32, Float64
+
+BLOCK_ELEMENTS = 1 << 25
+"""Logits per block: 128 MiB of float32."""
+
+LEAST_BLOCK = 1 << 12
+
+_COPIED_ROWS = 1 << 16
+
+_ROOM = 64
+"""Candidates beyond k."""
+
+
+class DeviceMatrix:
+    """Label embeddings on a device.
+
+    Attributes:
+        rounding: the largest norm of what rounding took from an embedding; 0 in float32. The
+            log-partition is off by no more than ``logit_scale`` times this.
+    """
+
+    def __init__(
+        self,
+        matrix: Float32,
+        device: str | torch.device,
+        dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+    ) -> None:
+        """Copy (N, D) float32 embeddings there, a block at a time.
+
+        Raises:
+            torch.OutOfMemoryError: when they do not fit.
+        """
+        self._exact = matrix
+        self._tensor = torch.empty(matrix.shape, dtype=getattr(torch, dtype), device=device)
+        self.rounding = 0.0
+        for start in range(0, len(matrix), _COPIED_ROWS):
+            # A copy: what is mapped read-only is no tensor.
+            block = torch.from_numpy(matrix[start : start + _COPIED_ROWS].copy())
+            rounded = block.to(self._tensor.dtype)
+            self._tensor[start : start + _COPIED_ROWS] = rounded
+            if dtype != "float32":
+                off = torch.linalg.vector_norm(block - rounded.float(), dim=1)
+                self.rounding = max(self.rounding, float(off.max()))
+
+    def scan(
+        self,
+        queries: Float32,
+        top_k: int,
+        *,
+        logit_scale: float = 1.0,
+        logit_bias: float = 0.0,
+        partition: bool = True,
+        block_elements: int = BLOCK_ELEMENTS,
+    ) -> Scan:
+        """Find the k best rows for each query, and the log-partition; see ``scan.scan``.
+
+        Args:
+            queries: (B, D) float32 unit-norm image embeddings.
+            top_k: k; more than N is taken as N.
+            logit_scale: multiplier of similarities, > 0.
+            logit_bias: added to every logit.
+            partition: whether to compute the log-partition.
+            block_elements: (B, block) logits that are held at a time.
+        """
+        goal = Goal.of(
+            self._exact.shape, top_k, logit_scale, partition=partition, rounding=self.rounding
+        )
+        parts = []
+        with torch.inference_mode(), _full_precision():
+            for start in range(0, len(queries), QUERY_BATCH):
+                some = queries[start : start + QUERY_BATCH]
+                parts.append(self._scan_batch(some, goal, block_elements))
+        return joined(parts, goal, logit_bias)
+
+    def _scan_batch(self, queries: Float32, goal: Goal, block_elements: int) -> Part:
+        count, device = len(self._tensor), self._tensor.device
+        scaled = torch.from_numpy(queries * np.float32(goal.scale)).to(device)
+        held = min(goal.k + _ROOM, count)
+        values = torch.full((len(queries), 0), -torch.inf, device=device)
+        rows = torch.zeros((len(queries), 0), dtype=torch.int64, device=device)
+        peaks, sums = [], []
+        block = max(LEAST_BLOCK, block_elements // len(queries))
+        for first in range(0, count, block):
+            logits = scaled @ self._tensor[first : first + block].float().T
+            best, at = logits.topk(min(held, logits.shape[1]))
+            values, rows = torch.cat([values, best], 1), torch.cat([rows, at + first], 1)
+            values, order = values.topk(min(held, values.shape[1]))
+            rows = rows.gather(1, order)
+            if goal.partition:
+                peak = best[:, :1]
+                peaks.append(peak[:, 0])
+                sums.append(logits.sub_(peak).exp_().sum(1))
+        near = np.float32(goal.margin * goal.scale)
+        found, found_rows = values.cpu().numpy(), rows.cpu().numpy()
+        # When even the last that is held is within the margin, others may be as well.
+        crowded = (found[:, -1] >= found[:, goal.k - 1] - near) & (held < count)
+        log_sums = _combined(peaks, sums) if goal.partition else np.zeros(len(queries))
+        return finish(self._exact, queries, Candidates(found, found_rows, crowded, log_sums), goal)
+
+
+def _combined(peaks: list[Tensor], sums: list[Tensor]) -> Float64:
+    """Return (B,) logsumexp of blocks, each given by its (B,) largest logit and sum above it."""
+    logs = torch.stack(sums).cpu().numpy().astype(np.float64)
+    np.log(logs, out=logs)
+    logs += torch.stack(peaks).cpu().numpy()
+    return np.asarray(np.logaddexp.reduce(logs, axis=0))
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Keep products from being made in TF32, whatever the rest of the process wants."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
