@@ -41,6 +41,7 @@ def run(*, labels: int = 10_000, model: str | None = None, rounds: int = 1) -> C
         stock = pipeline("zero-shot-image-classification", model=str(folder), dtype="float32")
         tokenizer, tower = stock.tokenizer, stock.model
         numbers = itertools.count()
+        length = tower.config.text_config.max_position_embeddings
 
         def encode(inputs: Any) -> bool:
             with torch.inference_mode():
@@ -49,7 +50,9 @@ def run(*, labels: int = 10_000, model: str | None = None, rounds: int = 1) -> C
         def loop() -> None:
             for label in names[:LOOPED_LABELS]:
                 prompt = render(label, [DEFAULT_TEMPLATE])
-                encode(tokenizer(prompt, padding="max_length", max_length=77, return_tensors="pt"))
+                encode(
+                    tokenizer(prompt, padding="max_length", max_length=length, return_tensors="pt")
+                )
 
         def build() -> None:
             LabelIndex.build(
@@ -65,7 +68,7 @@ def run(*, labels: int = 10_000, model: str | None = None, rounds: int = 1) -> C
             f"{labels:,} labels of two words, one template, {said}",
             [
                 Contender(
-                    f"one label at a time, 77 tokens ({LOOPED_LABELS} labels, "
+                    f"one label at a time, {length} tokens ({LOOPED_LABELS} labels, "
                     f"times {labels / LOOPED_LABELS:g})",
                     loop,
                     share=LOOPED_LABELS / labels,
