@@ -1,0 +1,223 @@
+"""Tables: one label a row, or one rank a column."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zsic_index.errors import LabelError
+from zsic_index.taxonomy.draft import ROOT, Draft
+from zsic_index.taxonomy.entries import FIELDS, LANGUAGE, NOTHING, Details, path_key
+from zsic_index.taxonomy.ranks import NULLS, USUAL
+
+SEPARATOR = "|"
+"""Between several parents, aliases, templates or prompts in one cell."""
+
+_COMMON_NAMES = {"common_name", "common_names", "commonname", "vernacular_name", "vernacularname"}
+"""Further columns of aliases in tables of one rank a column."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Which column holds what; columns are counted from 0, and None is a column not there.
+
+    Exactly one of ``label`` and ``ranks`` is given.
+    """
+
+    width: int
+    label: int | None
+    ranks: tuple[tuple[str, int], ...]
+    id: int | None
+    parent: int | None
+    rank: int | None
+    aliases: tuple[int, ...]
+    languages: tuple[tuple[str, int], ...]
+    templates: int | None
+    prompts: int | None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether rows say nothing beside names and ids."""
+        return not (
+            self.aliases
+            or self.languages
+            or any(c is not None for c in (self.parent, self.rank, self.templates, self.prompts))
+        )
+
+
+def read_csv(text: str, path: Path) -> Draft:
+    """Read a table with commas, or with semicolons as spreadsheets of some countries write it."""
+    header = next(csv.reader(io.StringIO(text, newline="")), [])
+    semicolons = len(header) == 1 and ";" in header[0]
+    return _read(text, path, ";" if semicolons else ",")
+
+
+def read_tsv(text: str, path: Path) -> Draft:
+    """Read a table with tabs."""
+    return _read(text, path, "\t")
+
+
+def _read(text: str, path: Path, delimiter: str) -> Draft:
+    draft = Draft(str(path), "line")
+    rows = _rows(text, draft, delimiter)
+    number, header = next(rows, (1, []))
+    layout = _layout(header, number, draft)
+    if layout.ranks:
+        _read_ranks(rows, layout, draft)
+    else:
+        _read_labels(rows, layout, draft)
+    return draft
+
+
+Rows = Iterator[tuple[int, list[str]]]
+
+
+def _rows(text: str, draft: Draft, delimiter: str) -> Rows:
+    """Yield each row that is not blank, and the line that it starts on."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    number = 1
+    try:
+        for row in reader:
+            if any(row):
+                yield number, row
+            number = reader.line_num + 1
+    except csv.Error as error:
+        # Where an open quote is, not where the file ends.
+        raise LabelError(
+            f"{draft.place(number)}: {error}; a cell with a quote, a line end or the separator "
+            "in it stands in double quotes, and quotes in it are doubled"
+        ) from error
+
+
+def _layout(header: Sequence[str], number: int, draft: Draft) -> _Layout:
+    columns: dict[str, int] = {}
+    languages: dict[str, int] = {}
+    ranks: dict[str, int] = {}
+    common_names: list[int] = []
+    for position, cell in enumerate(header):
+        title = cell.strip()
+        folded = title.casefold().replace(" ", "_")
+        if folded.startswith(LANGUAGE):
+            kind, name = languages, title[len(LANGUAGE) :].strip()
+        elif folded in FIELDS:
+            kind, name = columns, FIELDS[folded]
+        elif folded in USUAL:
+            kind, name = ranks, folded
+        else:
+            if folded in _COMMON_NAMES:
+                common_names.append(position)
+            continue
+        if name in kind:
+            draft.fail(number, f"the column {title!r} is there twice: remove or rename one")
+        kind[name] = position
+    label = columns.get("label")
+    if label is not None:
+        ranks, common_names = {}, []
+    elif len(ranks) < 2:
+        draft.fail(
+            number,
+            f"no column 'label' in the header, nor two or more ranks such as genus and species; "
+            f"it has: {', '.join(header)}",
+        )
+    return _Layout(
+        width=len(header),
+        label=label,
+        ranks=tuple(sorted(ranks.items(), key=lambda rank: USUAL.index(rank[0]))),
+        id=columns.get("id"),
+        parent=None if ranks else columns.get("parent"),
+        rank=None if ranks else columns.get("rank"),
+        aliases=(*([columns["aliases"]] if "aliases" in columns else []), *common_names),
+        languages=tuple(languages.items()),
+        templates=columns.get("template"),
+        prompts=columns.get("prompt"),
+    )
+
+
+def _read_labels(rows: Rows, layout: _Layout, draft: Draft) -> None:
+    assert layout.label is not None
+    for number, row in rows:
+        _fit(row, number, layout, draft)
+        details = NOTHING if layout.is_plain else _details(row, layout)
+        draft.label(number, row[layout.label], details, id=_cell(row, layout.id))
+
+
+def _read_ranks(rows: Rows, layout: _Layout, draft: Draft) -> None:
+    columns = [column for _, column in layout.ranks]
+    names = [rank for rank, _ in layout.ranks]
+    nodes: dict[tuple[str, ...], int] = {}  # by the cells from the top rank down to its own
+    for number, row in rows:
+        _fit(row, number, layout, draft)
+        cells = [_known(row[column]) for column in columns]
+        while cells and not cells[-1]:
+            cells.pop()
+        if not cells:
+            draft.fail(number, f"no name in any of {', '.join(names)}: give one, or remove the row")
+        within, lowest = ROOT, len(cells) - 1
+        # Rows of one genus mostly stand together, so going up finds a known branch at once.
+        known = lowest
+        while known and (within := nodes.get(tuple(cells[:known]), ROOT)) == ROOT:
+            known -= 1
+        for position in range(known, lowest):
+            if cells[position]:
+                path = tuple(cells[: position + 1])
+                within = nodes[path] = draft.branch(
+                    number, cells[position], names[position], key=path_key(path), within=within
+                )
+        details = (
+            _RANK_ALONE[names[lowest]] if layout.is_plain else _details(row, layout, names[lowest])
+        )
+        path = tuple(cells)
+        node = draft.label(
+            number,
+            cells[lowest],
+            details,
+            key=path_key(path),
+            id=_cell(row, layout.id),
+            within=within,
+        )
+        nodes.setdefault(path, node)
+
+
+_RANK_ALONE = {rank: Details(rank=rank) for rank in USUAL}
+
+
+def _fit(row: list[str], number: int, layout: _Layout, draft: Draft) -> None:
+    """Make a row as wide as the header."""
+    missing = layout.width - len(row)
+    if missing > 0:
+        row.extend([""] * missing)
+    elif missing and any(row[layout.width :]):
+        draft.fail(
+            number,
+            f"{len(row)} cells under a header of {layout.width}: put a cell with the separator "
+            "in it in double quotes",
+        )
+
+
+def _known(cell: str) -> str:
+    cell = cell.strip()
+    return "" if cell in NULLS else cell
+
+
+def _cell(row: list[str], column: int | None) -> str:
+    return "" if column is None else row[column].strip()
+
+
+def _several(row: list[str], column: int | None) -> tuple[str, ...]:
+    if column is None or not row[column]:
+        return ()
+    return tuple(known for part in row[column].split(SEPARATOR) if (known := _known(part)))
+
+
+def _details(row: list[str], layout: _Layout, rank: str = "") -> Details:
+    return Details(
+        parents=_several(row, layout.parent),
+        rank=rank or _known(_cell(row, layout.rank)),
+        aliases=tuple(alias for column in layout.aliases for alias in _several(row, column)),
+        languages={tag: name for tag, column in layout.languages if (name := _known(row[column]))},
+        templates=_several(row, layout.templates),
+        prompts=_several(row, layout.prompts),
+    )
