@@ -114,7 +114,7 @@ class Structure:
         """
         if (node := self._by_key.get(name)) is not None:
             return node
-        found = self._by_name.get(name) or self._by_folded.get(folded(name), ())
+        found = self._by_name.get(name) or self._by_folded.get(folded(name), [])
         if len(found) == 1:
             return found[0]
         if not found:
@@ -193,13 +193,14 @@ class Structure:
         away = np.full(len(source), far, dtype=np.int64)
         own = np.fromiter(self.taxonomy.templates, dtype=np.int64)
         source[own], away[own] = own, 0
-        for nodes in self.by_level[1:]:
-            nodes = nodes[away[nodes] > 0]
-            above = self.parents.gather(nodes)
-            counts = self.parents.counts[nodes]
-            starts = np.cumsum(counts) - counts
+        parent_counts = self.parents.counts
+        for level in self.by_level[1:]:
+            nodes = level[away[level] > 0]
             if not len(nodes):
                 continue
+            above = self.parents.gather(nodes)
+            counts = parent_counts[nodes]
+            starts = np.cumsum(counts) - counts
             least = np.minimum.reduceat(away[above], starts)
             is_least = np.flatnonzero(away[above] == np.repeat(least, counts))
             first = is_least[np.searchsorted(is_least, starts)]
