@@ -1,7 +1,7 @@
 """WordNet's nouns as a taxonomy: ``python tests/wordnet.py data.noun nouns.jsonl``.
 
-The file ``data.noun`` comes with WordNet (on Debian in the package ``wordnet-base``); it is not part
-of this project. A synset is a label: its offset is the id, its first lemma the name, its other
+The file ``data.noun`` comes with WordNet (on Debian in the package ``wordnet-base``); it is not
+part of this project. A synset is a label: its offset is the id, its first lemma the name, its other
 lemmas are aliases, and its hypernyms, those of instances too, are its parents.
 """
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -19,16 +20,26 @@ from zsic_index.scoring import Float64, Int64
 from zsic_index.taxonomy.graph import Csr, by_level, levels
 from zsic_index.taxonomy.structure import Structure
 
-_BLOCK_ELEMENTS = 1 << 22
-"""Numbers that are gathered at a time, where one query has not more: 32 MiB of float64."""
-
 
 class _Nodes(ABC):
     """Probabilities of nodes, from numbers for what is below them."""
 
-    @abstractmethod
     def _reduce(self, values: Float64, ufunc: np.ufunc) -> Float64:
         """Return (B, nodes) of (B, K): ``ufunc`` over what is below each node, each value once."""
+        found = np.zeros((len(values), self._width))
+        # Queries one by one: all that is picked from one row stays in the cache.
+        for row, one in zip(found, values, strict=True):
+            self._reduce_one(row, one, ufunc)
+        return found
+
+    @property
+    @abstractmethod
+    def _width(self) -> int:
+        """How many nodes there are numbers for."""
+
+    @abstractmethod
+    def _reduce_one(self, found: Float64, values: Float64, ufunc: np.ufunc) -> None:
+        """Fill (nodes,) zeros from the (K,) values of one query."""
 
     def node_mass(self, mass: Float64) -> Float64:
         """Return (B, nodes) sums in float64: probabilities under softmax.
@@ -54,10 +65,10 @@ class _Nodes(ABC):
         """
         with np.errstate(divide="ignore"):  # a probability of 1 is a logarithm of -inf, and comes
             logs = np.log1p(-np.asarray(probabilities, dtype=np.float64))  # out as 1 again
-        return -np.expm1(self._reduce(logs, np.add))
+        return 0.0 - np.expm1(self._reduce(logs, np.add))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Groups(_Nodes):
     """Labels by which of R nodes they are below, or are.
 
@@ -85,10 +96,17 @@ class Groups(_Nodes):
             [np.bincount(self.group_of, weights=row, minlength=size) for row in mass]
         ).reshape(-1, size)
 
-    def _reduce(self, values: Float64, ufunc: np.ufunc) -> Float64:
-        found = np.zeros((len(values), len(self.nodes)))
-        _reduce_into(found, values, self.members.transposed(len(self.nodes)), ufunc)
-        return found
+    @cached_property
+    def _sums(self) -> _Sums:
+        size = len(self.nodes)
+        return _Sums.of(np.arange(size), self.members.transposed(size))
+
+    @property
+    def _width(self) -> int:
+        return len(self.nodes)
+
+    def _reduce_one(self, found: Float64, values: Float64, ufunc: np.ufunc) -> None:
+        self._sums.reduce_into(found, values, ufunc)
 
 
 def groups(structure: Structure, rank: str) -> Groups:
@@ -169,23 +187,54 @@ class RollUp(_Nodes):
         )
         below = tree.transposed(self._size)
         child_counts = below.counts
-        self._steps: list[tuple[Int64, Csr]] = []
-        for nodes in reversed(by_level(levels(tree, below))):
-            inner = nodes[child_counts[nodes] > 0]
-            if len(inner):
-                self._steps.append(
-                    (inner, Csr.from_counts(child_counts[inner], below.gather(inner)))
-                )
-        self._joints = np.flatnonzero(parents.counts > 1)
-        self._joints_below = _above(parents, self._joints).transposed(self._size)
+        self._steps = [
+            _Sums.of(nodes, Csr.from_counts(child_counts[nodes], below.gather(nodes)))
+            for nodes in reversed(by_level(levels(tree, below)))
+        ]
+        joints = np.flatnonzero(parents.counts > 1)
+        above = _above(parents, joints)
+        self._joints = _Sums.of(
+            np.arange(self._size),
+            Csr.from_pairs(above.indices, joints[above.rows], self._size),
+        )
 
-    def _reduce(self, values: Float64, ufunc: np.ufunc) -> Float64:
-        found = np.zeros((len(values), self._size))
-        found[:, self._label_nodes] = values
-        for nodes, below in self._steps:
-            _reduce_into(found, found, below, ufunc, nodes)
-        _reduce_into(found, found[:, self._joints], self._joints_below, ufunc)
-        return found
+    @property
+    def _width(self) -> int:
+        return self._size
+
+    def _reduce_one(self, found: Float64, values: Float64, ufunc: np.ufunc) -> None:
+        found[self._label_nodes] = values
+        for step in self._steps:
+            step.reduce_into(found, found, ufunc)
+        self._joints.reduce_into(found, found, ufunc)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sums:
+    """Nodes, and what is to be added to each.
+
+    Attributes:
+        nodes: nodes with something below them.
+        starts: where in ``below`` each node's begins; it ends where the next one's does.
+        below: positions in the array of values.
+    """
+
+    nodes: Int64
+    starts: Int64
+    below: Int64
+
+    @classmethod
+    def of(cls, nodes: Int64, below: Csr) -> _Sums:
+        """Return those of ``nodes``, for each of which ``below`` has a list."""
+        # Empty ones are left out: reduceat has another idea of them.
+        filled = below.counts > 0
+        return cls(nodes[filled], below.indptr[:-1][filled], below.indices)
+
+    def reduce_into(self, found: Float64, values: Float64, ufunc: np.ufunc) -> None:
+        """Put ``ufunc`` over what is below each node beside what ``found`` has for it."""
+        if len(self.nodes):
+            below = ufunc.reduceat(values[self.below], self.starts)
+            found[self.nodes] = ufunc(found[self.nodes], below)
 
 
 def _above(parents: Csr, nodes: Int64) -> Csr:
@@ -207,30 +256,6 @@ def _above(parents: Csr, nodes: Int64) -> Csr:
         np.array([len(found) for found in above.values()], dtype=np.int64),
         np.array([parent for found in above.values() for parent in found], dtype=np.int64),
     )
-
-
-def _reduce_into(
-    found: Float64, values: Float64, below: Csr, ufunc: np.ufunc, nodes: Int64 | None = None
-) -> None:
-    """Put ``ufunc`` over what is below each node beside what the node has already.
-
-    Args:
-        found: (B, nodes), changed in place.
-        values: (B, K).
-        below: for each of ``nodes`` (None: all) the columns of ``values``.
-        ufunc: ``np.add`` or ``np.maximum``.
-        nodes: columns of ``found``.
-    """
-    filled = np.flatnonzero(below.counts)
-    if not len(filled):
-        return
-    starts = below.indptr[filled]  # reduceat knows no empty lists
-    columns = filled if nodes is None else nodes[filled]
-    step = max(1, _BLOCK_ELEMENTS // len(below.indices))
-    for first in range(0, len(found), step):
-        block = slice(first, first + step)
-        reduced = ufunc.reduceat(values[block][:, below.indices], starts, axis=1)
-        found[block, columns] = ufunc(found[block, columns], reduced)
 
 
 def deepest(

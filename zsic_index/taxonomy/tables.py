@@ -39,12 +39,13 @@ class _Layout:
     prompts: int | None
 
     @property
-    def is_plain(self) -> bool:
-        """Whether rows say nothing beside names and ids."""
-        return not (
-            self.aliases
-            or self.languages
-            or any(c is not None for c in (self.parent, self.rank, self.templates, self.prompts))
+    def extras(self) -> tuple[int, ...]:
+        """Columns for more than names and ids."""
+        some = (self.parent, self.rank, self.templates, self.prompts)
+        return (
+            *self.aliases,
+            *(column for _, column in self.languages),
+            *(column for column in some if column is not None),
         )
 
 
@@ -138,48 +139,81 @@ def _layout(header: Sequence[str], number: int, draft: Draft) -> _Layout:
 
 def _read_labels(rows: Rows, layout: _Layout, draft: Draft) -> None:
     assert layout.label is not None
+    extras = layout.extras
     for number, row in rows:
         _fit(row, number, layout, draft)
-        details = NOTHING if layout.is_plain else _details(row, layout)
+        says_more = any(map(row.__getitem__, extras))
+        details = _details(row, layout) if says_more else NOTHING
         draft.label(number, row[layout.label], details, id=_cell(row, layout.id))
 
 
 def _read_ranks(rows: Rows, layout: _Layout, draft: Draft) -> None:
-    columns = [column for _, column in layout.ranks]
+    extras = layout.extras
     names = [rank for rank, _ in layout.ranks]
-    nodes: dict[tuple[str, ...], int] = {}  # by the cells from the top rank down to its own
+    columns = [column for _, column in layout.ranks]
+    branches = _Branches(names, draft)
     for number, row in rows:
         _fit(row, number, layout, draft)
-        cells = [_known(row[column]) for column in columns]
-        while cells and not cells[-1]:
-            cells.pop()
+        cells = tuple([row[column] for column in columns])
+        while cells and not (name := _known(cells[-1])):
+            cells = cells[:-1]
         if not cells:
             draft.fail(number, f"no name in any of {', '.join(names)}: give one, or remove the row")
-        within, lowest = ROOT, len(cells) - 1
-        # Rows of one genus mostly stand together, so going up finds a known branch at once.
-        known = lowest
-        while known and (within := nodes.get(tuple(cells[:known]), ROOT)) == ROOT:
-            known -= 1
-        for position in range(known, lowest):
-            if cells[position]:
-                path = tuple(cells[: position + 1])
-                within = nodes[path] = draft.branch(
-                    number, cells[position], names[position], key=path_key(path), within=within
-                )
-        details = (
-            _RANK_ALONE[names[lowest]] if layout.is_plain else _details(row, layout, names[lowest])
-        )
-        path = tuple(cells)
+        within, above = branches.of(cells[:-1], number)
+        path = (*above, name)
+        rank = names[len(above)]
+        says_more = any(map(row.__getitem__, extras))
         node = draft.label(
             number,
-            cells[lowest],
-            details,
+            name,
+            _details(row, layout, rank) if says_more else _RANK_ALONE[rank],
             key=path_key(path),
             id=_cell(row, layout.id),
             within=within,
         )
-        nodes.setdefault(path, node)
+        if len(path) < len(names):
+            branches.add(path, node)
 
+
+class _Branches:
+    """Nodes of a table of ranks, by the cells from the top rank down to their own."""
+
+    def __init__(self, ranks: Sequence[str], draft: Draft) -> None:
+        self._ranks = ranks
+        self._draft = draft
+        self._nodes: dict[_Cells, int] = {}
+        # By cells as they are written: most rows have those of a row before them.
+        self._seen: dict[_Cells, tuple[int, _Cells]] = {}
+
+    def add(self, path: _Cells, node: int) -> None:
+        """Have later rows go below ``node``, if they have its cells and nothing had them before."""
+        self._nodes.setdefault(path, node)
+
+    def of(self, written: _Cells, number: int) -> tuple[int, _Cells]:
+        """Return the lowest node that cells name, ROOT where all are null, and the cells cleaned.
+
+        Nodes that are not there yet are made; null cells make none.
+        """
+        found = self._seen.get(written)
+        if found is None:
+            cells = tuple([_known(cell) for cell in written])
+            found = self._seen[written] = (self._open(cells, number), cells)
+        return found
+
+    def _open(self, cells: _Cells, number: int) -> int:
+        node = ROOT
+        for width, name in enumerate(cells, start=1):
+            if name:
+                path = cells[:width]
+                if path not in self._nodes:
+                    self._nodes[path] = self._draft.branch(
+                        number, name, self._ranks[width - 1], key=path_key(path), within=node
+                    )
+                node = self._nodes[path]
+        return node
+
+
+_Cells = tuple[str, ...]
 
 _RANK_ALONE = {rank: Details(rank=rank) for rank in USUAL}
 

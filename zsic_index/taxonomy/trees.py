@@ -155,7 +155,9 @@ def _details(fields: dict[str, Any], number: int, draft: Draft) -> Details:
 def _texts(fields: dict[str, Any], key: str, number: int, draft: Draft) -> tuple[str, ...]:
     """Return what a field holds: a string, a whole number as one, or a list of those."""
     value = fields.get(key)
-    values = value if isinstance(value, list) else [] if value is None else [value]
+    if value is None or value == []:
+        return ()
+    values = value if isinstance(value, list) else [value]
     for item in values:
         if not isinstance(item, str | int) or isinstance(item, bool):
             draft.fail(number, f"{key!r} holds {json.dumps(item)[:40]}; give a string")
