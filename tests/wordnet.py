@@ -1,19 +1,22 @@
 """WordNet's nouns as a taxonomy: ``python tests/wordnet.py data.noun nouns.jsonl``.
 
 The file ``data.noun`` comes with WordNet (on Debian in the package ``wordnet-base``); it is not
-part of this project. A synset is a label: its offset is the id, its first lemma the name, its other
-lemmas are aliases, and its hypernyms, those of instances too, are its parents.
+part of this project. Tests look for it where Debian puts it, or where ``WORDNET_NOUNS`` says.
+
+A synset is a label: its offset is the id, its first lemma the name, its other lemmas are aliases,
+and its hypernyms, those of instances too, are its parents.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-DATA = Path("/usr/share/wordnet/data.noun")
+DATA = Path(os.environ.get("WORDNET_NOUNS", "/usr/share/wordnet/data.noun"))
 
 
 def entries(path: Path) -> Iterator[dict[str, Any]]:

@@ -212,11 +212,9 @@ class Draft:
         order = _topological(parents, level)
         moved = np.empty(len(order), dtype=np.int64)
         moved[order] = np.arange(len(order))
-        if np.array_equal(order, moved):
-            names, keys = tuple(self._names), tuple(self._keys)
-        else:
-            parents = Csr.from_counts(parents.counts[order], moved[parents.gather(order)])
-            names, keys = _reordered(self._names, order), _reordered(self._keys, order)
+        parents = Csr.from_counts(parents.counts[order], moved[parents.gather(order)])
+        names = tuple(map(self._names.__getitem__, order.tolist()))
+        keys = tuple(map(self._keys.__getitem__, order.tolist()))
         if names == labels:
             names = labels
         return Taxonomy(
@@ -322,10 +320,6 @@ def _topological(parents: Csr, level: Int64) -> Int64:
     if np.all(parents.indices < parents.rows):
         return np.arange(len(level), dtype=np.int64)
     return np.argsort(level, kind="stable")
-
-
-def _reordered(values: list[str], order: Int64) -> tuple[str, ...]:
-    return tuple(map(values.__getitem__, order.tolist()))
 
 
 def _moved(values: Mapping[int, T], moved: Int64) -> Mapping[int, T]:
