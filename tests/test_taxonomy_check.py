@@ -36,7 +36,7 @@ def test_names() -> None:
             "O’Neil",
             "café",
             "cafe",
-        ]  # fmt: skip
+        ]
     )
     report = check(found)
     assert report.duplicates == ("cat",)

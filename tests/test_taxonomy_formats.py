@@ -153,6 +153,12 @@ def test_line_ends_of_unicode_stay_inside_json_lines(read: Read) -> None:
     assert read("a.jsonl", '"a\u2028b"\n"c\u0085d"\n').labels == ("a\u2028b", "c\u0085d")
 
 
+def test_the_separator_is_what_makes_sense_of_the_header(read: Read) -> None:
+    assert read("a.csv", "label;notes, long\na,b;c\n").labels == ("a,b",)
+    assert read("a.csv", "label,a;b;c\na;b,c\n").labels == ("a;b",)
+    assert read("a.csv", "label\na;b\n").labels == ("a;b",)
+
+
 SPECIES = """\
 note,Species,genus,KINGDOM,family,common_name,id
 ,Grus grus,Grus,Animalia,Gruidae,crane|common crane,
@@ -228,6 +234,7 @@ def test_ranks_of_other_kinds_are_ordered_by_what_is_above_what(read: Read) -> N
         ("a.csv", 'label,x\na,"b"c\n', "line 2"),
         ("a.csv", "label,Label\na,b\n", "'Label' is there twice"),
         ("a.csv", "", "no column 'label'"),
+        ("a.csv", '"label' + "x" * 140_000, "line 1: field larger than field limit"),
         ("a.csv", "species,name\na,b\n", "two or more ranks"),
         ("a.csv", "genus,species\nA,a\nNA,null\n", "line 3: no name in any of genus, species"),
         ("a.csv", "label,parent\nrobin,Avez\nAves,\n", "line 2: .*'Avez'.*nearest: 'Aves'"),

@@ -51,9 +51,22 @@ class _Layout:
 
 def read_csv(text: str, path: Path) -> Draft:
     """Read a table with commas, or with semicolons as spreadsheets of some countries write it."""
-    header = next(csv.reader(io.StringIO(text, newline="")), [])
-    semicolons = len(header) == 1 and ";" in header[0]
-    return _read(text, path, ";" if semicolons else ",")
+    # max takes the comma where both are as good.
+    return _read(text, path, max(",;", key=lambda delimiter: _known_columns(text, delimiter)))
+
+
+def _known_columns(text: str, delimiter: str) -> int:
+    """Return how many columns of the header mean something, if this separates them."""
+    try:
+        header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+    except csv.Error:  # comes up again, with its line, when the file is read
+        return 0
+    folded = [_folded(cell) for cell in header]
+    return sum(f in FIELDS or f in USUAL or f.startswith(LANGUAGE) for f in folded)
+
+
+def _folded(title: str) -> str:
+    return title.strip().casefold().replace(" ", "_")
 
 
 def read_tsv(text: str, path: Path) -> Draft:
@@ -100,7 +113,7 @@ def _layout(header: Sequence[str], number: int, draft: Draft) -> _Layout:
     common_names: list[int] = []
     for position, cell in enumerate(header):
         title = cell.strip()
-        folded = title.casefold().replace(" ", "_")
+        folded = _folded(title)
         if folded.startswith(LANGUAGE):
             kind, name = languages, title[len(LANGUAGE) :].strip()
         elif folded in FIELDS:
