@@ -16,7 +16,8 @@ ROOT = Path(zsic_index.__file__).parent
 # From the bottom up: a module may import from rows above its own, and from its own package.
 LAYERS = (
     ("errors", "records", "builtin"),
-    ("prompts", "taxonomy", "images", "scoring", "outputs", "arrays"),
+    ("prompts", "images", "scoring", "outputs", "arrays"),
+    ("taxonomy",),
     ("scan", "sampled_partition"),
     ("device_scan",),
     ("encoders", "store"),
