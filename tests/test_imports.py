@@ -16,8 +16,9 @@ ROOT = Path(zsic_index.__file__).parent
 # From the bottom up: a module may import from rows above its own, and from its own package.
 LAYERS = (
     ("errors", "records", "builtin"),
-    ("prompts", "taxonomy", "images", "scoring", "outputs", "arrays"),
-    ("scan",),
+    ("prompts", "taxonomy", "images", "scoring", "outputs", "arrays", "pages", "rows"),
+    ("scan", "truth", "reliability", "conformal", "decisions"),
+    ("calibration", "evaluation"),
     ("encoders", "store"),
     ("index",),
     ("encoder_source",),
