@@ -62,8 +62,8 @@ def hub_bias(
     Args:
         matrix: (N, D) float32 unit-norm label embeddings; may be memory-mapped.
         references: (R, D) float32 unit-norm embeddings of images such as will be asked about.
-        k: from 1 to R. The paper finds 1 to 128 best, the more the more images there are.
-        alpha: at least 0; the paper finds 0.25 to 1 best.
+        k: from 1 to R.
+        alpha: at least 0; 0 subtracts nothing. Both are best chosen on a few labelled images.
         label_ids: (N,) distinct ids; by default the rows.
         threads: workers; by default one per available core.
 

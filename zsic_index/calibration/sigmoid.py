@@ -30,6 +30,9 @@ SIMILARITY_BINS = 1 << 17
 """Bins between the lowest and the highest similarity there can be. Without a label bias they are
 1.5e-5 wide, or 0.0015 in the logit at a scale of 100."""
 
+SHOWN = 5
+"""Labels per image that the calibration error is measured on: the most probable ones."""
+
 _MAX_STEPS = 100
 
 
@@ -91,8 +94,8 @@ def fit_sigmoid(
     middles = np.asarray((filled + 0.5) * width - reach, dtype=np.float64)
     loss = _Loss(counts[filled].astype(np.float64), middles, width, float(own.sum()), len(own))
     scale, bias = _minimise(loss, logit_scale, logit_bias)
-    best = np.concatenate([part.best for part in parts])
-    correct = truth.contains(np.concatenate([part.row for part in parts])[:, None])[:, 0]
+    best = np.concatenate([part.best for part in parts]).astype(np.float64)
+    correct = truth.contains(np.concatenate([part.rows for part in parts]))
     return ScaleFit(
         scale_before=float(logit_scale),
         scale=scale,
@@ -108,11 +111,15 @@ def fit_sigmoid(
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """(SIMILARITY_BINS + 1,) pairs per bin; (B,) each image's best similarity and its row."""
+    """What one batch of images gives.
+
+    ``pairs`` is (SIMILARITY_BINS + 1,) pairs per bin; ``best`` and ``rows`` are (B, SHOWN) of each
+    image's largest similarities, in no order, fewer where there are not so many labels.
+    """
 
     pairs: Int64
-    best: Float64
-    row: Int64
+    best: Float32
+    rows: Int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,18 +164,21 @@ def _count(matrix: Float32, queries: Float32, reach: float, label_bias: Float32 
     # One more for similarities that rounding has put above 1.
     size = SIMILARITY_BINS + 1
     pairs = np.zeros(size, dtype=np.int64)
-    best = np.full(len(queries), -np.inf)
-    row = np.zeros(len(queries), dtype=np.int64)
-    every = np.arange(len(queries))
+    shown = min(SHOWN, len(matrix))
+    best = np.full((len(queries), shown), -np.inf, dtype=np.float32)
+    rows = np.full((len(queries), shown), -1, dtype=np.int64)
     for first, block in similarity_blocks(matrix, queries, label_bias):
-        at = block.argmax(axis=1)
-        top = block[every, at]
-        risen = top > best
-        best[risen], row[risen] = top[risen], at[risen] + first
+        hot = np.flatnonzero(block.max(axis=1) > best.min(axis=1))
+        held = np.concatenate([best[hot], block[hot]], axis=1)
+        at = np.argpartition(held, held.shape[1] - shown, axis=1)[:, -shown:]
+        best[hot] = np.take_along_axis(held, at, axis=1)
+        # The first columns are those held so far.
+        so_far = np.take_along_axis(rows[hot], np.minimum(at, shown - 1), axis=1)
+        rows[hot] = np.where(at < shown, so_far, at - shown + first)
         block += np.float32(reach)
         block *= np.float32(SIMILARITY_BINS / (2 * reach))
         pairs += np.bincount(block.astype(np.int64).ravel(), minlength=size)
-    return _Counts(pairs, best, row)
+    return _Counts(pairs, best, rows)
 
 
 def _minimise(loss: _Loss, scale: float, bias: float) -> tuple[float, float]:
@@ -197,4 +207,4 @@ def _minimise(loss: _Loss, scale: float, bias: float) -> tuple[float, float]:
 
 
 def _error(logits: Float64, correct: Bool) -> float:
-    return reliability(activate(logits, "sigmoid", None), correct).error
+    return reliability(activate(logits, "sigmoid", None).ravel(), correct.ravel()).error

@@ -56,7 +56,9 @@ class ScaleFit:
         nll_before: mean negative log-likelihood per image, in nats. Under sigmoid that is the sum
             over all labels of an image.
         nll: the same after the fit.
-        ece_before: expected calibration error of the most probable label's probability.
+        ece_before: expected calibration error. Under softmax it is that of each image's most
+            probable label, under sigmoid that of its five most probable ones: a sigmoid looks at
+            every label alone, and cannot know that being the first of all makes one more likely.
         ece: the same after the fit.
         images: how many images it was fitted on.
     """
