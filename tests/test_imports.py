@@ -16,9 +16,10 @@ ROOT = Path(zsic_index.__file__).parent
 # From the bottom up: a module may import from rows above its own, and from its own package.
 LAYERS = (
     ("errors", "records", "builtin"),
-    ("prompts", "images", "scoring", "outputs", "arrays"),
+    ("prompts", "images", "scoring", "outputs", "arrays", "pages", "rows"),
     ("taxonomy",),
-    ("scan", "sampled_partition"),
+    ("scan", "sampled_partition", "truth", "reliability", "conformal", "decisions"),
+    ("calibration", "evaluation"),
     ("device_scan",),
     ("encoders", "store"),
     ("index",),
