@@ -193,7 +193,7 @@ def _start(content: bytes | None, record: SidecarRecord, new: bytes, source: str
         ours = SidecarRecord(made=base is None)
         return _Start(parse(new if base is None else base, source), ours, record.tags)
     packet = parse(content, source)
-    ours = record if record.added else _from_ledger(packet)
+    ours = record if record.added or record.created else _from_ledger(packet)
     return _Start(packet, ours, ours.tags, _rejected(packet, ours))
 
 
@@ -301,7 +301,8 @@ def _ledger(
 ) -> LedgerFields:
     """Return what the file itself says of our tags: flat values and lists, for exiv2's sake."""
     added = {_noted(change.kind): change.ours for change in changes if change.ours}
-    if not added:
+    created = [change.kind.name for change in changes if change.created]
+    if not added and not created:
         return {}
     fields: dict[str, str | Sequence[str]] = {}
     if origin is not None:
@@ -312,7 +313,6 @@ def _ledger(
         }
     if made:
         fields["zsicMade"] = "true"
-    created = [change.kind.name for change in changes if change.created]
     if created:
         fields["zsicCreated"] = created
     fields["zsicLabels"] = [

@@ -6,7 +6,8 @@ whole each time: those that are to stay when others are undone are simply given 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from zsic_index.errors import SidecarError
@@ -34,15 +35,8 @@ def preview(
 
     Args and errors are those of ``apply``.
     """
-    return merge(
-        atomic_files.read(path).content,
-        tags,
-        record,
-        origin=origin,
-        embedded=embedded,
-        sidecar_for=sidecar_for,
-        source=str(path),
-    )
+    prepared = _prepare(path, tags, record, origin, embedded, sidecar_for)
+    return prepared(atomic_files.read(path).content)
 
 
 def apply(
@@ -73,18 +67,10 @@ def apply(
         SidecarError: when the file is left as it is, and why.
         InputError: for a tag that keywords cannot hold.
     """
-    tags, embedded = list(tags), list(embedded)
+    prepared = _prepare(path, tags, record, origin, embedded, sidecar_for)
     for _ in range(_ATTEMPTS):
         snapshot = atomic_files.read(path)
-        merged = merge(
-            snapshot.content,
-            tags,
-            record,
-            origin=origin,
-            embedded=embedded,
-            sidecar_for=sidecar_for,
-            source=str(path),
-        )
+        merged = prepared(snapshot.content)
         if merged.content == snapshot.content:
             return merged
         try:
@@ -124,3 +110,23 @@ def tags_within(xmp: bytes | None, keywords: Iterable[str] = ()) -> tuple[TagPat
     values = parse(xmp, "embedded XMP").keywords() if xmp else {}
     names = (keyword.strip() for keyword in keywords)
     return union(values, [(name,) for name in names if name])
+
+
+def _prepare(
+    path: Path,
+    tags: Iterable[Tag],
+    record: SidecarRecord | None,
+    origin: Origin | None,
+    embedded: Iterable[TagPath],
+    sidecar_for: str,
+) -> Callable[[bytes | None], Merged]:
+    """Return ``merge`` with all but the file's content."""
+    return partial(
+        merge,
+        tags=tuple(tags),
+        record=record,
+        origin=origin,
+        embedded=tuple(embedded),
+        sidecar_for=sidecar_for,
+        source=str(path),
+    )
