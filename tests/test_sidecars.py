@@ -189,6 +189,34 @@ def test_nothing_is_written_when_nothing_changes(path: Path, tmp_path: Path) -> 
     assert (merged.record, merged.added, merged.removed) == (record, (), ())
 
 
+def test_what_is_put_in_looks_like_what_is_there(tmp_path: Path) -> None:
+    target = shape("crlf", tmp_path)
+    sidecars.apply(target, TAGS[:1])
+    text = target.read_bytes().decode()
+    assert text.count("\n") == text.count("\r\n")
+    inserted = """\
+     <rdf:li>summer</rdf:li>
+     <rdf:li>ai|animal|dog</rdf:li>
+    </rdf:Bag>
+   </lr:hierarchicalSubject>
+""".replace("\n", "\r\n")
+    assert inserted in text
+    block = """\
+  </rdf:Description>
+  <rdf:Description rdf:about="" xmlns:zsic="urn:x-zsic-index:ledger/1.0/">
+   <zsic:zsicLabels>
+    <rdf:Bag>
+     <rdf:li>7 0.930000 ai/animal/dog</rdf:li>
+    </rdf:Bag>
+   </zsic:zsicLabels>
+""".replace("\n", "\r\n")
+    assert block in text
+
+    target = shape("one-line", tmp_path)
+    sidecars.apply(target, TAGS[:1])
+    assert b"\n" not in target.read_bytes()
+
+
 def test_the_user_s_keywords_are_in_every_property_that_is_made(tmp_path: Path) -> None:
     target = shape("lightroom", tmp_path)
     sidecars.apply(target, TAGS[:1], embedded=[("IPTC word",), ("bird",)])
@@ -734,6 +762,13 @@ def tag_of(kind: Any, value: str) -> tuple[str, ...]:
     return tuple(plain(part.strip()) for part in value.split(separator) if part.strip())
 
 
+def same_tags(one: list[Tag], other: list[Tag]) -> bool:
+    """Whether nothing is to be written, though order and case may differ."""
+    kind = WRITTEN[0]
+    sides = [{tag_of(kind, kind.value(tag.path)) for tag in tags} for tags in (one, other)]
+    return sides[0] == sides[1]
+
+
 @given(packets(), WANTED, WANTED)
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 def test_whatever_the_shape(content: bytes, tags: list[Tag], others: list[Tag]) -> None:
@@ -767,7 +802,8 @@ def test_whatever_the_shape(content: bytes, tags: list[Tag], others: list[Tag]) 
     record = again(merged)
     assert merge(merged.content, tags, record, origin=None).content == merged.content
     anew = merge(merged.content, others, record, origin=ORIGIN)
-    assert anew.content == merge(content, others, None, origin=ORIGIN).content
+    if not same_tags(tags, others):
+        assert anew.content == merge(content, others, None, origin=ORIGIN).content
     assert merge(anew.content, [], again(anew), origin=None).content == content
     assert merge(merged.content, [], record, origin=None).content == content
 
@@ -820,7 +856,7 @@ def test_whatever_another_program_does_to_it(
             assert new[len(new) - len(own) :] == own
         levels = {part for path in users for part in path}
         assert {p for v in new for p in tag_of(kind, v)} <= levels | {"my own"}
-    assert "zsic" not in undone.decode(Encoding.of(undone).name)
+    assert LEDGER[1:-1] not in undone.decode(Encoding.of(undone).name)
     assert "Rating" in undone.decode(Encoding.of(undone).name)
 
 
