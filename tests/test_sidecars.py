@@ -836,7 +836,9 @@ def test_whatever_another_program_does_to_it(
     more = merge(anew.content, tags, again(anew), origin=ORIGIN)
     assert merge(more.content, [], again(more), origin=None).content == undone
     same = merge(changed, tags, record, origin=ORIGIN)
-    assert same.content == changed
+    # Microsoft's property is kept up once there is something in it.
+    if not set(mine) - set(keywords(merged.content)):
+        assert same.content == changed
 
     before, after = keywords(content), keywords(undone)
     created = () if record is None else record.created
