@@ -189,6 +189,17 @@ def test_nothing_is_written_when_nothing_changes(path: Path, tmp_path: Path) -> 
     assert (merged.record, merged.added, merged.removed) == (record, (), ())
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_every_encoding_of_xmp(encoding: str, mark: str) -> None:
+    text = (DATA / "attributes-only.xmp").read_text(encoding="utf-8")
+    content = (mark + text).encode(encoding)
+    merged = merge(content, TAGS, None, origin=ORIGIN)
+    plain = merge(text.encode(), TAGS, None, origin=ORIGIN).content
+    assert merged.content == (mark + (plain or b"").decode()).encode(encoding)
+    assert merge(merged.content, [], again(merged), origin=None).content == content
+
+
 def test_what_is_put_in_looks_like_what_is_there(tmp_path: Path) -> None:
     target = shape("crlf", tmp_path)
     sidecars.apply(target, TAGS[:1])
