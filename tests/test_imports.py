@@ -28,7 +28,7 @@ LAYERS = (
     ("label_embeddings", "image_embeddings"),
     ("builder",),
     ("label_index",),
-    ("demo", "pipeline"),
+    ("demo", "pipeline", "library"),
     ("bench",),
     ("cli",),
 )
