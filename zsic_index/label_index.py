@@ -27,8 +27,8 @@ from zsic_index.label_embeddings import Progress, fetch
 from zsic_index.records import Activation, BuildReport, Dtype, IndexInfo, Kind, Prediction
 from zsic_index.scoring import Float32, Float64, Int64
 from zsic_index.search import Found, Searcher
-from zsic_index.store import EncoderRecord, Store
-from zsic_index.taxonomy import Taxonomy
+from zsic_index.store import EncoderRecord, LabelPlace, Store
+from zsic_index.taxonomy import Taxonomy, packing
 
 DEFAULT_TOP_K = 5
 
@@ -286,6 +286,17 @@ class LabelIndex:
         """The N labels in row order."""
         return self._names(self.label_ids.tolist())
 
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        """What was built from: its labels are the index's rows, in the same order.
+
+        Raises:
+            StoreError: when the index was built again or removed before this was asked for.
+        """
+        if self._info.taxonomy is None:
+            return taxonomy.collect(self.labels)
+        return packing.unpack(self._store.taxonomy(self._info.taxonomy))
+
     def is_current(self) -> bool:
         """Tell whether this is the index's present generation; False when it has been removed."""
         info = self._store.find_index(self._info.name)
@@ -519,27 +530,32 @@ class LabelIndex:
 
     def _rows_of(self, labels: Sequence[str]) -> dict[str, int]:
         """Return the rows of those labels that are in this generation of the index."""
-        places = self._store.label_places(self._info.index_id, labels)
-        rows = {
-            label: place.position
-            for label, place in places.items()
-            if place.position is not None
-            and place.position < len(self)
-            and self.label_ids[place.position] == place.label_id
-        }
-        moved = {label: place.label_id for label, place in places.items() if label not in rows}
-        if moved and not self.is_current():
-            # The store has gone on to another generation: this one's order is in its file alone.
-            order = np.argsort(self.label_ids)
-            wanted = np.fromiter(moved.values(), np.int64, len(moved))
-            at = np.searchsorted(self.label_ids, wanted, sorter=order)
-            found = order[np.minimum(at, len(self) - 1)]
-            rows |= {
-                label: int(row)
-                for label, row in zip(moved, found, strict=True)
-                if self.label_ids[row] == moved[label]
-            }
+        rows: dict[str, int] = {}
+        for label, places in self._store.label_places(self._info.index_id, labels).items():
+            here = {place.name: row for place in places if (row := self._row(place)) is not None}
+            if len(here) > 1:
+                keys = ", ".join(map(repr, here))
+                raise LabelError(f"{label!r} is the name of {len(here)} labels: use one of {keys}")
+            if here:
+                rows[label] = next(iter(here.values()))
         return rows
+
+    def _row(self, place: LabelPlace) -> int | None:
+        """Return a label's row in this generation."""
+        row = place.position
+        if row is not None and row < len(self) and self.label_ids[row] == place.label_id:
+            return row
+        if self.is_current():
+            return None
+        # The store has gone on to another generation: this one's order is in its file alone.
+        at = int(np.searchsorted(self.label_ids, place.label_id, sorter=self._order))
+        row = int(self._order[min(at, len(self) - 1)])
+        return row if self.label_ids[row] == place.label_id else None
+
+    @cached_property
+    def _order(self) -> Int64:
+        """What sorts the label ids."""
+        return np.argsort(self.label_ids)
 
     def _not_here(self, label: str) -> str:
         near = rapidfuzz.process.extract(label, self.labels, limit=3, score_cutoff=_NEAR)

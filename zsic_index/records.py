@@ -80,6 +80,7 @@ class IndexInfo:
         activation: ``softmax`` or ``sigmoid``.
         generation: counts the index's committed changes; 0 before the first.
         checksum: sha256 over label ids and embeddings in row order, hexadecimal.
+        taxonomy: sha256 of the packed taxonomy, hexadecimal; None for a plain list of labels.
         plan: sha256 over what it was built from (encoder, templates, labels), hexadecimal; empty
             when it was built before this was kept.
         created_at: seconds since the epoch.
@@ -101,6 +102,7 @@ class IndexInfo:
     activation: Activation
     generation: int
     checksum: str
+    taxonomy: str | None
     plan: str
     created_at: float
     updated_at: float

@@ -49,6 +49,24 @@ class Taxonomy:
     templates: Mapping[int, tuple[str, ...]]
     prompts: Mapping[int, tuple[str, ...]]
 
+    @property
+    def label_keys(self) -> tuple[str, ...]:
+        """The N distinct keys of the labels."""
+        return tuple(self.keys[node] for node in self.label_nodes.tolist())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it says no more than its labels do."""
+        return not (
+            len(self.parents.indices)
+            or self.ranks
+            or self.aliases
+            or self.languages
+            or self.templates
+            or self.prompts
+            or self.label_keys != self.labels
+        )
+
     def __post_init__(self) -> None:
         self.label_nodes.setflags(write=False)
         self.rank_of.setflags(write=False)

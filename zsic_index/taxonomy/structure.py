@@ -173,15 +173,21 @@ class Structure:
         return self.taxonomy.templates[source] if source >= 0 else ()
 
     def prompts_of(self, label: int, templates: Sequence[str]) -> list[str]:
-        """Return a label's prompts: its own, or its name in its templates.
+        """Return a label's prompts: its own, or its names in its templates.
+
+        Its names are the label and its aliases: all prompts are averaged into one embedding, so
+        that names for the same thing do not share its probability between them.
 
         Args:
             label: its position.
             templates: what to use where the taxonomy has no templates for it.
         """
-        if own := self.taxonomy.prompts.get(int(self.taxonomy.label_nodes[label])):
+        node = int(self.taxonomy.label_nodes[label])
+        if own := self.taxonomy.prompts.get(node):
             return list(own)
-        return prompts.render(self.taxonomy.labels[label], self.templates_of(label) or templates)
+        names = (self.taxonomy.labels[label], *self.taxonomy.aliases.get(node, ()))
+        chosen = self.templates_of(label) or templates
+        return list(dict.fromkeys(text for name in names for text in prompts.render(name, chosen)))
 
     @cached_property
     def _template_source(self) -> Int64:
