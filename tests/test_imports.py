@@ -23,7 +23,7 @@ LAYERS = (
     ("device_scan",),
     ("encoders", "store"),
     ("index",),
-    ("search",),
+    ("search", "node_answers"),
     ("encoder_source",),
     ("label_embeddings", "image_embeddings"),
     ("builder",),

@@ -33,7 +33,7 @@ _IMPORTED_PER_COMMIT = 16_384
 """Ready embeddings that are committed together: losing them costs next to nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """An index that is to be.
 
@@ -42,6 +42,7 @@ class Plan:
         labels: what its N labels are known by, in row order.
         shown: their names for people.
         taxonomy: the packed taxonomy; None for a plain list of labels.
+        order: (N,) int64, for each row the label's position in the taxonomy.
         encoder_fingerprint: what every label embedding depends on.
         templates: prompt templates; empty for imported embeddings.
         kind: what is scanned or searched first.
@@ -52,6 +53,7 @@ class Plan:
     labels: tuple[str, ...]
     shown: tuple[str, ...]
     taxonomy: bytes | None
+    order: Int64
     encoder_fingerprint: str
     templates: tuple[str, ...]
     kind: Kind
@@ -77,11 +79,15 @@ class Plan:
         digest.update(packed or b"")
         if embeddings is not None:
             digest.update(np.ascontiguousarray(embeddings, "<f4").data)
+        order = np.arange(len(taxonomy.labels))
+        if packed is not None:
+            order = Structure(taxonomy).row_order
         return cls(
             name,
-            taxonomy.label_keys,
-            taxonomy.labels,
+            tuple(map(taxonomy.label_keys.__getitem__, order.tolist())),
+            tuple(map(taxonomy.labels.__getitem__, order.tolist())),
             packed,
+            order,
             encoder_fingerprint,
             templates,
             kind,
@@ -130,7 +136,7 @@ def build(
         known = {at: by_label[key] for at, key in enumerate(plan.labels) if key in by_label}
     source = EncoderSource.of(checkpoint, device=device)
     ensured = ensure(store, source, taxonomy.labels, prompts_of, known=known, progress=progress)
-    info, removed = publish(store, plan, ensured.embedding_ids)
+    info, removed = publish(store, plan, ensured.embedding_ids[plan.order])
     return _report(info, taxonomy, started, ensured=ensured, removed=removed)
 
 
@@ -172,7 +178,7 @@ def import_embeddings(
         store.add_embeddings(encoder.fingerprint, [keys[row] for row in rows], embeddings[rows])
     known |= store.embedding_ids([keys[row] for row in missing])
     ids = np.fromiter((known[key] for key in keys), np.int64, len(keys))
-    info, removed = publish(store, plan, ids)
+    info, removed = publish(store, plan, ids[plan.order])
     return _report(info, taxonomy, started, removed=removed)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import get_args, overload
+from typing import TypeVar, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,26 @@ from zsic_index.image_embeddings import ImageEmbedder
 from zsic_index.images import Decode, ImageSource
 from zsic_index.index import OpenIndex
 from zsic_index.label_embeddings import Progress, fetch
-from zsic_index.records import Activation, BuildReport, Dtype, IndexInfo, Kind, Prediction
+from zsic_index.node_answers import NodeAnswers
+from zsic_index.records import (
+    Activation,
+    BuildReport,
+    Dtype,
+    IndexInfo,
+    Kind,
+    NodePrediction,
+    Prediction,
+)
+from zsic_index.scan import Reduction
 from zsic_index.scoring import Float32, Float64, Int64
 from zsic_index.search import Found, Searcher
 from zsic_index.store import EncoderRecord, LabelPlace, Store
 from zsic_index.taxonomy import Taxonomy, packing
+from zsic_index.taxonomy.structure import Structure
 
 DEFAULT_TOP_K = 5
+
+Answer = TypeVar("Answer")
 
 _ONE = (str, Path, bytes, Image)
 
@@ -288,7 +301,7 @@ class LabelIndex:
 
     @cached_property
     def taxonomy(self) -> Taxonomy:
-        """What was built from: its labels are the index's rows, in the same order.
+        """What was built from. Rows have its labels in another order: ``structure.row_order``.
 
         Raises:
             StoreError: when the index was built again or removed before this was asked for.
@@ -296,6 +309,11 @@ class LabelIndex:
         if self._info.taxonomy is None:
             return taxonomy.collect(self.labels)
         return packing.unpack(self._store.taxonomy(self._info.taxonomy))
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Answers to questions about the taxonomy; its labels are in the taxonomy's order."""
+        return Structure(self.taxonomy)
 
     def is_current(self) -> bool:
         """Tell whether this is the index's present generation; False when it has been removed."""
@@ -390,10 +408,43 @@ class LabelIndex:
         """
         check_top_k(top_k)
         subset = self._subset(labels, encode_missing=encode_missing)
-        for refused, embeddings in self._embedded(images):
-            found = iter(self._score(embeddings, top_k, subset, over_index=over_index))
-            for error in refused:
-                yield error or next(found)
+        return self._answered(
+            images, lambda unit: self._score(unit, top_k, subset, over_index=over_index)
+        )
+
+    def stream_rank(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        rank: str,
+        top_k: int = DEFAULT_TOP_K,
+        independent: bool = False,
+    ) -> Iterator[list[NodePrediction] | ImageError]:
+        """Roll any number of images up to a rank; see ``score_rank`` and ``stream``."""
+        check_top_k(top_k)
+        answers = self._at_rank(rank, independent=independent)
+        return self._answered(images, lambda unit: self._score_rank(unit, answers, top_k))
+
+    def stream_deepest(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        floor: float,
+        by_rank: Mapping[str, float] | None = None,
+        independent: bool = False,
+    ) -> Iterator[list[NodePrediction] | ImageError]:
+        """Find the deepest node for any number of images; see ``score_deepest`` and ``stream``.
+
+        Yields lists of one node, or of none.
+        """
+        _check_floors(floor, by_rank or {})
+        answers = self._of_all(independent=independent)
+
+        def answer(unit: Float32) -> list[list[NodePrediction]]:
+            found = self._score_deepest(unit, answers, floor, by_rank or {})
+            return [[] if node is None else [node] for node in found]
+
+        return self._answered(images, answer)
 
     def probabilities(self, images: ImageSource | Sequence[ImageSource]) -> Float32:
         """Return the probability of every label: (B, N) float32 in row order, for small N.
@@ -431,6 +482,96 @@ class LabelIndex:
         subset = self._subset(labels, encode_missing=False)
         return self._score(unit, top_k, subset, over_index=over_index)
 
+    def score_rank(
+        self,
+        embeddings: npt.ArrayLike,
+        *,
+        rank: str,
+        top_k: int = DEFAULT_TOP_K,
+        independent: bool = False,
+    ) -> list[list[NodePrediction]]:
+        """Return the k most probable nodes of a rank for ready image embeddings.
+
+        Under softmax a node's probability is the exact sum over the labels below it, each counted
+        once however many ways lead there; labels below no node of the rank are the answer
+        ``(none)``. Under sigmoid it is the largest.
+
+        Args:
+            embeddings: (B, D) or (D,) floating-point image embeddings; each row is normalised.
+            rank: a rank of the taxonomy, or ``depth 2`` and so on.
+            top_k: k, at least 1.
+            independent: for sigmoid models, the probability of at least one label instead, as if
+                they were independent of each other.
+
+        Raises:
+            EmbeddingError: see ``score``.
+            LabelError: when the taxonomy has no such rank.
+        """
+        check_top_k(top_k)
+        unit = scoring.check_embeddings(embeddings, self._info.dim)
+        return self._score_rank(unit, self._at_rank(rank, independent=independent), top_k)
+
+    def score_deepest(
+        self,
+        embeddings: npt.ArrayLike,
+        *,
+        floor: float,
+        by_rank: Mapping[str, float] | None = None,
+        independent: bool = False,
+    ) -> list[NodePrediction | None]:
+        """Return the deepest node that is probable enough, with all on some way up to the top.
+
+        Args:
+            embeddings: (B, D) or (D,) floating-point image embeddings; each row is normalised.
+            floor: what a node's probability has to reach, above 0 and up to 1.
+            by_rank: other floors, for nodes of some ranks.
+            independent: see ``score_rank``.
+
+        Returns:
+            A node for each image, or None where nothing at the top is probable enough.
+
+        Raises:
+            EmbeddingError: see ``score``.
+            InputError: for a floor that is none.
+            LabelError: for a rank that the taxonomy does not have.
+        """
+        _check_floors(floor, by_rank or {})
+        unit = scoring.check_embeddings(embeddings, self._info.dim)
+        return self._score_deepest(
+            unit, self._of_all(independent=independent), floor, by_rank or {}
+        )
+
+    def names_in(self, language: str) -> dict[str, str]:
+        """Return the names of all nodes in a language, by what they are known by.
+
+        A node without a name in it keeps its own.
+
+        Raises:
+            LabelError: for a language that the taxonomy has no names in.
+        """
+        return self.structure.names_in(language)
+
+    def keys_of(self, label_ids: Sequence[int]) -> list[str]:
+        """Return what labels are known by in the taxonomy: ids of its own, or names."""
+        found = self._store.label_keys(label_ids)
+        return [found[label_id] for label_id in label_ids]
+
+    def labels_under(self, node: str) -> list[str]:
+        """Return what the labels below a node, and itself, are known by, as ``labels`` takes them.
+
+        Args:
+            node: its name where only one has it, or its key.
+
+        Raises:
+            LabelError: when there is no such node, or none of its labels.
+        """
+        structure = self.structure
+        keys = structure.taxonomy.label_keys
+        found = [keys[at] for at in structure.descendants(structure.find(node)).tolist()]
+        if not found:
+            raise LabelError(f"{node!r} has no labels below it in index {self._info.name!r}")
+        return found
+
     def recall(self, embeddings: npt.ArrayLike, top_k: int = 10) -> float:
         """Return the share of the exact ``top_k`` that this index finds; 1.0 for exact kinds.
 
@@ -462,6 +603,58 @@ class LabelIndex:
         return np.concatenate(blocks)
 
     # Inside
+
+    def _answered(
+        self, images: Iterable[ImageSource], answer: Callable[[Float32], list[Answer]]
+    ) -> Iterator[Answer | ImageError]:
+        for refused, embeddings in self._embedded(images):
+            found = iter(answer(embeddings))
+            for error in refused:
+                yield error or next(found)
+
+    def _score_rank(
+        self, embeddings: Float32, answers: NodeAnswers, top_k: int
+    ) -> list[list[NodePrediction]]:
+        groups = self._searcher.find_groups(embeddings, 1, answers.grouping).groups
+        assert groups is not None, "they were asked for"
+        return answers.best(groups, top_k)
+
+    def _score_deepest(
+        self,
+        embeddings: Float32,
+        answers: NodeAnswers,
+        floor: float,
+        by_rank: Mapping[str, float],
+    ) -> list[NodePrediction | None]:
+        least = min([floor, *by_rank.values()])
+        # So many labels can reach it under softmax.
+        top_k = int(1 / least) + 1
+        while True:
+            found = self._searcher.find_groups(embeddings, top_k, answers.grouping)
+            probabilities = scoring.activate(
+                self._logits(found.similarities), self._info.activation, found.log_partition
+            )
+            if found.rows.shape[1] == len(self) or (probabilities[:, -1] < least).all():
+                break
+            top_k *= 8
+        assert found.groups is not None, "they were asked for"
+        return answers.deepest(found.groups, found.rows, probabilities, floor, by_rank)
+
+    def _at_rank(self, rank: str, *, independent: bool) -> NodeAnswers:
+        return NodeAnswers.at_rank(self.structure, rank, self._reduction(independent=independent))
+
+    def _of_all(self, *, independent: bool) -> NodeAnswers:
+        return NodeAnswers.of_all(self.structure, self._reduction(independent=independent))
+
+    def _reduction(self, *, independent: bool) -> Reduction:
+        if self._info.activation == "softmax":
+            if independent:
+                raise InputError(
+                    f"index {self._info.name!r} has a softmax model, whose probabilities add up: "
+                    "independent labels are for sigmoid models"
+                )
+            return "sum"
+        return "noisy-or" if independent else "max"
 
     def _score(
         self, embeddings: Float32, top_k: int, subset: _Subset | None, *, over_index: bool
@@ -526,7 +719,8 @@ class LabelIndex:
         if missing:
             matrix = np.concatenate([matrix, self._encoded(missing)])
             label_ids = np.concatenate([label_ids, np.full(len(missing), _OUTSIDE)])
-        return _Subset([*present, *missing], label_ids, matrix)
+        names = self._names(label_ids[: len(present)].tolist())
+        return _Subset([*names, *missing], label_ids, matrix)
 
     def _rows_of(self, labels: Sequence[str]) -> dict[str, int]:
         """Return the rows of those labels that are in this generation of the index."""
@@ -619,6 +813,12 @@ def check_top_k(top_k: object) -> None:
     """Raise an InputError when ``top_k`` is no whole number of at least 1."""
     if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1:
         raise InputError(f"top_k is {top_k!r}; it must be a whole number of at least 1")
+
+
+def _check_floors(floor: float, by_rank: Mapping[str, float]) -> None:
+    for value in (floor, *by_rank.values()):
+        if not 0 < value <= 1:
+            raise InputError(f"floor {value!r}: give a probability above 0 and up to 1")
 
 
 def _prediction(

@@ -42,6 +42,26 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class NodePrediction:
+    """One node of a taxonomy for one image: all labels below it, and itself where it is one.
+
+    Attributes:
+        label: the node's name; of what is below no node of a rank, ``(none)``.
+        probability: under softmax the labels' summed probability, each counted once; under sigmoid
+            the largest, or that of at least one where they are taken to be independent.
+        rank: the node's rank; None where it has none.
+        key: what the node is known by in its taxonomy; None for ``(none)``.
+        path: names from the top down to the node.
+    """
+
+    label: str
+    probability: float
+    rank: str | None
+    key: str | None
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What a checkpoint says about itself once it is loaded.
 

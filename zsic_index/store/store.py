@@ -418,6 +418,17 @@ class Store:
                 found.update(rows.all())
         return found
 
+    def label_keys(self, label_ids: Iterable[int]) -> dict[int, str]:
+        """Return what labels are known by, also those that have left their index since."""
+        found: dict[int, str] = {}
+        with self._database.read() as connection:
+            for chunk in _chunks(list(dict.fromkeys(label_ids))):
+                rows = connection.execute(
+                    select(_LABEL.c.id, _LABEL.c.name).where(_LABEL.c.id.in_(chunk))
+                )
+                found.update(rows.all())
+        return found
+
     def label_places(self, index_id: int, names: Sequence[str]) -> dict[str, list[LabelPlace]]:
         """Return where labels are that are, or ever were, in an index.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -65,6 +65,34 @@ class Structure:
             return self.taxonomy.ranks
         return tuple(ranks.depth_name(depth) for depth in range(int(self.depths.max()) + 1))
 
+    @cached_property
+    def row_order(self) -> Int64:
+        """(N,) label positions, so that the labels below a node lie together as far as they can.
+
+        Depth first; a node with several parents stands under the one that the file names first.
+        """
+        parents = self.parents
+        has = parents.counts > 0
+        first = np.full(len(has), -1, dtype=np.int64)
+        first[has] = parents.indices[parents.indptr[:-1][has]]
+        size = np.ones(len(has), dtype=np.int64)
+        tops = [level[has[level]] for level in self.by_level]
+        for nodes in reversed(tops):
+            np.add.at(size, first[nodes], size[nodes])
+        # A node comes after its parent and what is below its elder siblings.
+        place = np.zeros(len(has), dtype=np.int64)
+        roots = np.flatnonzero(~has)
+        place[roots] = np.cumsum(size[roots]) - size[roots]
+        for nodes in tops:
+            if len(nodes):
+                by_parent = nodes[np.argsort(first[nodes], kind="stable")]
+                before = np.cumsum(size[by_parent]) - size[by_parent]
+                starts = np.flatnonzero(np.diff(first[by_parent], prepend=-1))
+                counts = np.diff(np.append(starts, len(by_parent)))
+                before -= np.repeat(before[starts], counts)
+                place[by_parent] = place[first[by_parent]] + 1 + before
+        return np.argsort(place[self.taxonomy.label_nodes], kind="stable")
+
     def nodes_at(self, rank: str) -> Int64:
         """Return the nodes of a rank, in ascending order.
 
@@ -94,12 +122,15 @@ class Structure:
         return np.sort(labels[labels >= 0])
 
     def path(self, label: int) -> tuple[int, ...]:
-        """Return the nodes from the top down to a label's own.
+        """Return the nodes from the top down to a label's own; see ``path_to``."""
+        return self.path_to(int(self.taxonomy.label_nodes[label]))
+
+    def path_to(self, node: int) -> tuple[int, ...]:
+        """Return the nodes from the top down to one.
 
         Where there are several ways up, the shortest; of equally short ones, that through the
         parent that the file names first.
         """
-        node = int(self.taxonomy.label_nodes[label])
         path = [node]
         while len(above := self.parents.of(node)):
             node = int(above[np.argmin(self.depths[above])])
@@ -147,21 +178,35 @@ class Structure:
         """Return N names in a language; a label without one there keeps its own.
 
         Raises:
-            LabelError: for a language that no label has a name in.
+            LabelError: for a language that no node has a name in.
         """
+        names = self._names_in(language)
         taxonomy = self.taxonomy
-        tags = {tag.casefold(): tag for tag in taxonomy.languages}
+        return tuple(
+            names.get(node, own)
+            for node, own in zip(taxonomy.label_nodes.tolist(), taxonomy.labels, strict=True)
+        )
+
+    def names_in(self, language: str) -> dict[str, str]:
+        """Return the M names in a language by key; a node without one there keeps its own.
+
+        Raises:
+            LabelError: for a language that no node has a name in.
+        """
+        names = self._names_in(language)
+        taxonomy = self.taxonomy
+        both = zip(taxonomy.keys, taxonomy.names, strict=True)
+        return {key: names.get(node, own) for node, (key, own) in enumerate(both)}
+
+    def _names_in(self, language: str) -> Mapping[int, str]:
+        tags = {tag.casefold(): tag for tag in self.taxonomy.languages}
         tag = tags.get(language.casefold())
         if tag is None:
             raise LabelError(
                 f"no names in {language!r}; "
                 + (f"there are some in {', '.join(tags.values())}" if tags else "it has no lang:")
             )
-        names = taxonomy.languages[tag]
-        return tuple(
-            names.get(node, own)
-            for node, own in zip(taxonomy.label_nodes.tolist(), taxonomy.labels, strict=True)
-        )
+        return self.taxonomy.languages[tag]
 
     def templates_of(self, label: int) -> tuple[str, ...]:
         """Return the templates that apply to a label; none where the taxonomy says nothing.
