@@ -47,10 +47,9 @@ def labels(
     with LabelIndex.open(name, store=store) as index:
         if target is not None:
             with target.open("w", encoding="utf-8", newline="\n") as file:
-                count = 0
-                for count, record in enumerate(_records(index), start=1):
+                for record in _records(index):
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            click.echo(f"{target}: {count:,} labels")
+            click.echo(f"{target}: {len(index):,} labels")
             return
         names = index.names_in(lang) if lang else {}
         found = [record for record in _records(index) if _matches(record, words)]
@@ -82,7 +81,12 @@ def _records(index: LabelIndex) -> Iterator[dict[str, Any]]:
             "label_id": ids[at],
             "id": taxonomy.keys[node],
             "label": taxonomy.names[node],
-            "parent": [taxonomy.keys[above] for above in structure.parents.of(node).tolist()],
+            # What is no label has no line that a parent could be found on.
+            "parent": [
+                taxonomy.keys[above]
+                for above in structure.parents.of(node).tolist()
+                if structure.label_of[above] >= 0
+            ],
             "rank": taxonomy.ranks[rank] if rank >= 0 else None,
             "aliases": list(taxonomy.aliases.get(node, ())),
             "lang": {
