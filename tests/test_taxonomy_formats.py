@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from zsic_index import taxonomy
 from zsic_index.errors import LabelError, TemplateError
 from zsic_index.taxonomy import Taxonomy
+from zsic_index.taxonomy.structure import Structure
 
 Read = Callable[..., Taxonomy]
 
@@ -284,3 +285,28 @@ def test_any_label_comes_through_tables_and_json(
         lines = "\n".join(json.dumps(name, ensure_ascii=ascii) for name in names)
         (folder / "a.jsonl").write_text(lines, encoding="utf-8")
         assert taxonomy.read(folder / "a.jsonl").labels == tuple(names)
+
+
+def test_columns_can_be_chosen_to_be_ranks(tmp_path: Path) -> None:
+    path = tmp_path / "emoji.csv"
+    path.write_text(
+        "id,label,group,subgroup,aliases\n1,dog face,animals,mammals,dog\n2,rocket,travel,,\n",
+        encoding="utf-8",
+    )
+    found = taxonomy.read(path, ranks=("group", "subgroup"))
+    assert found.labels == ("dog face", "rocket")
+    assert found.ranks == ("group", "subgroup")
+    structure = Structure(found)
+    names = [[found.names[node] for node in structure.path(label)] for label in (0, 1)]
+    assert names == [["animals", "mammals", "dog face"], ["travel", "rocket"]]
+    assert list(found.aliases.values()) == [("dog",)]
+    with pytest.raises(LabelError, match="line 1: no column 'genre' in the header; it has: id"):
+        taxonomy.read(path, ranks=("genre",))
+    with pytest.raises(LabelError, match="no columns"):
+        taxonomy.read(_text(tmp_path), ranks=("group",))
+
+
+def _text(tmp_path: Path) -> Path:
+    path = tmp_path / "labels.txt"
+    path.write_text("a\n", encoding="utf-8")
+    return path

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar, get_args, overload
@@ -17,13 +17,14 @@ import rapidfuzz
 from PIL.Image import Image
 
 from zsic_index import builder, encoders, prompts, scoring, taxonomy
+from zsic_index.calibration import Calibration
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint
 from zsic_index.errors import ImageError, InputError, LabelError, ModelError
 from zsic_index.image_embeddings import ImageEmbedder
 from zsic_index.images import Decode, ImageSource
 from zsic_index.index import OpenIndex
-from zsic_index.label_embeddings import Progress, fetch
+from zsic_index.label_embeddings import Progress, ensure, fetch
 from zsic_index.node_answers import NodeAnswers
 from zsic_index.records import (
     Activation,
@@ -34,7 +35,7 @@ from zsic_index.records import (
     NodePrediction,
     Prediction,
 )
-from zsic_index.scan import Reduction
+from zsic_index.scan import Reduction, Scan
 from zsic_index.scoring import Float32, Float64, Int64
 from zsic_index.search import Found, Searcher
 from zsic_index.store import EncoderRecord, LabelPlace, Store
@@ -95,6 +96,7 @@ class LabelIndex:
         self._decode: Decode = decode
         self._keep_images = keep_images
         self._report = report
+        self._calibration: Calibration | None = None
         self._searcher = Searcher(info, opened, device)
 
     # Opening
@@ -256,6 +258,73 @@ class LabelIndex:
             opened, name, checked, unit, record, kind=_checked_kind(kind)
         )
         return cls(opened, *builder.open_index(opened, name), device=device, report=report)
+
+    def use(self, calibration: Calibration | None) -> None:
+        """Answer with a fitted logit scale and bias from now on; None for the model's own.
+
+        Raises:
+            InputError: when it was fitted for another activation.
+        """
+        if calibration is not None and calibration.activation != self._info.activation:
+            raise InputError(
+                f"the calibration is for {calibration.activation}, index {self._info.name!r} has "
+                f"{self._info.activation}: calibrate this index"
+            )
+        self._calibration = calibration
+        scale, bias = self.logit_scale, self.logit_bias
+        numbers = replace(self._info, logit_scale=scale, logit_bias=bias)
+        self._searcher = Searcher(numbers, self._opened, self._device)
+
+    def keep(self, calibration: Calibration | None) -> None:
+        """Keep a calibration in the store, beside this index; None to forget it."""
+        self._store.keep_calibration(
+            self._info, None if calibration is None else calibration.to_json()
+        )
+
+    @property
+    def kept_calibration(self) -> Calibration | None:
+        """The calibration that is kept for this index, if there is one.
+
+        Raises:
+            StoreError: when the index has changed since.
+        """
+        content = self._store.calibration(self._info)
+        return None if content is None else Calibration.from_json(content)
+
+    @property
+    def logit_scale(self) -> float:
+        """The multiplier that answers are made with: the model's own, or the fitted one."""
+        return self._calibration.fit.scale if self._calibration else self._info.logit_scale
+
+    @property
+    def logit_bias(self) -> float:
+        """What answers add to the logits: the model's own, or the fitted one."""
+        return self._calibration.fit.bias if self._calibration else self._info.logit_bias
+
+    def with_templates(self, templates: str | Path | Sequence[str | Path]) -> LabelIndex:
+        """Return the same labels under other templates, in memory; no index is made of it.
+
+        Embeddings are kept in the store as any others, so that asking again encodes nothing.
+        Templates that the taxonomy has itself stay.
+
+        Raises:
+            ModelError: when the index has no model.
+            TemplateError: see ``prompts.resolve``.
+        """
+        resolved = prompts.resolve(templates)
+        self._check_encodes(self.info.name)
+        prompts_of = partial(self.structure.prompts_of, templates=resolved)
+        ensured = ensure(self._store, self._source, self.taxonomy.labels, prompts_of)
+        ids = ensured.embedding_ids[self.structure.row_order]
+        matrix = np.concatenate(list(self._store.read_embeddings(ids, self._info.dim)))
+        return LabelIndex(
+            self._store,
+            replace(self._info, templates=resolved, kind="flat"),
+            OpenIndex(self.label_ids, matrix, None),
+            device=self._device,
+            decode=self._decode,
+            keep_images=self._keep_images,
+        )
 
     def close(self) -> None:
         """Close the store's connections."""
@@ -556,6 +625,43 @@ class LabelIndex:
         found = self._store.label_keys(label_ids)
         return [found[label_id] for label_id in label_ids]
 
+    def rows_of(self, labels: Sequence[str]) -> dict[str, int]:
+        """Return the rows of those labels that are in this generation of the index.
+
+        Args:
+            labels: what they are known by in the taxonomy, or names that only one label has.
+
+        Raises:
+            LabelError: for a name that several labels have.
+        """
+        rows: dict[str, int] = {}
+        for label, places in self._store.label_places(self._info.index_id, labels).items():
+            here = {place.name: row for place in places if (row := self._row(place)) is not None}
+            if len(here) > 1:
+                keys = ", ".join(map(repr, here))
+                raise LabelError(f"{label!r} is the name of {len(here)} labels: use one of {keys}")
+            if here:
+                rows[label] = next(iter(here.values()))
+        return rows
+
+    def stream_embeddings(self, images: Iterable[ImageSource]) -> Iterator[Float32 | ImageError]:
+        """Yield for each image its (D,) float32 unit-norm embedding, or why it was refused."""
+        return self._answered(images, list)
+
+    def search(self, embeddings: npt.ArrayLike, top_k: int) -> Scan:
+        """Return rows, similarities and log-partition, as arrays; see ``scan.Scan``.
+
+        Args:
+            embeddings: (B, D) or (D,) floating-point image embeddings; each row is normalised.
+            top_k: k, at least 1.
+
+        Raises:
+            EmbeddingError: see ``score``.
+        """
+        check_top_k(top_k)
+        unit = scoring.check_embeddings(embeddings, self._info.dim)
+        return self._searcher.find(unit, top_k).best
+
     def labels_under(self, node: str) -> list[str]:
         """Return what the labels below a node, and itself, are known by, as ``labels`` takes them.
 
@@ -695,7 +801,7 @@ class LabelIndex:
         ]
 
     def _logits(self, similarities: Float64) -> Float64:
-        return similarities * self._info.logit_scale + self._info.logit_bias
+        return similarities * self.logit_scale + self.logit_bias
 
     def _names(self, label_ids: list[int]) -> list[str]:
         found = self._store.label_names(label_ids)
@@ -709,7 +815,7 @@ class LabelIndex:
         if not len(labels):
             raise LabelError("labels is empty: give at least one, or None for all")
         wanted = taxonomy.collect(labels).labels
-        rows = self._rows_of(wanted)
+        rows = self.rows_of(wanted)
         missing = [label for label in wanted if label not in rows]
         if missing and not encode_missing:
             raise LabelError(self._not_here(missing[0]))
@@ -721,18 +827,6 @@ class LabelIndex:
             label_ids = np.concatenate([label_ids, np.full(len(missing), _OUTSIDE)])
         names = self._names(label_ids[: len(present)].tolist())
         return _Subset([*names, *missing], label_ids, matrix)
-
-    def _rows_of(self, labels: Sequence[str]) -> dict[str, int]:
-        """Return the rows of those labels that are in this generation of the index."""
-        rows: dict[str, int] = {}
-        for label, places in self._store.label_places(self._info.index_id, labels).items():
-            here = {place.name: row for place in places if (row := self._row(place)) is not None}
-            if len(here) > 1:
-                keys = ", ".join(map(repr, here))
-                raise LabelError(f"{label!r} is the name of {len(here)} labels: use one of {keys}")
-            if here:
-                rows[label] = next(iter(here.values()))
-        return rows
 
     def _row(self, place: LabelPlace) -> int | None:
         """Return a label's row in this generation."""
@@ -760,12 +854,15 @@ class LabelIndex:
             + " (encode_missing takes labels from outside)"
         )
 
-    def _encoded(self, labels: Sequence[str]) -> Float32:
+    def _check_encodes(self, label: str) -> None:
         if not self._info.templates:
             raise ModelError(
                 f"index {self._info.name!r} was imported, so nothing says how to encode "
-                f"{labels[0]!r} as its labels were: leave it out"
+                f"{label!r} as its labels were: leave it out"
             )
+
+    def _encoded(self, labels: Sequence[str]) -> Float32:
+        self._check_encodes(labels[0])
         return fetch(self._store, self._source, labels, self._info.templates)
 
     def _embedded(

@@ -4,6 +4,13 @@ CREATE TABLE alembic_version (
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
 INSERT INTO "alembic_version" VALUES('0006');
+CREATE TABLE calibration (
+	index_id INTEGER NOT NULL, 
+	"plan" VARCHAR(64) NOT NULL, 
+	content TEXT NOT NULL, 
+	PRIMARY KEY (index_id), 
+	FOREIGN KEY(index_id) REFERENCES label_index (id) ON DELETE CASCADE
+);
 CREATE TABLE embedding (
 	id INTEGER NOT NULL, 
 	fingerprint BLOB NOT NULL, 

@@ -58,6 +58,11 @@ kind_option = click.option(
     help="What both towers compute in, then and when images come.",
 )
 @kind_option
+@click.option(
+    "--ranks",
+    metavar="COLUMNS",
+    help="Columns of a table that hold a rank each, from the top down, with commas between them.",
+)
 @click.option("--leaves-only", is_flag=True, help="Only labels that have nothing below them.")
 @click.option(
     "--check",
@@ -77,6 +82,7 @@ def build(
     device: str,
     dtype: Any,
     kind: Any,
+    ranks: str | None,
     leaves_only: bool,
     check_only: bool,
     quiet: bool,
@@ -93,7 +99,9 @@ def build(
     from zsic_index import taxonomy
     from zsic_index.label_index import LabelIndex
 
-    checked = taxonomy.read(labels, leaves_only=leaves_only)
+    checked = taxonomy.read(
+        labels, leaves_only=leaves_only, ranks=tuple(ranks.split(",")) if ranks else ()
+    )
     if check_only:
         _check(checked, model, templates, revision, as_json=as_json)
         return

@@ -13,7 +13,7 @@ import click
 
 from zsic_index import outputs
 from zsic_index.cli.options import common_options, device_option, name_option
-from zsic_index.errors import ImageError
+from zsic_index.errors import ImageError, InputError
 from zsic_index.records import NodePrediction, Prediction
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ EXIT_SOME_REFUSED = 3
     help="Sigmoid models: a node's probability is that of at least one of its labels, not the "
     "largest.",
 )
+@click.option("--calibrated", is_flag=True, help="Use what calibrate has fitted for the index.")
 @click.option("--lang", metavar="TAG", help="Print names in this language, where there are any.")
 @click.option(
     "--decode",
@@ -108,6 +109,7 @@ def query(
     deepest: float | None,
     floors: tuple[str, ...],
     independent: bool,
+    calibrated: bool,
     lang: str | None,
     decode: Any,
     keep_images: bool,
@@ -173,6 +175,10 @@ def query(
     with LabelIndex.open(
         name, store=store, device=device, decode=decode, keep_images=keep_images
     ) as index:
+        if calibrated:
+            if (fitted := index.kept_calibration) is None:
+                raise InputError(f"index {name!r} has no calibration: run 'zsic-index calibrate'")
+            index.use(fitted)
         outputs.write(results(index), format, sys.stdout, nodes=of_nodes)
     if counts["refused"]:
         total = sum(counts.values())

@@ -20,7 +20,14 @@ from zsic_index.scoring import Float32, Int64
 from zsic_index.store import schema
 from zsic_index.store.database import Database
 from zsic_index.store.location import StoreLocation
-from zsic_index.store.tables import Embedding, Encoder, Label, LabelIndex, Taxonomy
+from zsic_index.store.tables import (
+    Calibration,
+    Embedding,
+    Encoder,
+    Label,
+    LabelIndex,
+    Taxonomy,
+)
 
 VECTOR_DTYPE = np.dtype("<f4")
 """How embeddings lie in the database: little-endian float32."""
@@ -268,6 +275,32 @@ class Store:
             )
         return bytes(content)
 
+    def keep_calibration(self, info: IndexInfo, content: str | None) -> None:
+        """Keep what was fitted for an index in the place of what was there; None for nothing."""
+        with self._database.write() as connection:
+            connection.execute(delete(_CALIBRATION).where(_CALIBRATION.c.index_id == info.index_id))
+            if content is not None:
+                kept = {"index_id": info.index_id, "plan": info.plan, "content": content}
+                connection.execute(insert(_CALIBRATION), [kept])
+
+    def calibration(self, info: IndexInfo) -> str | None:
+        """Return what was fitted for an index, None where nothing was.
+
+        Raises:
+            StoreError: when it was fitted for what the index was before.
+        """
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(_CALIBRATION).where(_CALIBRATION.c.index_id == info.index_id)
+            ).one_or_none()
+        if row is None:
+            return None
+        if row.plan != info.plan:
+            raise StoreError(
+                f"index {info.name!r} has changed since it was calibrated: calibrate it again"
+            )
+        return str(row.content)
+
     def claim_labels(
         self, name: str, labels: Sequence[str], shown: Sequence[str]
     ) -> tuple[int, Int64]:
@@ -514,6 +547,7 @@ _EMBEDDING: Table = Embedding.__table__  # type: ignore[assignment]
 _INDEX: Table = LabelIndex.__table__  # type: ignore[assignment]
 _LABEL: Table = Label.__table__  # type: ignore[assignment]
 _TAXONOMY: Table = Taxonomy.__table__  # type: ignore[assignment]
+_CALIBRATION: Table = Calibration.__table__  # type: ignore[assignment]
 
 _SHOWN = func.coalesce(_LABEL.c.shown, _LABEL.c.name)
 

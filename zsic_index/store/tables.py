@@ -81,6 +81,18 @@ class Taxonomy(Base):
     content: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class Calibration(Base):
+    """What was fitted for an index, as JSON, and the plan of the index that it was fitted for."""
+
+    __tablename__ = "calibration"
+
+    index_id: Mapped[int] = mapped_column(
+        _Id, ForeignKey("label_index.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    plan: Mapped[str] = mapped_column(String(64))
+    content: Mapped[str] = mapped_column(Text)
+
+
 class Label(Base):
     """A label of an index. Id and name belong together for ever: a row is never renamed or reused.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from zsic_index.errors import LabelError
@@ -18,8 +18,10 @@ _READERS: dict[str, Callable[[str, Path], Draft]] = {
     ".jsonl": trees.read_jsonl,
 }
 
+_TABLES = {".csv": tables.read_csv, ".tsv": tables.read_tsv}
 
-def read(path: str | Path, *, leaves_only: bool = False) -> Taxonomy:
+
+def read(path: str | Path, *, leaves_only: bool = False, ranks: Sequence[str] = ()) -> Taxonomy:
     """Read a label file.
 
     - ``.txt``: one label a line; blank lines and lines that start with ``#`` are skipped. A line
@@ -42,6 +44,7 @@ def read(path: str | Path, *, leaves_only: bool = False) -> Taxonomy:
     Args:
         path: the file.
         leaves_only: take only those as labels that have nothing below them.
+        ranks: columns of a table that hold a rank each, from the top down, above the label.
 
     Raises:
         LabelError: when the file is missing, unreadable, or holds something that is not a label,
@@ -60,7 +63,13 @@ def read(path: str | Path, *, leaves_only: bool = False) -> Taxonomy:
         text = _decode(path.read_bytes(), path)
     except OSError as error:
         raise LabelError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return reader(text, path).finish(leaves_only=leaves_only)
+    if not ranks:
+        draft = reader(text, path)
+    elif (table := _TABLES.get(path.suffix.lower())) is not None:
+        draft = table(text, path, ranks)
+    else:
+        raise LabelError(f"{path}: has no columns that could be ranks; leave them out")
+    return draft.finish(leaves_only=leaves_only)
 
 
 def collect(names: Iterable[str], source: str = "labels") -> Taxonomy:

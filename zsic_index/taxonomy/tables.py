@@ -49,10 +49,17 @@ class _Layout:
         )
 
 
-def read_csv(text: str, path: Path) -> Draft:
-    """Read a table with commas, or with semicolons as spreadsheets of some countries write it."""
+def read_csv(text: str, path: Path, ranks: Sequence[str] = ()) -> Draft:
+    """Read a table with commas, or with semicolons as spreadsheets of some countries write it.
+
+    Args:
+        text: the table.
+        path: its file, for messages.
+        ranks: columns that hold a rank each, from the top down, above the label.
+    """
     # max takes the comma where both are as good.
-    return _read(text, path, max(",;", key=lambda delimiter: _known_columns(text, delimiter)))
+    delimiter = max(",;", key=lambda delimiter: _known_columns(text, delimiter))
+    return _read(text, path, delimiter, ranks)
 
 
 def _known_columns(text: str, delimiter: str) -> int:
@@ -69,16 +76,16 @@ def _folded(title: str) -> str:
     return title.strip().casefold().replace(" ", "_")
 
 
-def read_tsv(text: str, path: Path) -> Draft:
-    """Read a table with tabs."""
-    return _read(text, path, "\t")
+def read_tsv(text: str, path: Path, ranks: Sequence[str] = ()) -> Draft:
+    """Read a table with tabs; see ``read_csv``."""
+    return _read(text, path, "\t", ranks)
 
 
-def _read(text: str, path: Path, delimiter: str) -> Draft:
+def _read(text: str, path: Path, delimiter: str, ranks: Sequence[str]) -> Draft:
     draft = Draft(str(path), "line")
     rows = _rows(text, draft, delimiter)
     number, header = next(rows, (1, []))
-    layout = _layout(header, number, draft)
+    layout = _layout(header, number, draft, ranks)
     if layout.ranks:
         _read_ranks(rows, layout, draft)
     else:
@@ -106,7 +113,7 @@ def _rows(text: str, draft: Draft, delimiter: str) -> Rows:
         ) from error
 
 
-def _layout(header: Sequence[str], number: int, draft: Draft) -> _Layout:
+def _layout(header: Sequence[str], number: int, draft: Draft, chosen: Sequence[str]) -> _Layout:
     columns: dict[str, int] = {}
     languages: dict[str, int] = {}
     ranks: dict[str, int] = {}
@@ -128,7 +135,14 @@ def _layout(header: Sequence[str], number: int, draft: Draft) -> _Layout:
             draft.fail(number, f"the column {title!r} is there twice: remove or rename one")
         kind[name] = position
     label = columns.get("label")
-    if label is not None:
+    order: tuple[str, ...] = USUAL
+    if chosen:
+        order = tuple(map(_folded, chosen))
+        ranks = _chosen(header, number, draft, order)
+        if label is not None:
+            # The lowest of them, and without a name as a rank.
+            ranks, order, label = ranks | {"": label}, (*order, ""), None
+    elif label is not None:
         ranks, common_names = {}, []
     elif len(ranks) < 2:
         draft.fail(
@@ -139,7 +153,7 @@ def _layout(header: Sequence[str], number: int, draft: Draft) -> _Layout:
     return _Layout(
         width=len(header),
         label=label,
-        ranks=tuple(sorted(ranks.items(), key=lambda rank: USUAL.index(rank[0]))),
+        ranks=tuple(sorted(ranks.items(), key=lambda rank: order.index(rank[0]))),
         id=columns.get("id"),
         parent=None if ranks else columns.get("parent"),
         rank=None if ranks else columns.get("rank"),
@@ -148,6 +162,17 @@ def _layout(header: Sequence[str], number: int, draft: Draft) -> _Layout:
         templates=columns.get("template"),
         prompts=columns.get("prompt"),
     )
+
+
+def _chosen(
+    header: Sequence[str], number: int, draft: Draft, chosen: Sequence[str]
+) -> dict[str, int]:
+    """Return the columns that were chosen to be ranks."""
+    positions = {_folded(cell): position for position, cell in enumerate(header)}
+    for rank in chosen:
+        if rank not in positions:
+            draft.fail(number, f"no column {rank!r} in the header; it has: {', '.join(header)}")
+    return {rank: positions[rank] for rank in chosen}
 
 
 def _read_labels(rows: Rows, layout: _Layout, draft: Draft) -> None:
@@ -165,6 +190,7 @@ def _read_ranks(rows: Rows, layout: _Layout, draft: Draft) -> None:
     names = [rank for rank, _ in layout.ranks]
     columns = [column for _, column in layout.ranks]
     branches = _Branches(names, draft)
+    alone = {rank: Details(rank=rank) for rank in names}
     for number, row in rows:
         _fit(row, number, layout, draft)
         cells = tuple([row[column] for column in columns])
@@ -179,7 +205,7 @@ def _read_ranks(rows: Rows, layout: _Layout, draft: Draft) -> None:
         node = draft.label(
             number,
             name,
-            _details(row, layout, rank) if says_more else _RANK_ALONE[rank],
+            _details(row, layout, rank) if says_more else alone[rank],
             key=path_key(path),
             id=_cell(row, layout.id),
             within=within,
@@ -227,8 +253,6 @@ class _Branches:
 
 
 _Cells = tuple[str, ...]
-
-_RANK_ALONE = {rank: Details(rank=rank) for rank in USUAL}
 
 
 def _fit(row: list[str], number: int, layout: _Layout, draft: Draft) -> None:
