@@ -16,17 +16,19 @@ ROOT = Path(zsic_index.__file__).parent
 # From the bottom up: a module may import from rows above its own, and from its own package.
 LAYERS = (
     ("errors", "records", "builtin"),
-    ("prompts", "taxonomy", "images", "scoring", "outputs", "arrays"),
-    ("scan", "sampled_partition"),
+    ("prompts", "images", "scoring", "outputs", "arrays", "pages", "rows"),
+    ("taxonomy",),
+    ("scan", "sampled_partition", "truth", "reliability", "conformal", "decisions"),
+    ("calibration", "evaluation"),
     ("device_scan",),
     ("encoders", "store"),
     ("index",),
-    ("search",),
+    ("search", "node_answers"),
     ("encoder_source",),
     ("label_embeddings", "image_embeddings"),
     ("builder",),
     ("label_index",),
-    ("demo", "pipeline"),
+    ("demo", "pipeline", "library", "evaluator"),
     ("bench",),
     ("cli",),
 )

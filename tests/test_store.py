@@ -74,7 +74,8 @@ def test_publishing_over_a_generation_that_has_moved_changes_nothing(store: Path
     with Store.open() as opened:
         snapshot = opened.snapshot("things")
         assert snapshot is not None
-        assert not opened.publish(snapshot.info, snapshot.label_ids[:1], snapshot.embedding_ids[:1])
+        rows = (snapshot.label_ids[:1], snapshot.embedding_ids[:1], ["a"], ["a"])
+        assert not opened.publish(snapshot.info, *rows, taxonomy=None)
         after = opened.snapshot("things")
         assert after is not None
         np.testing.assert_array_equal(after.label_ids, snapshot.label_ids)

@@ -21,7 +21,7 @@ from zsic_index.errors import (
     TemplateError,
     ZsicError,
 )
-from zsic_index.records import BuildReport, IndexInfo, Prediction
+from zsic_index.records import BuildReport, IndexInfo, NodePrediction, Prediction
 
 if TYPE_CHECKING:
     from zsic_index.label_index import LabelIndex
@@ -41,6 +41,7 @@ __all__ = [
     "LabelError",
     "LabelIndex",
     "ModelError",
+    "NodePrediction",
     "Prediction",
     "SchemaError",
     "StoreError",

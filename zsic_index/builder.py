@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -15,11 +16,12 @@ from zsic_index import index
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint
 from zsic_index.errors import EmbeddingError, IndexFileError, InputError, StoreError
-from zsic_index.label_embeddings import Ensured, Progress, ensure
+from zsic_index.label_embeddings import Ensured, Progress, ensure, rendered
 from zsic_index.records import BuildReport, IndexInfo, Kind
 from zsic_index.scoring import Float32, Int64
 from zsic_index.store import EncoderRecord, Store
-from zsic_index.taxonomy import Taxonomy
+from zsic_index.taxonomy import Taxonomy, packing
+from zsic_index.taxonomy.structure import Structure
 
 logger = logging.getLogger("zsic_index")
 
@@ -31,13 +33,16 @@ _IMPORTED_PER_COMMIT = 16_384
 """Ready embeddings that are committed together: losing them costs next to nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """An index that is to be.
 
     Attributes:
         name: the index's name.
-        labels: its N labels, in row order.
+        labels: what its N labels are known by, in row order.
+        shown: their names for people.
+        taxonomy: the packed taxonomy; None for a plain list of labels.
+        order: (N,) int64, for each row the label's position in the taxonomy.
         encoder_fingerprint: what every label embedding depends on.
         templates: prompt templates; empty for imported embeddings.
         kind: what is scanned or searched first.
@@ -46,6 +51,9 @@ class Plan:
 
     name: str
     labels: tuple[str, ...]
+    shown: tuple[str, ...]
+    taxonomy: bytes | None
+    order: Int64
     encoder_fingerprint: str
     templates: tuple[str, ...]
     kind: Kind
@@ -55,21 +63,41 @@ class Plan:
     def of(
         cls,
         name: str,
-        labels: tuple[str, ...],
+        taxonomy: Taxonomy,
         encoder_fingerprint: str,
         templates: tuple[str, ...],
         kind: Kind,
         embeddings: Float32 | None = None,
     ) -> Plan:
         """Return a plan; imported ``embeddings`` are part of what it is built from."""
+        check_name(name)
+        packed = None if taxonomy.is_plain else packing.pack(taxonomy)
         head = json.dumps([encoder_fingerprint, templates, kind])
         digest = hashlib.sha256(head.encode())
         # No label holds a NUL.
-        digest.update("\0".join(labels).encode())
+        digest.update("\0".join(taxonomy.labels).encode())
+        digest.update(packed or b"")
         if embeddings is not None:
             digest.update(np.ascontiguousarray(embeddings, "<f4").data)
-        check_name(name)
-        return cls(name, labels, encoder_fingerprint, templates, kind, digest.hexdigest())
+        order = np.arange(len(taxonomy.labels))
+        if packed is not None:
+            order = Structure(taxonomy).row_order
+        return cls(
+            name,
+            tuple(map(taxonomy.label_keys.__getitem__, order.tolist())),
+            tuple(map(taxonomy.labels.__getitem__, order.tolist())),
+            packed,
+            order,
+            encoder_fingerprint,
+            templates,
+            kind,
+            digest.hexdigest(),
+        )
+
+    @property
+    def taxonomy_digest(self) -> str | None:
+        """What the packed taxonomy is known by."""
+        return None if self.taxonomy is None else hashlib.sha256(self.taxonomy).hexdigest()
 
 
 def build(
@@ -94,16 +122,21 @@ def build(
         StoreError: when the store or the index file cannot be written.
     """
     started = time.perf_counter()
-    plan = Plan.of(name, taxonomy.labels, checkpoint.fingerprint, templates, kind)
+    plan = Plan.of(name, taxonomy, checkpoint.fingerprint, templates, kind)
     present = store.find_index(name)
     if present is not None and present.plan == plan.digest:
         return _report(open_index(store, name)[0], taxonomy, started)
     known = None
-    if present is not None and _is_made_alike(present, plan):
-        known = store.embedding_ids_by_label(present.index_id)
+    prompts_of = rendered(taxonomy.labels, templates)
+    if plan.taxonomy is not None:
+        structure = Structure(taxonomy)
+        prompts_of = partial(structure.prompts_of, templates=templates)
+    elif present is not None and present.taxonomy is None and _is_made_alike(present, plan):
+        by_label = store.embedding_ids_by_label(present.index_id)
+        known = {at: by_label[key] for at, key in enumerate(plan.labels) if key in by_label}
     source = EncoderSource.of(checkpoint, device=device)
-    ensured = ensure(store, source, taxonomy.labels, templates, known=known, progress=progress)
-    info, removed = publish(store, plan, ensured.embedding_ids)
+    ensured = ensure(store, source, taxonomy.labels, prompts_of, known=known, progress=progress)
+    info, removed = publish(store, plan, ensured.embedding_ids[plan.order])
     return _report(info, taxonomy, started, ensured=ensured, removed=removed)
 
 
@@ -127,7 +160,7 @@ def import_embeddings(
             f"{len(embeddings)} embeddings for {len(taxonomy.labels)} labels: give one for each, "
             "in the same order"
         )
-    plan = Plan.of(name, taxonomy.labels, encoder.fingerprint, (), kind, embeddings)
+    plan = Plan.of(name, taxonomy, encoder.fingerprint, (), kind, embeddings)
     present = store.find_index(name)
     if present is not None and present.plan == plan.digest:
         return _report(open_index(store, name)[0], taxonomy, started)
@@ -145,7 +178,7 @@ def import_embeddings(
         store.add_embeddings(encoder.fingerprint, [keys[row] for row in rows], embeddings[rows])
     known |= store.embedding_ids([keys[row] for row in missing])
     ids = np.fromiter((known[key] for key in keys), np.int64, len(keys))
-    info, removed = publish(store, plan, ids)
+    info, removed = publish(store, plan, ids[plan.order])
     return _report(info, taxonomy, started, removed=removed)
 
 
@@ -166,13 +199,13 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
     encoder = store.find_encoder(plan.encoder_fingerprint)
     assert encoder is not None, "the encoder is added before its embeddings"
     files = store.location.files
-    index_id, label_ids = store.claim_labels(plan.name, plan.labels)
+    index_id, label_ids = store.claim_labels(plan.name, plan.labels, plan.shown)
     while True:
         old = store.snapshot(plan.name)
         if (
             old is not None
             and _is_made_alike(old.info, plan)
-            and old.info.kind == plan.kind
+            and (old.info.kind, old.info.taxonomy) == (plan.kind, plan.taxonomy_digest)
             and np.array_equal(old.label_ids, label_ids)
             and np.array_equal(old.embedding_ids, embedding_ids)
         ):
@@ -195,13 +228,15 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
             activation=encoder.activation,
             generation=(old.info.generation if old else 0) + 1,
             checksum="",
+            taxonomy=plan.taxonomy_digest,
             plan=plan.digest,
             created_at=old.info.created_at if old else now,
             updated_at=now,
         )
         blocks = store.read_embeddings(embedding_ids, encoder.dim)
         info = index.write(files, info, label_ids, blocks)
-        if store.publish(info, label_ids, embedding_ids):
+        rows = (label_ids, embedding_ids, plan.labels, plan.shown)
+        if store.publish(info, *rows, taxonomy=plan.taxonomy):
             index.remove_files(files, info, before=info.generation)
             return info, len(np.setdiff1d(old.label_ids, label_ids)) if old else 0
 
@@ -224,7 +259,7 @@ def _report(
         name=info.name,
         labels=info.labels,
         encoded_labels=encoded,
-        encoded_prompts=encoded * len(info.templates),
+        encoded_prompts=ensured.prompts if ensured else 0,
         reused_labels=info.labels - encoded,
         removed_labels=removed,
         truncated=ensured.truncated if ensured else (),

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from zsic_index import builtin
+from zsic_index import builtin, pages
 from zsic_index.label_embeddings import Progress
 from zsic_index.label_index import LabelIndex
 from zsic_index.outputs import percent
@@ -106,16 +106,7 @@ def render_page(result: DemoResult) -> str:
     """Return one HTML page, complete in itself, with the pictures and their bars."""
     cards = "\n".join(_card(item) for item in result.items)
     lines = "<br>".join(html.escape(line) for line in summary(result).splitlines())
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>zsic-index demo: {html.escape(result.model)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<header>
+    body = f"""<header>
 <h1>zsic-index demo <small>{html.escape(result.model)}</small></h1>
 <p>{lines}</p>
 <p>Probabilities are over all {result.report.labels:,} labels. A green name is the right one.</p>
@@ -123,10 +114,8 @@ def render_page(result: DemoResult) -> str:
 <main>
 {cards}
 </main>
-<footer><pre>{html.escape(NEXT_STEPS)}</pre></footer>
-</body>
-</html>
-"""
+<footer><pre>{html.escape(NEXT_STEPS)}</pre></footer>"""
+    return pages.document(f"zsic-index demo: {result.model}", _STYLE, body)
 
 
 def _card(item: DemoItem) -> str:
@@ -153,13 +142,7 @@ def _bar(prediction: Prediction, expected: str) -> str:
 
 
 _STYLE = """
-:root { color-scheme: light dark; --line: #8884; --bar: #4c78a8; --right: #2e8b57; }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 76rem; padding: 1rem; }
-h1 { font-size: 1.5rem; margin: 0; } h1 small { font-weight: 400; opacity: .7; }
 main { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); }
-figure { border: 1px solid var(--line); border-radius: .5rem; margin: 0; padding: .75rem; }
-img { display: block; height: 9rem; margin: 0 auto; max-width: 100%; object-fit: contain; }
-figcaption { font-size: .8rem; opacity: .7; padding: .4rem 0; text-align: center; }
 ol { list-style: none; margin: 0; padding: 0; }
 li { display: grid; grid-template-columns: 1fr auto; gap: 0 .5rem; padding: .15rem 0; }
 li span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }

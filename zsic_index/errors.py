@@ -5,6 +5,7 @@
     │   ├── LabelError        labels, label files, unknown labels
     │   ├── TemplateError     prompt templates
     │   ├── ImageError        one image that is refused; the rest of a batch goes on
+    │   ├── SidecarError      one sidecar that is left alone; the rest of a library goes on
     │   └── EmbeddingError    ready embeddings of a wrong shape, dtype or norm
     ├── ModelError            a checkpoint that cannot be found, read or used
     └── StoreError            the database or the files derived from it
@@ -36,6 +37,10 @@ class TemplateError(InputError):
 
 class ImageError(InputError):
     """One image that is refused."""
+
+
+class SidecarError(InputError):
+    """One sidecar that is left as it is."""
 
 
 class EmbeddingError(InputError):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import get_args, overload
+from typing import TypeVar, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,20 +17,34 @@ import rapidfuzz
 from PIL.Image import Image
 
 from zsic_index import builder, encoders, prompts, scoring, taxonomy
+from zsic_index.calibration import Calibration
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint
 from zsic_index.errors import ImageError, InputError, LabelError, ModelError
 from zsic_index.image_embeddings import ImageEmbedder
 from zsic_index.images import Decode, ImageSource
 from zsic_index.index import OpenIndex
-from zsic_index.label_embeddings import Progress, fetch
-from zsic_index.records import Activation, BuildReport, Dtype, IndexInfo, Kind, Prediction
+from zsic_index.label_embeddings import Progress, ensure, fetch
+from zsic_index.node_answers import NodeAnswers
+from zsic_index.records import (
+    Activation,
+    BuildReport,
+    Dtype,
+    IndexInfo,
+    Kind,
+    NodePrediction,
+    Prediction,
+)
+from zsic_index.scan import Reduction, Scan
 from zsic_index.scoring import Float32, Float64, Int64
 from zsic_index.search import Found, Searcher
-from zsic_index.store import EncoderRecord, Store
-from zsic_index.taxonomy import Taxonomy
+from zsic_index.store import EncoderRecord, LabelPlace, Store
+from zsic_index.taxonomy import Taxonomy, packing
+from zsic_index.taxonomy.structure import Structure
 
 DEFAULT_TOP_K = 5
+
+Answer = TypeVar("Answer")
 
 _ONE = (str, Path, bytes, Image)
 
@@ -82,6 +96,7 @@ class LabelIndex:
         self._decode: Decode = decode
         self._keep_images = keep_images
         self._report = report
+        self._calibration: Calibration | None = None
         self._searcher = Searcher(info, opened, device)
 
     # Opening
@@ -244,6 +259,73 @@ class LabelIndex:
         )
         return cls(opened, *builder.open_index(opened, name), device=device, report=report)
 
+    def use(self, calibration: Calibration | None) -> None:
+        """Answer with a fitted logit scale and bias from now on; None for the model's own.
+
+        Raises:
+            InputError: when it was fitted for another activation.
+        """
+        if calibration is not None and calibration.activation != self._info.activation:
+            raise InputError(
+                f"the calibration is for {calibration.activation}, index {self._info.name!r} has "
+                f"{self._info.activation}: calibrate this index"
+            )
+        self._calibration = calibration
+        scale, bias = self.logit_scale, self.logit_bias
+        numbers = replace(self._info, logit_scale=scale, logit_bias=bias)
+        self._searcher = Searcher(numbers, self._opened, self._device)
+
+    def keep(self, calibration: Calibration | None) -> None:
+        """Keep a calibration in the store, beside this index; None to forget it."""
+        self._store.keep_calibration(
+            self._info, None if calibration is None else calibration.to_json()
+        )
+
+    @property
+    def kept_calibration(self) -> Calibration | None:
+        """The calibration that is kept for this index, if there is one.
+
+        Raises:
+            StoreError: when the index has changed since.
+        """
+        content = self._store.calibration(self._info)
+        return None if content is None else Calibration.from_json(content)
+
+    @property
+    def logit_scale(self) -> float:
+        """The multiplier that answers are made with: the model's own, or the fitted one."""
+        return self._calibration.fit.scale if self._calibration else self._info.logit_scale
+
+    @property
+    def logit_bias(self) -> float:
+        """What answers add to the logits: the model's own, or the fitted one."""
+        return self._calibration.fit.bias if self._calibration else self._info.logit_bias
+
+    def with_templates(self, templates: str | Path | Sequence[str | Path]) -> LabelIndex:
+        """Return the same labels under other templates, in memory; no index is made of it.
+
+        Embeddings are kept in the store as any others, so that asking again encodes nothing.
+        Templates that the taxonomy has itself stay.
+
+        Raises:
+            ModelError: when the index has no model.
+            TemplateError: see ``prompts.resolve``.
+        """
+        resolved = prompts.resolve(templates)
+        self._check_encodes(self.info.name)
+        prompts_of = partial(self.structure.prompts_of, templates=resolved)
+        ensured = ensure(self._store, self._source, self.taxonomy.labels, prompts_of)
+        ids = ensured.embedding_ids[self.structure.row_order]
+        matrix = np.concatenate(list(self._store.read_embeddings(ids, self._info.dim)))
+        return LabelIndex(
+            self._store,
+            replace(self._info, templates=resolved, kind="flat"),
+            OpenIndex(self.label_ids, matrix, None),
+            device=self._device,
+            decode=self._decode,
+            keep_images=self._keep_images,
+        )
+
     def close(self) -> None:
         """Close the store's connections."""
         self._store.close()
@@ -285,6 +367,22 @@ class LabelIndex:
     def labels(self) -> list[str]:
         """The N labels in row order."""
         return self._names(self.label_ids.tolist())
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        """What was built from. Rows have its labels in another order: ``structure.row_order``.
+
+        Raises:
+            StoreError: when the index was built again or removed before this was asked for.
+        """
+        if self._info.taxonomy is None:
+            return taxonomy.collect(self.labels)
+        return packing.unpack(self._store.taxonomy(self._info.taxonomy))
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Answers to questions about the taxonomy; its labels are in the taxonomy's order."""
+        return Structure(self.taxonomy)
 
     def is_current(self) -> bool:
         """Tell whether this is the index's present generation; False when it has been removed."""
@@ -379,10 +477,43 @@ class LabelIndex:
         """
         check_top_k(top_k)
         subset = self._subset(labels, encode_missing=encode_missing)
-        for refused, embeddings in self._embedded(images):
-            found = iter(self._score(embeddings, top_k, subset, over_index=over_index))
-            for error in refused:
-                yield error or next(found)
+        return self._answered(
+            images, lambda unit: self._score(unit, top_k, subset, over_index=over_index)
+        )
+
+    def stream_rank(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        rank: str,
+        top_k: int = DEFAULT_TOP_K,
+        independent: bool = False,
+    ) -> Iterator[list[NodePrediction] | ImageError]:
+        """Roll any number of images up to a rank; see ``score_rank`` and ``stream``."""
+        check_top_k(top_k)
+        answers = self._at_rank(rank, independent=independent)
+        return self._answered(images, lambda unit: self._score_rank(unit, answers, top_k))
+
+    def stream_deepest(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        floor: float,
+        by_rank: Mapping[str, float] | None = None,
+        independent: bool = False,
+    ) -> Iterator[list[NodePrediction] | ImageError]:
+        """Find the deepest node for any number of images; see ``score_deepest`` and ``stream``.
+
+        Yields lists of one node, or of none.
+        """
+        _check_floors(floor, by_rank or {})
+        answers = self._of_all(independent=independent)
+
+        def answer(unit: Float32) -> list[list[NodePrediction]]:
+            found = self._score_deepest(unit, answers, floor, by_rank or {})
+            return [[] if node is None else [node] for node in found]
+
+        return self._answered(images, answer)
 
     def probabilities(self, images: ImageSource | Sequence[ImageSource]) -> Float32:
         """Return the probability of every label: (B, N) float32 in row order, for small N.
@@ -420,6 +551,133 @@ class LabelIndex:
         subset = self._subset(labels, encode_missing=False)
         return self._score(unit, top_k, subset, over_index=over_index)
 
+    def score_rank(
+        self,
+        embeddings: npt.ArrayLike,
+        *,
+        rank: str,
+        top_k: int = DEFAULT_TOP_K,
+        independent: bool = False,
+    ) -> list[list[NodePrediction]]:
+        """Return the k most probable nodes of a rank for ready image embeddings.
+
+        Under softmax a node's probability is the exact sum over the labels below it, each counted
+        once however many ways lead there; labels below no node of the rank are the answer
+        ``(none)``. Under sigmoid it is the largest.
+
+        Args:
+            embeddings: (B, D) or (D,) floating-point image embeddings; each row is normalised.
+            rank: a rank of the taxonomy, or ``depth 2`` and so on.
+            top_k: k, at least 1.
+            independent: for sigmoid models, the probability of at least one label instead, as if
+                they were independent of each other.
+
+        Raises:
+            EmbeddingError: see ``score``.
+            LabelError: when the taxonomy has no such rank.
+        """
+        check_top_k(top_k)
+        unit = scoring.check_embeddings(embeddings, self._info.dim)
+        return self._score_rank(unit, self._at_rank(rank, independent=independent), top_k)
+
+    def score_deepest(
+        self,
+        embeddings: npt.ArrayLike,
+        *,
+        floor: float,
+        by_rank: Mapping[str, float] | None = None,
+        independent: bool = False,
+    ) -> list[NodePrediction | None]:
+        """Return the deepest node that is probable enough, with all on some way up to the top.
+
+        Args:
+            embeddings: (B, D) or (D,) floating-point image embeddings; each row is normalised.
+            floor: what a node's probability has to reach, above 0 and up to 1.
+            by_rank: other floors, for nodes of some ranks.
+            independent: see ``score_rank``.
+
+        Returns:
+            A node for each image, or None where nothing at the top is probable enough.
+
+        Raises:
+            EmbeddingError: see ``score``.
+            InputError: for a floor that is none.
+            LabelError: for a rank that the taxonomy does not have.
+        """
+        _check_floors(floor, by_rank or {})
+        unit = scoring.check_embeddings(embeddings, self._info.dim)
+        return self._score_deepest(
+            unit, self._of_all(independent=independent), floor, by_rank or {}
+        )
+
+    def names_in(self, language: str) -> dict[str, str]:
+        """Return the names of all nodes in a language, by what they are known by.
+
+        A node without a name in it keeps its own.
+
+        Raises:
+            LabelError: for a language that the taxonomy has no names in.
+        """
+        return self.structure.names_in(language)
+
+    def keys_of(self, label_ids: Sequence[int]) -> list[str]:
+        """Return what labels are known by in the taxonomy: ids of its own, or names."""
+        found = self._store.label_keys(label_ids)
+        return [found[label_id] for label_id in label_ids]
+
+    def rows_of(self, labels: Sequence[str]) -> dict[str, int]:
+        """Return the rows of those labels that are in this generation of the index.
+
+        Args:
+            labels: what they are known by in the taxonomy, or names that only one label has.
+
+        Raises:
+            LabelError: for a name that several labels have.
+        """
+        rows: dict[str, int] = {}
+        for label, places in self._store.label_places(self._info.index_id, labels).items():
+            here = {place.name: row for place in places if (row := self._row(place)) is not None}
+            if len(here) > 1:
+                keys = ", ".join(map(repr, here))
+                raise LabelError(f"{label!r} is the name of {len(here)} labels: use one of {keys}")
+            if here:
+                rows[label] = next(iter(here.values()))
+        return rows
+
+    def stream_embeddings(self, images: Iterable[ImageSource]) -> Iterator[Float32 | ImageError]:
+        """Yield for each image its (D,) float32 unit-norm embedding, or why it was refused."""
+        return self._answered(images, list)
+
+    def search(self, embeddings: npt.ArrayLike, top_k: int) -> Scan:
+        """Return rows, similarities and log-partition, as arrays; see ``scan.Scan``.
+
+        Args:
+            embeddings: (B, D) or (D,) floating-point image embeddings; each row is normalised.
+            top_k: k, at least 1.
+
+        Raises:
+            EmbeddingError: see ``score``.
+        """
+        check_top_k(top_k)
+        unit = scoring.check_embeddings(embeddings, self._info.dim)
+        return self._searcher.find(unit, top_k).best
+
+    def labels_under(self, node: str) -> list[str]:
+        """Return what the labels below a node, and itself, are known by, as ``labels`` takes them.
+
+        Args:
+            node: its name where only one has it, or its key.
+
+        Raises:
+            LabelError: when there is no such node, or none of its labels.
+        """
+        structure = self.structure
+        keys = structure.taxonomy.label_keys
+        found = [keys[at] for at in structure.descendants(structure.find(node)).tolist()]
+        if not found:
+            raise LabelError(f"{node!r} has no labels below it in index {self._info.name!r}")
+        return found
+
     def recall(self, embeddings: npt.ArrayLike, top_k: int = 10) -> float:
         """Return the share of the exact ``top_k`` that this index finds; 1.0 for exact kinds.
 
@@ -451,6 +709,58 @@ class LabelIndex:
         return np.concatenate(blocks)
 
     # Inside
+
+    def _answered(
+        self, images: Iterable[ImageSource], answer: Callable[[Float32], list[Answer]]
+    ) -> Iterator[Answer | ImageError]:
+        for refused, embeddings in self._embedded(images):
+            found = iter(answer(embeddings))
+            for error in refused:
+                yield error or next(found)
+
+    def _score_rank(
+        self, embeddings: Float32, answers: NodeAnswers, top_k: int
+    ) -> list[list[NodePrediction]]:
+        groups = self._searcher.find_groups(embeddings, 1, answers.grouping).groups
+        assert groups is not None, "they were asked for"
+        return answers.best(groups, top_k)
+
+    def _score_deepest(
+        self,
+        embeddings: Float32,
+        answers: NodeAnswers,
+        floor: float,
+        by_rank: Mapping[str, float],
+    ) -> list[NodePrediction | None]:
+        least = min([floor, *by_rank.values()])
+        # So many labels can reach it under softmax.
+        top_k = int(1 / least) + 1
+        while True:
+            found = self._searcher.find_groups(embeddings, top_k, answers.grouping)
+            probabilities = scoring.activate(
+                self._logits(found.similarities), self._info.activation, found.log_partition
+            )
+            if found.rows.shape[1] == len(self) or (probabilities[:, -1] < least).all():
+                break
+            top_k *= 8
+        assert found.groups is not None, "they were asked for"
+        return answers.deepest(found.groups, found.rows, probabilities, floor, by_rank)
+
+    def _at_rank(self, rank: str, *, independent: bool) -> NodeAnswers:
+        return NodeAnswers.at_rank(self.structure, rank, self._reduction(independent=independent))
+
+    def _of_all(self, *, independent: bool) -> NodeAnswers:
+        return NodeAnswers.of_all(self.structure, self._reduction(independent=independent))
+
+    def _reduction(self, *, independent: bool) -> Reduction:
+        if self._info.activation == "softmax":
+            if independent:
+                raise InputError(
+                    f"index {self._info.name!r} has a softmax model, whose probabilities add up: "
+                    "independent labels are for sigmoid models"
+                )
+            return "sum"
+        return "noisy-or" if independent else "max"
 
     def _score(
         self, embeddings: Float32, top_k: int, subset: _Subset | None, *, over_index: bool
@@ -491,7 +801,7 @@ class LabelIndex:
         ]
 
     def _logits(self, similarities: Float64) -> Float64:
-        return similarities * self._info.logit_scale + self._info.logit_bias
+        return similarities * self.logit_scale + self.logit_bias
 
     def _names(self, label_ids: list[int]) -> list[str]:
         found = self._store.label_names(label_ids)
@@ -505,7 +815,7 @@ class LabelIndex:
         if not len(labels):
             raise LabelError("labels is empty: give at least one, or None for all")
         wanted = taxonomy.collect(labels).labels
-        rows = self._rows_of(wanted)
+        rows = self.rows_of(wanted)
         missing = [label for label in wanted if label not in rows]
         if missing and not encode_missing:
             raise LabelError(self._not_here(missing[0]))
@@ -515,31 +825,25 @@ class LabelIndex:
         if missing:
             matrix = np.concatenate([matrix, self._encoded(missing)])
             label_ids = np.concatenate([label_ids, np.full(len(missing), _OUTSIDE)])
-        return _Subset([*present, *missing], label_ids, matrix)
+        names = self._names(label_ids[: len(present)].tolist())
+        return _Subset([*names, *missing], label_ids, matrix)
 
-    def _rows_of(self, labels: Sequence[str]) -> dict[str, int]:
-        """Return the rows of those labels that are in this generation of the index."""
-        places = self._store.label_places(self._info.index_id, labels)
-        rows = {
-            label: place.position
-            for label, place in places.items()
-            if place.position is not None
-            and place.position < len(self)
-            and self.label_ids[place.position] == place.label_id
-        }
-        moved = {label: place.label_id for label, place in places.items() if label not in rows}
-        if moved and not self.is_current():
-            # The store has gone on to another generation: this one's order is in its file alone.
-            order = np.argsort(self.label_ids)
-            wanted = np.fromiter(moved.values(), np.int64, len(moved))
-            at = np.searchsorted(self.label_ids, wanted, sorter=order)
-            found = order[np.minimum(at, len(self) - 1)]
-            rows |= {
-                label: int(row)
-                for label, row in zip(moved, found, strict=True)
-                if self.label_ids[row] == moved[label]
-            }
-        return rows
+    def _row(self, place: LabelPlace) -> int | None:
+        """Return a label's row in this generation."""
+        row = place.position
+        if row is not None and row < len(self) and self.label_ids[row] == place.label_id:
+            return row
+        if self.is_current():
+            return None
+        # The store has gone on to another generation: this one's order is in its file alone.
+        at = int(np.searchsorted(self.label_ids, place.label_id, sorter=self._order))
+        row = int(self._order[min(at, len(self) - 1)])
+        return row if self.label_ids[row] == place.label_id else None
+
+    @cached_property
+    def _order(self) -> Int64:
+        """What sorts the label ids."""
+        return np.argsort(self.label_ids)
 
     def _not_here(self, label: str) -> str:
         near = rapidfuzz.process.extract(label, self.labels, limit=3, score_cutoff=_NEAR)
@@ -550,12 +854,15 @@ class LabelIndex:
             + " (encode_missing takes labels from outside)"
         )
 
-    def _encoded(self, labels: Sequence[str]) -> Float32:
+    def _check_encodes(self, label: str) -> None:
         if not self._info.templates:
             raise ModelError(
                 f"index {self._info.name!r} was imported, so nothing says how to encode "
-                f"{labels[0]!r} as its labels were: leave it out"
+                f"{label!r} as its labels were: leave it out"
             )
+
+    def _encoded(self, labels: Sequence[str]) -> Float32:
+        self._check_encodes(labels[0])
         return fetch(self._store, self._source, labels, self._info.templates)
 
     def _embedded(
@@ -603,6 +910,12 @@ def check_top_k(top_k: object) -> None:
     """Raise an InputError when ``top_k`` is no whole number of at least 1."""
     if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1:
         raise InputError(f"top_k is {top_k!r}; it must be a whole number of at least 1")
+
+
+def _check_floors(floor: float, by_rank: Mapping[str, float]) -> None:
+    for value in (floor, *by_rank.values()):
+        if not 0 < value <= 1:
+            raise InputError(f"floor {value!r}: give a probability above 0 and up to 1")
 
 
 def _prediction(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from zsic_index.records import Prediction
+from zsic_index.records import NodePrediction, Prediction
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-Classified = tuple[str, list[Prediction]]
+Answer = Prediction | NodePrediction
+
+Classified = tuple[str, Sequence[Answer]]
 """An image's name and its predictions, best first."""
 
 FORMATS = ("table", "json", "jsonl", "csv")
@@ -22,17 +24,28 @@ _FIELDS = ("label", "probability", "logit", "similarity", "label_id", "index_pro
 
 _INTERVAL = ("probability_low", "probability_high")
 
+_NODE_FIELDS = ("label", "probability", "rank", "key", "path")
+
+PATH = " > "
+"""Between the names of a path."""
+
 _BAR_WIDTH = 12
 
 
-def write(results: Iterable[Classified], format: str, out: TextIO) -> None:
+def write(results: Iterable[Classified], format: str, out: TextIO, *, nodes: bool = False) -> None:
     """Write results in one of FORMATS as they come; only ``json`` and ``table`` wait for the last.
 
     A table shows ``index_probability`` and ``interval`` only where there are such. ``json`` is one
     list of ``{"image": ..., "predictions": [...]}``; ``jsonl`` one such object a line; ``csv`` one
     line per prediction with the image and its rank.
+
+    Args:
+        results: what to write.
+        format: one of FORMATS.
+        out: where.
+        nodes: whether predictions are of nodes.
     """
-    _WRITERS[format](results, out)
+    (_NODE_WRITERS if nodes else _WRITERS)[format](results, out)
 
 
 def _record(result: Classified) -> dict[str, Any]:
@@ -56,6 +69,7 @@ def _write_csv(results: Iterable[Classified], out: TextIO) -> None:
     writer.writerow(("image", "rank", *_FIELDS, *_INTERVAL))
     for image, predictions in results:
         for rank, prediction in enumerate(predictions, start=1):
+            assert isinstance(prediction, Prediction)
             values = (getattr(prediction, field) for field in _FIELDS)
             writer.writerow((image, rank, *values, *(prediction.interval or (None, None))))
         out.flush()
@@ -73,7 +87,7 @@ def _write_table(results: Iterable[Classified], out: TextIO) -> None:
     table.add_column("probability", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True, min_width=_BAR_WIDTH)
     table.add_column("similarity", justify="right", no_wrap=True)
-    listed = list(results)
+    listed = [(image, cast("list[Prediction]", found)) for image, found in results]
     estimated = any(p.interval is not None for _, found in listed for p in found)
     if estimated:
         table.add_column("95 % interval", justify="right", no_wrap=True)
@@ -131,9 +145,35 @@ def _span(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"
 
 
+def _write_node_csv(results: Iterable[Classified], out: TextIO) -> None:
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("image", "place", *_NODE_FIELDS))
+    for image, predictions in results:
+        for place, node in enumerate(predictions, start=1):
+            assert isinstance(node, NodePrediction)
+            path = PATH.join(node.path)
+            writer.writerow((image, place, node.label, node.probability, node.rank, node.key, path))
+        out.flush()
+
+
+def _write_node_table(results: Iterable[Classified], out: TextIO) -> None:
+    rows = []
+    for image, predictions in results:
+        for place, node in enumerate(predictions):
+            assert isinstance(node, NodePrediction)
+            shown = image if place == 0 else ""
+            bar = "█" * round(node.probability * _BAR_WIDTH)
+            path = PATH.join(node.path[:-1])
+            rows.append([shown, node.label, percent(node.probability), bar, node.rank or "", path])
+        if not predictions:
+            rows.append([image, "(nothing is probable enough)", "", "", "", ""])
+    write_columns(["image", "label", "probability", "", "rank", "path"], rows, out)
+
+
 _WRITERS = {
     "table": _write_table,
     "json": _write_json,
     "jsonl": _write_jsonl,
     "csv": _write_csv,
 }
+_NODE_WRITERS = _WRITERS | {"table": _write_node_table, "csv": _write_node_csv}

@@ -42,6 +42,26 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class NodePrediction:
+    """One node of a taxonomy for one image: all labels below it, and itself where it is one.
+
+    Attributes:
+        label: the node's name; of what is below no node of a rank, ``(none)``.
+        probability: under softmax the labels' summed probability, each counted once; under sigmoid
+            the largest, or that of at least one where they are taken to be independent.
+        rank: the node's rank; None where it has none.
+        key: what the node is known by in its taxonomy; None for ``(none)``.
+        path: names from the top down to the node.
+    """
+
+    label: str
+    probability: float
+    rank: str | None
+    key: str | None
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What a checkpoint says about itself once it is loaded.
 
@@ -80,6 +100,7 @@ class IndexInfo:
         activation: ``softmax`` or ``sigmoid``.
         generation: counts the index's committed changes; 0 before the first.
         checksum: sha256 over label ids and embeddings in row order, hexadecimal.
+        taxonomy: sha256 of the packed taxonomy, hexadecimal; None for a plain list of labels.
         plan: sha256 over what it was built from (encoder, templates, labels), hexadecimal; empty
             when it was built before this was kept.
         created_at: seconds since the epoch.
@@ -101,6 +122,7 @@ class IndexInfo:
     activation: Activation
     generation: int
     checksum: str
+    taxonomy: str | None
     plan: str
     created_at: float
     updated_at: float

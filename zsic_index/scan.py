@@ -20,11 +20,12 @@ from __future__ import annotations
 import itertools
 import threading
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,9 @@ the product, and leave the cache."""
 VECTOR_BLOCK_ROWS = 1 << 13
 """The same for one query."""
 
+GROUP_ELEMENTS = 1 << 23
+"""Queries times groups per pass, at most: 64 MiB of float64 for each worker."""
+
 _FEW = 4
 """Up to so many queries, inner products one by one are faster than a matrix product: they run at
 the speed of memory, while OpenBLAS copies the matrix first."""
@@ -68,6 +72,26 @@ _RISE = 2.0
 Float16 = npt.NDArray[np.float16]
 
 
+Reduction = Literal["sum", "max", "noisy-or"]
+"""How the labels of a group become one number: their mass under softmax; under sigmoid the largest
+probability, or the probability of at least one where they are independent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Rows in groups, for which a scan keeps one number each.
+
+    Attributes:
+        group_of: (N,) int64, the group of each row; fast where those of a group lie together.
+        count: G, the number of groups.
+        reduction: what is kept.
+    """
+
+    group_of: Int64
+    count: int
+    reduction: Reduction
+
+
 @dataclass(frozen=True, slots=True)
 class Scan:
     """What one pass over the label matrix found.
@@ -76,11 +100,14 @@ class Scan:
         rows: (B, k) int64, best first; ties go to the lower row.
         similarities: (B, k) float64, inner products of the same rows.
         log_partition: (B,) float64, logsumexp of all N logits; None when it was not asked for.
+        groups: (B, G) float64 probabilities of the groups; None when there are none. Sums add up
+            to 1 over all groups.
     """
 
     rows: Int64
     similarities: Float64
     log_partition: Float64 | None
+    groups: Float64 | None = None
 
 
 def scan(
@@ -93,6 +120,7 @@ def scan(
     logit_scale: float = 1.0,
     logit_bias: float = 0.0,
     partition: bool = True,
+    grouping: Grouping | None = None,
     threads: int | None = None,
     block_elements: int = BLOCK_ELEMENTS,
     segment_rows: int = SEGMENT_ROWS,
@@ -111,6 +139,7 @@ def scan(
         logit_scale: multiplier of similarities, > 0.
         logit_bias: added to every logit.
         partition: whether to compute the log-partition.
+        grouping: groups to keep numbers for; ``sum`` needs the partition.
         threads: workers; by default one per available core.
         block_elements: (B, block) logits that a worker holds at a time.
         segment_rows: rows that a worker takes at a time.
@@ -119,13 +148,17 @@ def scan(
         A Scan with k = min(top_k, N).
     """
     goal = Goal.of(matrix.shape, top_k, logit_scale, partition=partition, rounding=rounding)
+    batch = QUERY_BATCH
+    if grouping is not None:
+        batch = max(1, min(batch, GROUP_ELEMENTS // grouping.count))
+    held = None if grouping is None else (grouping, logit_bias)
     cut = _Cut(threads or available_cores(), block_elements, segment_rows)
     settled_by = matrix if exact is None else exact
     # One BLAS thread per worker: the workers are the parallelism.
     with _threadpools().limit(limits=1, user_api="blas"):
         parts = [
-            _scan_batch(matrix, settled_by, queries[start : start + QUERY_BATCH], goal, cut)
-            for start in range(0, len(queries), QUERY_BATCH)
+            _scan_batch(matrix, settled_by, queries[start : start + batch], goal, cut, held)
+            for start in range(0, len(queries), batch)
         ]
     return joined(parts, goal, logit_bias)
 
@@ -181,6 +214,7 @@ class Part:
     rows: Int64
     similarities: Float64
     log_sums: Float64
+    groups: Float64 | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,15 +231,22 @@ def joined(parts: Sequence[Part], goal: Goal, logit_bias: float) -> Scan:
     rows = [part.rows for part in parts]
     similarities = [part.similarities for part in parts]
     log_sums = np.concatenate([np.empty(0), *(part.log_sums for part in parts)])
+    groups = [part.groups for part in parts if part.groups is not None]
     return Scan(
         np.concatenate([np.empty((0, goal.k), dtype=np.int64), *rows]),
         np.concatenate([np.empty((0, goal.k)), *similarities]),
         log_sums + logit_bias if goal.partition else None,
+        np.concatenate(groups) if groups else None,
     )
 
 
 def _scan_batch(
-    matrix: Float32 | Float16, exact: Float32 | Float16, queries: Float32, goal: Goal, cut: _Cut
+    matrix: Float32 | Float16,
+    exact: Float32 | Float16,
+    queries: Float32,
+    goal: Goal,
+    cut: _Cut,
+    grouped: tuple[Grouping, float] | None,
 ) -> Part:
     starts = range(0, len(matrix), cut.segment_rows)
     workers = max(1, min(cut.workers, len(starts)))
@@ -214,6 +255,7 @@ def _scan_batch(
     log_sums = np.zeros((len(starts), len(queries)))
     margin = np.float32(goal.margin * goal.scale)
     held = [_Candidates(len(queries), goal.k, margin) for _ in range(workers)]
+    groups = [_Groups.of(len(queries), *grouped) if grouped else None for _ in range(workers)]
     tickets, lock = itertools.count(), threading.Lock()
 
     def work(worker: int) -> None:
@@ -232,7 +274,9 @@ def _scan_batch(
                 np.maximum(held[worker].floor, other.floor, out=held[worker].floor)
             start = starts[segment]
             rows = range(start, min(start + cut.segment_rows, len(matrix)), block)
-            log_sums[segment] = _scan_segment(read, rows, scaled, space, held[worker], goal)
+            log_sums[segment] = _scan_segment(
+                read, rows, scaled, space, held[worker], groups[worker], goal
+            )
 
     if workers == 1:
         work(0)
@@ -245,7 +289,9 @@ def _scan_batch(
         np.isposinf(np.max([one.floor for one in held], axis=0)),
         np.logaddexp.reduce(log_sums),
     )
-    return finish(exact, queries, found, goal)
+    part = finish(exact, queries, found, goal)
+    merged = _Groups.merged([one for one in groups if one is not None])
+    return part if merged is None else replace(part, groups=merged)
 
 
 def _reader(matrix: Float32 | Float16, block: int) -> Callable[[int, int], Float32]:
@@ -279,6 +325,7 @@ def _scan_segment(
     scaled: Float32,
     space: Float32,
     candidates: _Candidates,
+    groups: _Groups | None,
     goal: Goal,
 ) -> Float64:
     """Scan one segment; return (B,) the logsumexp of its logits, zeros when it was not asked for.
@@ -289,6 +336,7 @@ def _scan_segment(
         scaled: (P, D) queries times the scale, then rows that mean nothing.
         space: (P, block) for the logits.
         candidates: the worker's; those of this segment are added.
+        groups: the worker's; what is in this segment is added.
         goal: what is wanted.
     """
     sums = _Sums(candidates.batch)
@@ -302,16 +350,24 @@ def _scan_segment(
         logits = logits[: candidates.batch]
         peak = logits.max(axis=1)
         candidates.offer(logits, peak, first)
+        if groups is not None and not groups.takes_terms:
+            groups.add(logits, first)
         if goal.partition:
             sums.add(logits, peak)
+        if groups is not None and groups.takes_terms:
+            groups.add(logits, first, sums.relative_to)
     return sums.log() if goal.partition else np.zeros(candidates.batch)
 
 
 class _Sums:
-    """Running sums of exponentials, (B,), each relative to a logit of its own."""
+    """Running sums of exponentials, (B,), each relative to a logit of its own.
+
+    Attributes:
+        relative_to: (B,) float32, that logit.
+    """
 
     def __init__(self, batch: int) -> None:
-        self._relative_to = np.zeros(batch, dtype=np.float32)
+        self.relative_to = np.zeros(batch, dtype=np.float32)
         self._total = np.zeros(batch)
         self._shifted = False
 
@@ -319,21 +375,138 @@ class _Sums:
         """Add a (B, n) block of logits, which is overwritten; ``peak`` has its (B,) largest."""
         if self._shifted or np.abs(peak).max() > _SHIFT_FREE:
             self._shift(peak)
-            logits -= self._relative_to[:, None]
+            logits -= self.relative_to[:, None]
         np.exp(logits, out=logits)
         self._total += logits.sum(axis=1)
 
     def log(self) -> Float64:
         """Return (B,) the logarithms of the sums."""
-        return np.asarray(np.log(self._total) + self._relative_to.astype(np.float64))
+        return np.asarray(np.log(self._total) + self.relative_to.astype(np.float64))
 
     def _shift(self, peak: Float32) -> None:
         empty = self._total == 0
-        risen = empty | (peak > self._relative_to + _RISE)
-        down = (self._relative_to - peak)[risen].astype(np.float64)
+        risen = empty | (peak > self.relative_to + _RISE)
+        down = (self.relative_to - peak)[risen].astype(np.float64)
         self._total[risen] *= np.exp(np.minimum(down, 0.0))
-        self._relative_to[risen] = peak[risen]
+        self.relative_to[risen] = peak[risen]
         self._shifted = True
+
+
+class _Groups(ABC):
+    """One number for each query and group, of the rows that one worker has seen."""
+
+    takes_terms = False
+    """Whether it is given exponentials, relative to a logit of each query, or logits."""
+
+    def __init__(self, batch: int, grouping: Grouping, bias: float, empty: float) -> None:
+        self._group_of = grouping.group_of
+        self._bias = bias
+        self.values = np.full((batch, grouping.count), empty)
+
+    @staticmethod
+    def of(batch: int, grouping: Grouping, bias: float) -> _Groups:
+        """Return an empty one for a reduction."""
+        match grouping.reduction:
+            case "sum":
+                return _GroupSums(batch, grouping, bias, 0.0)
+            case "max":
+                return _GroupMaxima(batch, grouping, bias, -np.inf)
+            case "noisy-or":
+                return _GroupNoisyOr(batch, grouping, bias, 0.0)
+
+    @abstractmethod
+    def add(self, block: Float32, first: int, relative_to: Float32 | None = None) -> None:
+        """Take in a (B, n) block that begins at row ``first``."""
+
+    @abstractmethod
+    def join(self, other: _Groups) -> None:
+        """Take in what another worker has."""
+
+    @abstractmethod
+    def probabilities(self) -> Float64:
+        """Return (B, G) probabilities."""
+
+    @staticmethod
+    def merged(all_of_them: Sequence[_Groups]) -> Float64 | None:
+        """Return the (B, G) probabilities of what all workers have seen; None of no workers."""
+        if not all_of_them:
+            return None
+        first, *others = all_of_them
+        for other in others:
+            first.join(other)
+        return first.probabilities()
+
+    def _reduce(self, ufunc: np.ufunc, block: Float32, first: int) -> tuple[Int64, Float64]:
+        """Return the groups that come in a block, run by run, and (B, runs) float64."""
+        groups = self._group_of[first : first + block.shape[1]]
+        starts = np.flatnonzero(np.diff(groups, prepend=-1))
+        return groups[starts], ufunc.reduceat(block, starts, axis=1, dtype=np.float64)
+
+    def _apply(self, ufunc: np.ufunc, groups: Int64, values: Float64) -> None:
+        if len(groups) == 1 or (np.diff(groups) > 0).all():
+            self.values[:, groups] = ufunc(self.values[:, groups], values)
+        else:
+            # A group comes in several runs.
+            ufunc.at(self.values.T, groups, values.T)
+
+
+class _GroupSums(_Groups):
+    takes_terms = True
+
+    def __init__(self, batch: int, grouping: Grouping, bias: float, empty: float) -> None:
+        super().__init__(batch, grouping, bias, empty)
+        self._relative_to = np.full(batch, -np.inf)
+
+    def add(self, block: Float32, first: int, relative_to: Float32 | None = None) -> None:
+        assert relative_to is not None, "terms are relative to something"
+        groups, sums = self._reduce(np.add, block, first)
+        self._raise(relative_to)
+        factor = np.exp(relative_to - self._relative_to)
+        if (factor != 1).any():
+            sums *= factor[:, None]
+        self._apply(np.add, groups, sums)
+
+    def join(self, other: _Groups) -> None:
+        assert isinstance(other, _GroupSums)
+        seen = np.isfinite(other._relative_to)
+        self._raise(np.where(seen, other._relative_to, self._relative_to))
+        other._raise(np.where(seen, self._relative_to, other._relative_to))
+        self.values += other.values
+
+    def probabilities(self) -> Float64:
+        return np.asarray(self.values / self.values.sum(axis=1, keepdims=True))
+
+    def _raise(self, relative_to: Float32 | Float64) -> None:
+        risen = relative_to > self._relative_to
+        if risen.any():
+            with np.errstate(invalid="ignore"):
+                down = np.exp(self._relative_to[risen] - relative_to[risen])
+            self.values[risen] *= down[:, None]
+            self._relative_to[risen] = relative_to[risen]
+
+
+class _GroupMaxima(_Groups):
+    def add(self, block: Float32, first: int, relative_to: Float32 | None = None) -> None:
+        self._apply(np.maximum, *self._reduce(np.maximum, block, first))
+
+    def join(self, other: _Groups) -> None:
+        np.maximum(self.values, other.values, out=self.values)
+
+    def probabilities(self) -> Float64:
+        return np.asarray(np.exp(-np.logaddexp(0.0, -(self.values + self._bias))))
+
+
+class _GroupNoisyOr(_Groups):
+    def add(self, block: Float32, first: int, relative_to: Float32 | None = None) -> None:
+        # log(1 - sigmoid(x)) = -log(1 + exp(x))
+        off = np.logaddexp(np.float32(0), block + np.float32(self._bias))
+        self._apply(np.add, *self._reduce(np.add, off, first))
+
+    def join(self, other: _Groups) -> None:
+        self.values += other.values
+
+    def probabilities(self) -> Float64:
+        return np.asarray(-np.expm1(-self.values))
 
 
 class _Candidates:

@@ -15,7 +15,7 @@ from zsic_index.index import Approximate, Half, OpenIndex
 from zsic_index.index.approximate import CANDIDATES, recall_of
 from zsic_index.records import IndexInfo
 from zsic_index.sampled_partition import Sample
-from zsic_index.scan import Float16, Scan, scan, similarities_of
+from zsic_index.scan import Float16, Grouping, Scan, scan, similarities_of
 from zsic_index.scoring import Float32, Float64
 
 if TYPE_CHECKING:
@@ -74,6 +74,10 @@ class Searcher:
                 return self._search(approximate, queries, top_k)
             case _:
                 return Found(self.scan(self._opened.matrix, queries, top_k))
+
+    def find_groups(self, queries: Float32, top_k: int, grouping: Grouping) -> Scan:
+        """Find the same in one exact pass that also keeps numbers for groups of rows."""
+        return self._scan(self._opened.matrix, queries, top_k, grouping=grouping)
 
     def scan(self, matrix: Float32, queries: Float32, top_k: int) -> Scan:
         """Scan (n, D) label embeddings exactly, with the index's scale, bias and activation."""

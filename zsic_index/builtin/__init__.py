@@ -27,7 +27,7 @@ def model_path(name: str) -> Path:
 
 
 def emoji_labels() -> Path:
-    """Return the CSV of all emoji concepts: id, label, group, aliases, translations."""
+    """Return the CSV of all emoji concepts: id, label, group, other names, translations."""
     return _ROOM / "emoji.csv"
 
 

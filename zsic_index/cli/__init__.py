@@ -16,6 +16,8 @@ from zsic_index import __version__
 from zsic_index.cli.bench import bench
 from zsic_index.cli.build import build, import_
 from zsic_index.cli.demo import demo
+from zsic_index.cli.evaluate import calibrate, evaluate
+from zsic_index.cli.labels import labels
 from zsic_index.cli.query import query
 from zsic_index.cli.stores import db, info, list_, rm, verify
 from zsic_index.errors import ZsicError
@@ -60,5 +62,19 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="PIL")
 
 
-for command in (build, import_, query, list_, info, rm, verify, db, bench, demo):
+for command in (
+    build,
+    import_,
+    query,
+    calibrate,
+    evaluate,
+    labels,
+    list_,
+    info,
+    rm,
+    verify,
+    db,
+    bench,
+    demo,
+):
     main.add_command(command)

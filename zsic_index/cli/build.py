@@ -22,6 +22,7 @@ from zsic_index.records import Kind
 
 if TYPE_CHECKING:
     from zsic_index.records import BuildReport
+    from zsic_index.taxonomy import Taxonomy
 
 kind_option = click.option(
     "--kind",
@@ -57,6 +58,18 @@ kind_option = click.option(
     help="What both towers compute in, then and when images come.",
 )
 @kind_option
+@click.option(
+    "--ranks",
+    metavar="COLUMNS",
+    help="Columns of a table that hold a rank each, from the top down, with commas between them.",
+)
+@click.option("--leaves-only", is_flag=True, help="Only labels that have nothing below them.")
+@click.option(
+    "--check",
+    "check_only",
+    is_flag=True,
+    help="Report labels that get in each other's way, encode nothing, and build nothing.",
+)
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @common_options
@@ -69,19 +82,29 @@ def build(
     device: str,
     dtype: Any,
     kind: Any,
+    ranks: str | None,
+    leaves_only: bool,
+    check_only: bool,
     quiet: bool,
     as_json: bool,
     store: str | None,
 ) -> None:
     """Build an index of LABELS, encoding only what is new.
 
-    LABELS is a .txt file with one label a line, a .csv or .tsv file with a "label" column, or a
-    .json or .jsonl file of strings or of objects with "label".
+    LABELS is a .txt file with one label a line, indented below its parent where there is one; a
+    .csv or .tsv file with a "label" column and any of id, parent, rank, aliases, template, prompt
+    and lang:de, or with a column for each rank; or a .json or .jsonl file of strings or of objects
+    with these.
     """
     from zsic_index import taxonomy
     from zsic_index.label_index import LabelIndex
 
-    checked = taxonomy.read(labels)
+    checked = taxonomy.read(
+        labels, leaves_only=leaves_only, ranks=tuple(ranks.split(",")) if ranks else ()
+    )
+    if check_only:
+        _check(checked, model, templates, revision, as_json=as_json)
+        return
     with (
         Progress(show=not quiet) as progress,
         LabelIndex.build(
@@ -159,6 +182,52 @@ def import_(
     ) as index:
         assert index.report is not None, "an imported index has a report"
         _print_report(index.report, quiet=quiet, as_json=as_json)
+
+
+def _check(
+    taxonomy: Taxonomy,
+    model: str,
+    templates: tuple[str, ...],
+    revision: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print what of labels can be told without encoding them."""
+    from zsic_index import encoders, prompts
+    from zsic_index.encoder_source import EncoderSource
+    from zsic_index.taxonomy.check import check
+
+    encoder = EncoderSource.of(encoders.resolve(model, revision, "float32"), device="cpu").encoder()
+    report = check(
+        taxonomy,
+        prompts.resolve(templates or None),
+        tokenise=encoder.token_ids,
+        max_tokens=encoder.max_tokens,
+    )
+    names = taxonomy.labels
+
+    def named(groups: tuple[tuple[int, ...], ...]) -> list[list[str]]:
+        return [[names[at] for at in group] for group in groups]
+
+    found: dict[str, list[Any]] = {
+        "given more than once": list(report.duplicates),
+        "names of several labels": [group[0] for group in named(report.homonyms)],
+        "that differ only in case or Unicode form": [list(pair) for pair in report.twins],
+        "that look alike": named(report.look_alikes),
+        "with the same prompts": named(report.same_prompts),
+        "with the same tokens": named(report.same_tokens),
+        f"of more than {encoder.max_tokens} tokens, which are cut": [
+            names[at] for at, _ in report.too_long
+        ],
+    }
+    if as_json:
+        click.echo(json.dumps({"labels": len(names)} | found, ensure_ascii=False, indent=2))
+        return
+    click.echo(f"{len(names):,} labels")
+    for what, examples in found.items():
+        shown = "; ".join(" / ".join(e) if isinstance(e, list) else e for e in examples[:3])
+        more = "; ..." if len(examples) > 3 else ""
+        click.echo(f"{what}: {len(examples):,}" + (f" ({shown}{more})" if examples else ""))
 
 
 def _warn_about(report: BuildReport, twins: tuple[tuple[str, str], ...]) -> None:

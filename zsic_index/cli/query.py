@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ import click
 
 from zsic_index import outputs
 from zsic_index.cli.options import common_options, device_option, name_option
-from zsic_index.errors import ImageError
+from zsic_index.errors import ImageError, InputError
+from zsic_index.records import NodePrediction, Prediction
 
 if TYPE_CHECKING:
     from zsic_index.images import ImageSource
@@ -56,6 +58,29 @@ EXIT_SOME_REFUSED = 3
     help="Encode chosen labels that the index does not have, and keep them for the next time.",
 )
 @click.option("--over-index", is_flag=True, help="Also give each probability over the whole index.")
+@click.option("--under", metavar="NODE", help="Only among the labels below a node of the taxonomy.")
+@click.option("--rank", help="Roll up to a rank of the taxonomy, or to 'depth 2' and so on.")
+@click.option(
+    "--deepest",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="FLOOR",
+    help="The deepest node of the taxonomy whose probability reaches FLOOR.",
+)
+@click.option(
+    "--floor",
+    "floors",
+    multiple=True,
+    metavar="RANK=FLOOR",
+    help="Another floor for nodes of a rank, with --deepest. May be given several times.",
+)
+@click.option(
+    "--independent",
+    is_flag=True,
+    help="Sigmoid models: a node's probability is that of at least one of its labels, not the "
+    "largest.",
+)
+@click.option("--calibrated", is_flag=True, help="Use what calibrate has fitted for the index.")
+@click.option("--lang", metavar="TAG", help="Print names in this language, where there are any.")
 @click.option(
     "--decode",
     type=click.Choice(["exact", "scaled"]),
@@ -79,6 +104,13 @@ def query(
     chosen_file: Path | None,
     encode_missing: bool,
     over_index: bool,
+    under: str | None,
+    rank: str | None,
+    deepest: float | None,
+    floors: tuple[str, ...],
+    independent: bool,
+    calibrated: bool,
+    lang: str | None,
     decode: Any,
     keep_images: bool,
     device: str,
@@ -93,7 +125,13 @@ def query(
     from zsic_index import taxonomy
     from zsic_index.label_index import LabelIndex
 
+    if sum(one is not None for one in (under, rank, deepest)) > 1:
+        raise click.UsageError("give one of --under, --rank and --deepest")
+    by_rank = _floors(floors)
     labels = [*chosen, *(taxonomy.read(chosen_file).labels if chosen_file else ())]
+    of_nodes = rank is not None or deepest is not None
+    if of_nodes and labels:
+        raise click.UsageError("--rank and --deepest are over the whole index: leave labels out")
     counts = {"done": 0, "refused": 0}
     names: list[str] = []
 
@@ -108,32 +146,78 @@ def query(
                 counts["refused"] += 1
                 click.echo(f"refused: {image}: no images there", err=True)
 
-    def results(index: LabelIndex) -> Iterator[outputs.Classified]:
-        for number, result in enumerate(
-            index.stream(
-                sources(),
-                top_k=top_k,
-                labels=labels or None,
-                encode_missing=encode_missing,
-                over_index=over_index,
+    def answers(index: LabelIndex) -> Iterator[Sequence[outputs.Answer] | ImageError]:
+        if rank is not None:
+            return index.stream_rank(sources(), rank=rank, top_k=top_k, independent=independent)
+        if deepest is not None:
+            return index.stream_deepest(
+                sources(), floor=deepest, by_rank=by_rank, independent=independent
             )
-        ):
+        return index.stream(
+            sources(),
+            top_k=top_k,
+            labels=[*labels, *(index.labels_under(under) if under else ())] or None,
+            encode_missing=encode_missing,
+            over_index=over_index or under is not None,
+        )
+
+    def results(index: LabelIndex) -> Iterator[outputs.Classified]:
+        translate = _translator(index, lang)
+        for number, result in enumerate(answers(index)):
             shown = names[number]
             if isinstance(result, ImageError):
                 counts["refused"] += 1
                 click.echo(f"refused: {_named(shown, result)}", err=True)
             else:
                 counts["done"] += 1
-                yield shown, result
+                yield shown, translate(result)
 
     with LabelIndex.open(
         name, store=store, device=device, decode=decode, keep_images=keep_images
     ) as index:
-        outputs.write(results(index), format, sys.stdout)
+        if calibrated:
+            if (fitted := index.kept_calibration) is None:
+                raise InputError(f"index {name!r} has no calibration: run 'zsic-index calibrate'")
+            index.use(fitted)
+        outputs.write(results(index), format, sys.stdout, nodes=of_nodes)
     if counts["refused"]:
         total = sum(counts.values())
         click.echo(f"{total} inputs: {counts['done']} done, {counts['refused']} refused", err=True)
         sys.exit(EXIT_SOME_REFUSED)
+
+
+def _floors(given: tuple[str, ...]) -> dict[str, float]:
+    """Return floors by rank from RANK=FLOOR."""
+    found = {}
+    for entry in given:
+        rank, sign, floor = entry.rpartition("=")
+        try:
+            found[rank] = float(floor)
+        except ValueError:
+            sign = ""
+        if not sign or not rank:
+            raise click.UsageError(f"--floor {entry!r}: give RANK=FLOOR, such as species=0.9")
+    return found
+
+
+def _translator(
+    index: LabelIndex, language: str | None
+) -> Callable[[Sequence[outputs.Answer]], Sequence[outputs.Answer]]:
+    """Return what puts names of another language into predictions."""
+    if language is None:
+        return lambda predictions: predictions
+    names = index.names_in(language)
+
+    def translate(predictions: Sequence[outputs.Answer]) -> Sequence[outputs.Answer]:
+        ids = [p.label_id for p in predictions if isinstance(p, Prediction) and p.label_id]
+        keys = dict(zip(ids, index.keys_of(ids), strict=True))
+        found = []
+        for one in predictions:
+            key = one.key if isinstance(one, NodePrediction) else keys.get(one.label_id or 0)
+            found.append(replace(one, label=names.get(key or "", one.label)))
+        return found
+
+    return translate
 
 
 def _expand(image: str) -> Iterator[tuple[str, ImageSource]]:

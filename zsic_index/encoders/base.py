@@ -78,6 +78,13 @@ class Encoder(Protocol):
     def encode_prompts(self, prompts: Sequence[str]) -> EncodedPrompts:
         """Embed T prompts: ``tokenise``, then ``encode_tokens``."""
 
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens of a prompt the text tower takes, special ones included."""
+
+    def token_ids(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Return each prompt's token ids, special ones included, neither cut nor padded."""
+
     def tokenise(self, prompts: Sequence[str]) -> Tokens:
         """Turn T prompts into the text tower's inputs; may be called from another thread.
 

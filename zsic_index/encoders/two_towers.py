@@ -99,6 +99,16 @@ class TwoTowerEncoder(ABC):
         """Embed T prompts; see Encoder."""
         return self.encode_tokens(self.tokenise(prompts))
 
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens of a prompt the text tower takes; see Encoder."""
+        return self._text.length
+
+    def token_ids(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Return each prompt's token ids; see Encoder."""
+        with self._tokenising:
+            return self._tokenise(list(prompts))
+
     def tokenise(self, prompts: Sequence[str]) -> Tokens:
         """Turn T prompts into the text tower's inputs; see Encoder."""
         prompts = list(prompts)

@@ -20,7 +20,14 @@ from zsic_index.scoring import Float32, Int64
 from zsic_index.store import schema
 from zsic_index.store.database import Database
 from zsic_index.store.location import StoreLocation
-from zsic_index.store.tables import Embedding, Encoder, Label, LabelIndex
+from zsic_index.store.tables import (
+    Calibration,
+    Embedding,
+    Encoder,
+    Label,
+    LabelIndex,
+    Taxonomy,
+)
 
 VECTOR_DTYPE = np.dtype("<f4")
 """How embeddings lie in the database: little-endian float32."""
@@ -52,9 +59,16 @@ class EncoderRecord:
 
 @dataclass(frozen=True, slots=True)
 class LabelPlace:
-    """A label's id, and its row in the present generation; None when it has left the index."""
+    """A label.
+
+    Attributes:
+        label_id: its id.
+        name: what it is known by.
+        position: its row in the present generation; None when it has left the index.
+    """
 
     label_id: int
+    name: str
     position: int | None
 
 
@@ -244,8 +258,58 @@ class Store:
             )
         return info
 
-    def claim_labels(self, name: str, labels: Sequence[str]) -> tuple[int, Int64]:
+    def taxonomy(self, digest: str) -> bytes:
+        """Return a packed taxonomy.
+
+        Raises:
+            StoreError: when it is not there.
+        """
+        with self._database.read() as connection:
+            content = connection.execute(
+                select(_TAXONOMY.c.content).where(_TAXONOMY.c.digest == digest)
+            ).scalar()
+        if content is None:
+            raise StoreError(
+                f"store {self.location.shown}: taxonomy {digest[:12]} is missing: the index was "
+                "built again or removed in the meantime; open it again"
+            )
+        return bytes(content)
+
+    def keep_calibration(self, info: IndexInfo, content: str | None) -> None:
+        """Keep what was fitted for an index in the place of what was there; None for nothing."""
+        with self._database.write() as connection:
+            connection.execute(delete(_CALIBRATION).where(_CALIBRATION.c.index_id == info.index_id))
+            if content is not None:
+                kept = {"index_id": info.index_id, "plan": info.plan, "content": content}
+                connection.execute(insert(_CALIBRATION), [kept])
+
+    def calibration(self, info: IndexInfo) -> str | None:
+        """Return what was fitted for an index, None where nothing was.
+
+        Raises:
+            StoreError: when it was fitted for what the index was before.
+        """
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(_CALIBRATION).where(_CALIBRATION.c.index_id == info.index_id)
+            ).one_or_none()
+        if row is None:
+            return None
+        if row.plan != info.plan:
+            raise StoreError(
+                f"index {info.name!r} has changed since it was calibrated: calibrate it again"
+            )
+        return str(row.content)
+
+    def claim_labels(
+        self, name: str, labels: Sequence[str], shown: Sequence[str]
+    ) -> tuple[int, Int64]:
         """Make sure that an index and rows for its labels exist; nothing is visible to readers yet.
+
+        Args:
+            name: the index.
+            labels: N distinct names, by which its labels are known.
+            shown: N names for people.
 
         Returns:
             The index's id and (N,) int64 label ids, in the order of ``labels``.
@@ -267,7 +331,9 @@ class Store:
             index_id = connection.execute(find_index).scalar_one()
             known = _label_ids(connection, index_id)
             fresh = [
-                {"index_id": index_id, "name": label} for label in labels if label not in known
+                {"index_id": index_id, "name": label, "shown": _other(label, name_shown)}
+                for label, name_shown in zip(labels, shown, strict=True)
+                if label not in known
             ]
             if fresh:
                 _insert_missing(connection, _LABEL, fresh)
@@ -306,6 +372,9 @@ class Store:
         info: IndexInfo,
         label_ids: Int64,
         embedding_ids: Int64,
+        labels: Sequence[str],
+        shown: Sequence[str],
+        taxonomy: bytes | None,
     ) -> bool:
         """Make a new generation of an index the current one, in one transaction.
 
@@ -313,6 +382,9 @@ class Store:
             info: the index as it shall be; ``generation`` is one more than the present one.
             label_ids: (N,) in row order.
             embedding_ids: (N,) in row order.
+            labels: N names, by which labels are known.
+            shown: N names for people.
+            taxonomy: what ``info.taxonomy`` is the digest of.
 
         Returns:
             False, with nothing changed, when another process published in the meantime.
@@ -330,6 +402,7 @@ class Store:
                     generation=info.generation,
                     labels=info.labels,
                     checksum=info.checksum,
+                    taxonomy=info.taxonomy,
                     plan=info.plan,
                     updated_at=info.updated_at,
                 )
@@ -337,6 +410,11 @@ class Store:
             if changed.rowcount != 1:
                 return False
             self._write_rows(connection, info.index_id, label_ids, embedding_ids)
+            _rename(connection, info.index_id, dict(zip(labels, shown, strict=True)))
+            if taxonomy is not None:
+                kept = {"digest": info.taxonomy, "content": taxonomy}
+                _insert_missing(connection, _TAXONOMY, [kept])
+            _forget_taxonomies(connection)
         return True
 
     def _write_rows(
@@ -369,31 +447,47 @@ class Store:
         wanted = list(dict.fromkeys(label_ids))
         with self._database.read() as connection:
             for chunk in _chunks(wanted):
+                rows = connection.execute(select(_LABEL.c.id, _SHOWN).where(_LABEL.c.id.in_(chunk)))
+                found.update(rows.all())
+        return found
+
+    def label_keys(self, label_ids: Iterable[int]) -> dict[int, str]:
+        """Return what labels are known by, also those that have left their index since."""
+        found: dict[int, str] = {}
+        with self._database.read() as connection:
+            for chunk in _chunks(list(dict.fromkeys(label_ids))):
                 rows = connection.execute(
                     select(_LABEL.c.id, _LABEL.c.name).where(_LABEL.c.id.in_(chunk))
                 )
                 found.update(rows.all())
         return found
 
-    def label_places(self, index_id: int, names: Sequence[str]) -> dict[str, LabelPlace]:
-        """Return where those names are that are, or ever were, labels of an index."""
-        found: dict[str, LabelPlace] = {}
+    def label_places(self, index_id: int, names: Sequence[str]) -> dict[str, list[LabelPlace]]:
+        """Return where labels are that are, or ever were, in an index.
+
+        A name stands for the label that is known by it, or else for all that are shown by it.
+        """
+        known: dict[str, list[LabelPlace]] = {}
+        shown: dict[str, list[LabelPlace]] = {}
         with self._database.read() as connection:
             for chunk in _chunks(list(dict.fromkeys(names))):
-                rows = connection.execute(
-                    select(_LABEL.c.name, _LABEL.c.id, _LABEL.c.position).where(
-                        _LABEL.c.index_id == index_id, _LABEL.c.name.in_(chunk)
+                for column, found in ((_LABEL.c.name, known), (_LABEL.c.shown, shown)):
+                    rows = connection.execute(
+                        select(column.label("said"), _LABEL.c.name, _LABEL.c.id, _LABEL.c.position)
+                        .where(_LABEL.c.index_id == index_id, column.in_(chunk))
+                        .order_by(_LABEL.c.id)
                     )
-                )
-                found.update((row.name, LabelPlace(row.id, row.position)) for row in rows)
-        return found
+                    for row in rows:
+                        place = LabelPlace(row.id, row.name, row.position)
+                        found.setdefault(row.said, []).append(place)
+        return shown | known
 
     def all_label_names(self, index_id: int) -> list[str]:
         """Return the names of all labels of an index, in row order."""
         with self._database.read() as connection:
             return list(
                 connection.execute(
-                    select(_LABEL.c.name)
+                    select(_SHOWN)
                     .where(_LABEL.c.index_id == index_id, _LABEL.c.position.is_not(None))
                     .order_by(_LABEL.c.position)
                 ).scalars()
@@ -409,6 +503,7 @@ class Store:
             used = set(_rows(connection, info.index_id)[1].tolist()) if prune else set()
             connection.execute(delete(_LABEL).where(_LABEL.c.index_id == info.index_id))
             connection.execute(delete(_INDEX).where(_INDEX.c.id == info.index_id))
+            _forget_taxonomies(connection)
             for chunk in _chunks(sorted(used)):
                 kept = select(_LABEL.c.embedding_id).where(_LABEL.c.embedding_id.in_(chunk))
                 connection.execute(
@@ -451,6 +546,10 @@ _ENCODER: Table = Encoder.__table__  # type: ignore[assignment]
 _EMBEDDING: Table = Embedding.__table__  # type: ignore[assignment]
 _INDEX: Table = LabelIndex.__table__  # type: ignore[assignment]
 _LABEL: Table = Label.__table__  # type: ignore[assignment]
+_TAXONOMY: Table = Taxonomy.__table__  # type: ignore[assignment]
+_CALIBRATION: Table = Calibration.__table__  # type: ignore[assignment]
+
+_SHOWN = func.coalesce(_LABEL.c.shown, _LABEL.c.name)
 
 _INDEX_ROWS = select(
     _INDEX,
@@ -483,6 +582,7 @@ def _index_info(row: Row[Any]) -> IndexInfo:
         activation=row.activation,
         generation=row.generation,
         checksum=row.checksum,
+        taxonomy=row.taxonomy,
         plan=row.plan,
         created_at=row.created_at,
         updated_at=row.updated_at,
@@ -497,6 +597,30 @@ def _rows(connection: Connection, index_id: int) -> tuple[Int64, Int64]:
     ).all()
     both = np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, 2)
     return both[:, 0].copy(), both[:, 1].copy()
+
+
+def _other(name: str, shown: str) -> str | None:
+    return None if shown == name else shown
+
+
+def _rename(connection: Connection, index_id: int, shown: dict[str, str]) -> None:
+    """Set the names for people of an index's labels where they have changed."""
+    rows = connection.execute(
+        select(_LABEL.c.id, _LABEL.c.name, _LABEL.c.shown).where(_LABEL.c.index_id == index_id)
+    )
+    changed = [
+        {"key": row.id, "other": _other(row.name, shown[row.name])}
+        for row in rows
+        if row.name in shown and row.shown != _other(row.name, shown[row.name])
+    ]
+    if changed:
+        connection.execute(text("UPDATE label SET shown = :other WHERE id = :key"), changed)
+
+
+def _forget_taxonomies(connection: Connection) -> None:
+    """Delete taxonomies that no index has any more."""
+    used = select(_INDEX.c.taxonomy).where(_INDEX.c.taxonomy.is_not(None))
+    connection.execute(delete(_TAXONOMY).where(_TAXONOMY.c.digest.not_in(used)))
 
 
 def _label_ids(connection: Connection, index_id: int) -> dict[str, int]:

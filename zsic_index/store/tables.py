@@ -67,12 +67,38 @@ class LabelIndex(Base):
     labels: Mapped[int] = mapped_column(Integer)
     checksum: Mapped[str] = mapped_column(String(64))
     plan: Mapped[str] = mapped_column(String(64), server_default="")
+    taxonomy: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[float] = mapped_column(Float(53))
     updated_at: Mapped[float] = mapped_column(Float(53))
 
 
+class Taxonomy(Base):
+    """A taxonomy, packed; ``digest`` is the sha256 of ``content``."""
+
+    __tablename__ = "taxonomy"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Calibration(Base):
+    """What was fitted for an index, as JSON, and the plan of the index that it was fitted for."""
+
+    __tablename__ = "calibration"
+
+    index_id: Mapped[int] = mapped_column(
+        _Id, ForeignKey("label_index.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    plan: Mapped[str] = mapped_column(String(64))
+    content: Mapped[str] = mapped_column(Text)
+
+
 class Label(Base):
     """A label of an index. Id and name belong together for ever: a row is never renamed or reused.
+
+    The name is what the label is known by, a taxonomy's key; ``shown`` is its name for people,
+    where that is another. Several labels may be shown by one name, and a new taxonomy may change
+    it.
 
     A label that was taken out keeps its row without ``position``, so that readers of an older FAISS
     file still find its name, and so that it gets its old id when it comes back.
@@ -88,5 +114,6 @@ class Label(Base):
     id: Mapped[int] = mapped_column(_Id, primary_key=True)
     index_id: Mapped[int] = mapped_column(ForeignKey("label_index.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(Text)
+    shown: Mapped[str | None] = mapped_column(Text)
     position: Mapped[int | None] = mapped_column(Integer)
     embedding_id: Mapped[int | None] = mapped_column(ForeignKey("embedding.id"))

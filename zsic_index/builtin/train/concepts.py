@@ -103,7 +103,7 @@ def to_csv(concepts: Iterable[Concept]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     languages = [f"lang:{language}" for language in LANGUAGES]
-    writer.writerow(["id", "label", "group", "subgroup", "aliases", "trained", *languages])
+    writer.writerow(["id", "label", "group", "subgroup", "other_names", "trained", *languages])
     for concept in concepts:
         writer.writerow(
             [

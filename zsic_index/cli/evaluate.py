@@ -1,0 +1,157 @@
+"""Labelled images: ``calibrate`` and ``eval``."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from zsic_index.cli.options import common_options, device_option, name_option
+
+if TYPE_CHECKING:
+    from zsic_index.evaluator import Known
+    from zsic_index.label_index import LabelIndex
+
+source_argument = click.argument("source", type=click.Path(exists=True, path_type=Path))
+
+
+@click.command()
+@source_argument
+@name_option
+@click.option(
+    "--precision",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Also fit thresholds, per label where there is enough, that keep this precision.",
+)
+@click.option(
+    "--coverage",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Also fit prediction sets that hold the right label this often.",
+)
+@device_option
+@common_options
+def calibrate(
+    source: Path,
+    name: str,
+    precision: float | None,
+    coverage: float | None,
+    device: str,
+    store: str | None,
+) -> None:
+    """Fit an index's probabilities to labelled images, and keep what was fitted.
+
+    SOURCE is a folder with a folder of images for each label, or a .csv or .tsv file with the
+    columns path and label. The model's own probabilities stay the default: query and eval take the
+    fitted ones with --calibrated.
+    """
+    from zsic_index import evaluator
+    from zsic_index.label_index import LabelIndex
+
+    with LabelIndex.open(name, store=store, device=device, keep_images=True) as index:
+        known = _known(index, source)
+        found = evaluator.calibrate(index, known, precision=precision, coverage=coverage)
+        index.keep(found)
+    fit = found.fit
+    click.echo(f"{name}: fitted on {found.fitted_on.images:,} images")
+    click.echo(f"logit scale {fit.scale_before:.3f} -> {fit.scale:.3f}")
+    if found.activation == "sigmoid":
+        click.echo(f"logit bias {fit.bias_before:.3f} -> {fit.bias:.3f}")
+    click.echo(f"calibration error {fit.ece_before:.1%} -> {fit.ece:.1%}, on the same images")
+    if found.thresholds is not None:
+        click.echo(
+            f"thresholds for {found.thresholds.precision:.0%} precision: "
+            f"{found.thresholds.overall:.4g} overall, {len(found.thresholds.label_ids):,} own"
+        )
+    if found.conformal is not None:
+        click.echo(
+            f"sets of {found.conformal.coverage:.0%} coverage: all labels from a probability of "
+            f"{found.conformal.limit:.4g} on"
+        )
+
+
+@click.command("eval")
+@source_argument
+@name_option
+@click.option("--calibrated", is_flag=True, help="Compare with the probabilities fitted before.")
+@click.option(
+    "--templates",
+    multiple=True,
+    metavar="TEMPLATE",
+    help="Also measure this template, set or file on the same images. May be given several times.",
+)
+@click.option(
+    "-f",
+    "--format",
+    "format",
+    type=click.Choice(["table", "json", "html"]),
+    default="table",
+    show_default=True,
+)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file."
+)
+@device_option
+@common_options
+def evaluate(
+    source: Path,
+    name: str,
+    calibrated: bool,
+    templates: tuple[str, ...],
+    format: str,
+    output: Path | None,
+    device: str,
+    store: str | None,
+) -> None:
+    """Measure an index on labelled images.
+
+    SOURCE is what calibrate takes, but other images than those. Prints accuracy (also by rank),
+    calibration error, and what is taken for what; --format html is a page with the reliability
+    diagram and the images that are most surely wrong.
+    """
+    from zsic_index import evaluator
+    from zsic_index.errors import InputError
+    from zsic_index.evaluation import report
+    from zsic_index.label_index import LabelIndex
+
+    with ExitStack() as stack:
+        index = stack.enter_context(
+            LabelIndex.open(name, store=store, device=device, keep_images=True)
+        )
+        fitted = index.kept_calibration if calibrated else None
+        if calibrated and fitted is None:
+            raise InputError(f"index {name!r} has no calibration: run 'zsic-index calibrate'")
+        known = _known(index, source)
+        others = {entry: stack.enter_context(index.with_templates(entry)) for entry in templates}
+        found = evaluator.evaluate(
+            index, known, source=str(source), calibration=fitted, others=others
+        )
+    if output is None:
+        report.write(found, format, sys.stdout)
+    else:
+        with output.open("w", encoding="utf-8") as file:
+            report.write(found, format, file)
+        click.echo(f"wrote {output}")
+
+
+def _known(index: LabelIndex, source: Path) -> Known:
+    from zsic_index import evaluator
+    from zsic_index.evaluation import read_labelled
+
+    labelled = read_labelled(source)
+    known = evaluator.embed(index, labelled)
+    for path in labelled.missing[:3]:
+        click.echo(f"missing: {path}", err=True)
+    for reason in known.refused:
+        click.echo(f"refused: {reason}", err=True)
+    if known.unknown:
+        shown = ", ".join(map(repr, known.unknown[:3]))
+        more = ", ..." if len(known.unknown) > 3 else ""
+        click.echo(
+            f"warning: {len(known.unknown)} labels are not in the index, or are the name of "
+            f"several: {shown}{more}",
+            err=True,
+        )
+    return known

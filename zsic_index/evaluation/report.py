@@ -1,0 +1,84 @@
+"""An evaluation as a table of text, JSON, or a page."""
+
+from __future__ import annotations
+
+import json
+from typing import TextIO
+
+from zsic_index.evaluation.metrics import Figure
+from zsic_index.evaluation.page import render_page
+from zsic_index.evaluation.record import Evaluation, as_dict
+from zsic_index.outputs import percent, write_columns
+
+FORMATS = ("table", "json", "html")
+
+
+def write(evaluation: Evaluation, format: str, out: TextIO) -> None:
+    """Write an evaluation in one of FORMATS."""
+    _WRITERS[format](evaluation, out)
+
+
+def _write_json(evaluation: Evaluation, out: TextIO) -> None:
+    json.dump(as_dict(evaluation), out, ensure_ascii=False, allow_nan=False, indent=2)
+    out.write("\n")
+
+
+def _write_page(evaluation: Evaluation, out: TextIO) -> None:
+    out.write(render_page(evaluation))
+
+
+def _write_table(evaluation: Evaluation, out: TextIO) -> None:
+    write_columns(["figure", "value", "95 % interval", "images"], _figures(evaluation), out)
+    if evaluation.template_sets:
+        write_columns(
+            ["template set", "top-1", "top-5", "ECE"],
+            [
+                [one.name, percent(one.top1.value), percent(one.top5.value), percent(one.ece)]
+                for one in evaluation.template_sets
+            ],
+            out,
+        )
+    if evaluation.confusions:
+        write_columns(
+            ["right label", "taken for", "images"],
+            [[one.true, one.predicted, f"{one.images:,}"] for one in evaluation.confusions],
+            out,
+        )
+    counts = evaluation.counts
+    left_out = {
+        "repeated": counts.repeated,
+        "missing": counts.missing,
+        "unlabelled": counts.unlabelled,
+        "ignored": counts.ignored,
+        "refused": counts.refused,
+        "of unknown labels": counts.unknown,
+    }
+    named = "".join(f", {number:,} {what}" for what, number in left_out.items() if number)
+    out.write(f"{counts.given:,} given: {counts.evaluated:,} evaluated{named}.\n")
+
+
+def _figures(evaluation: Evaluation) -> list[list[str]]:
+    rows = [_row("top-1", evaluation.top1), _row("top-5", evaluation.top5)]
+    rows += [_row(f"top-1, {one.rank}", one.accuracy) for one in evaluation.ranks]
+    if (many := evaluation.multi_label) is not None:
+        rows += [
+            ["mAP", percent(many.mean_average_precision), "", ""],
+            ["F1, micro", percent(many.f1.micro), "", ""],
+            ["F1, macro", percent(many.f1.macro), "", ""],
+        ]
+    calibration = evaluation.calibration
+    rows.append(["ECE", percent(calibration.before.error), "", f"{calibration.before.answers:,}"])
+    if (after := calibration.after) is not None:
+        rows.append(["ECE, calibrated", percent(after.error), "", f"{after.answers:,}"])
+    if (coverage := evaluation.coverage) is not None:
+        rows.append(_row(f"coverage of {coverage.wanted * 100:g} % sets", coverage.found))
+        rows.append(["labels per set", f"{coverage.mean_size:,.1f}", "", ""])
+    return rows
+
+
+def _row(name: str, figure: Figure) -> list[str]:
+    interval = f"{percent(figure.low)} to {percent(figure.high)}"
+    return [name, percent(figure.value), interval, f"{figure.images:,}"]
+
+
+_WRITERS = {"table": _write_table, "json": _write_json, "html": _write_page}

@@ -1,0 +1,464 @@
+"""Labelled images against an index: how good its answers are, and what calibrates them."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import io
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from zsic_index import images, scoring
+from zsic_index.calibration import (
+    Calibration,
+    FittedOn,
+    digest,
+    fit_sigmoid,
+    fit_temperature,
+    thresholds_for_precision,
+)
+from zsic_index.conformal import fit_conformal
+from zsic_index.errors import ImageError, InputError
+from zsic_index.evaluation import Evaluation, Labelled, metrics
+from zsic_index.evaluation.record import (
+    CalibrationFigures,
+    Confusion,
+    Counts,
+    Coverage,
+    MultiLabel,
+    RankFigure,
+    TemplateSet,
+    WorstImage,
+)
+from zsic_index.label_index import LabelIndex
+from zsic_index.reliability import Reliability, reliability
+from zsic_index.scan import Scan
+from zsic_index.scoring import Bool, Float32, Float64, Int64
+from zsic_index.taxonomy.structure import Structure
+from zsic_index.truth import Truth
+
+SHOWN_UNDER_SIGMOID = 5
+"""Labels per image that calibration is judged on for sigmoid models."""
+
+_ANSWERS = 50
+"""Labels per image that are looked at for sets and F1."""
+
+_CONFUSIONS = 12
+_WORST = 12
+_THUMBNAIL = 160
+
+F1_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """Labelled images with their embeddings.
+
+    Attributes:
+        paths: of the B images.
+        embeddings: (B, D) float32 unit-norm.
+        truth: their right labels, by row of the index.
+        counts: what became of everything that was given.
+        refused: why, for images that cannot be read.
+        unknown: labels that are not in the index.
+    """
+
+    paths: tuple[Path, ...]
+    embeddings: Float32
+    truth: Truth
+    counts: Counts
+    refused: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    @property
+    def first(self) -> Int64:
+        """(B,) the row of each image's right label; of several the first."""
+        starts = np.searchsorted(self.truth.image, np.arange(self.truth.images))
+        return self.truth.label[starts]
+
+    def part(self, chosen: Int64) -> Known:
+        """Return some of the images, by place."""
+        rank = np.full(self.truth.images, -1)
+        rank[chosen] = np.arange(len(chosen))
+        inside = rank[self.truth.image] >= 0
+        truth = Truth.of(
+            len(chosen),
+            self.truth.labels,
+            rank[self.truth.image[inside]],
+            self.truth.label[inside],
+        )
+        paths = tuple(self.paths[at] for at in chosen.tolist())
+        return replace(self, paths=paths, embeddings=self.embeddings[chosen], truth=truth)
+
+
+def embed(index: LabelIndex, labelled: Labelled) -> Known:
+    """Embed labelled images, and find the rows of their labels.
+
+    A label is found by what it is known by or its name, else by an alias, else by a name in another
+    language; without regard to case, Unicode form and underscores. A name that several labels have
+    is none.
+
+    Raises:
+        InputError: when nothing is left.
+        ModelError: see ``LabelIndex.classify``.
+    """
+    row_of = _row_of_names(index)
+    wanted, unknown = [], dict[str, None]()
+    for image in labelled.images:
+        rows = {name: row_of.get(_folded(name)) for name in image.labels}
+        unknown |= dict.fromkeys(name for name, row in rows.items() if row is None)
+        wanted.append([row for row in rows.values() if row is not None])
+    known = [at for at, rows in enumerate(wanted) if rows]
+    paths, embeddings, refused = [], [], []
+    image_rows: list[list[int]] = []
+    sources = [labelled.images[at].path for at in known]
+    for at, found in zip(known, index.stream_embeddings(sources), strict=True):
+        if isinstance(found, ImageError):
+            refused.append(str(found))
+            continue
+        paths.append(labelled.images[at].path)
+        embeddings.append(found)
+        image_rows.append(wanted[at])
+    if not embeddings:
+        raise InputError(
+            f"none of {len(labelled.images)} images can be used: {len(refused)} are refused, and "
+            f"the labels of {len(labelled.images) - len(known)} are not in the index "
+            f"(such as {next(iter(unknown), None)!r})"
+        )
+    pairs = [(image, row) for image, rows in enumerate(image_rows) for row in rows]
+    image, row = np.array(pairs, dtype=np.int64).T
+    return Known(
+        tuple(paths),
+        np.stack(embeddings),
+        Truth.of(len(paths), len(index), image, row),
+        Counts(
+            given=labelled.entries,
+            evaluated=len(paths),
+            repeated=labelled.repeated,
+            missing=len(labelled.missing),
+            unlabelled=labelled.unlabelled,
+            ignored=labelled.ignored,
+            refused=len(refused),
+            unknown=len(labelled.images) - len(known),
+        ),
+        tuple(refused),
+        tuple(unknown),
+    )
+
+
+def calibrate(
+    index: LabelIndex,
+    known: Known,
+    *,
+    precision: float | None = None,
+    coverage: float | None = None,
+    seed: int = 0,
+) -> Calibration:
+    """Fit a logit scale (and a bias under sigmoid), and what is asked for beside it.
+
+    Where thresholds or sets are asked for, half of the images fit the scale and the others these:
+    what was fitted on an image is too sure of it.
+
+    Args:
+        index: with the model's own scale and bias.
+        known: its labelled images.
+        precision: what thresholds are to keep; None for no thresholds.
+        coverage: how often prediction sets are to hold the right label; None for no sets.
+        seed: of the split.
+
+    Raises:
+        InputError: when the images determine no scale, or are too few for the coverage.
+    """
+    info = index.info
+    order = np.random.default_rng(seed).permutation(len(known.paths))
+    split = precision is not None or coverage is not None
+    half = (len(order) + 1) // 2 if split else len(order)
+    first, second = known.part(order[:half]), known.part(order[half:])
+    if info.activation == "softmax":
+        fit = fit_temperature(
+            index.embeddings, first.embeddings, first.first, logit_scale=info.logit_scale
+        )
+    else:
+        fit = fit_sigmoid(
+            index.embeddings,
+            first.embeddings,
+            first.truth,
+            logit_scale=info.logit_scale,
+            logit_bias=info.logit_bias,
+        )
+    calibration = Calibration(
+        info.activation,
+        fit,
+        FittedOn(
+            len(known.paths),
+            digest(info.plan, known.embeddings, known.truth.image, known.truth.label),
+            datetime.date.today().isoformat(),
+        ),
+    )
+    if not split:
+        return calibration
+    index.use(calibration)
+    try:
+        answers = _Answers.of(index, second, _shown(index))
+    finally:
+        index.use(None)
+    if coverage is not None:
+        calibration = replace(calibration, conformal=fit_conformal(answers.right, coverage))
+    if precision is not None:
+        thresholds = thresholds_for_precision(
+            index.label_ids[answers.rows].ravel(),
+            answers.probabilities.ravel(),
+            second.truth.contains(answers.rows).ravel(),
+            precision,
+        )
+        calibration = replace(calibration, thresholds=thresholds)
+    return calibration
+
+
+def evaluate(
+    index: LabelIndex,
+    known: Known,
+    *,
+    source: str,
+    calibration: Calibration | None = None,
+    others: Mapping[str, LabelIndex] | None = None,
+) -> Evaluation:
+    """Measure how good an index's answers are.
+
+    Args:
+        index: what is measured.
+        known: its labelled images; others than a calibration was fitted on.
+        source: what to call them.
+        calibration: what to compare the model's own probabilities with.
+        others: indexes of the same labels with other templates, by the name of these.
+    """
+    index.use(None)
+    answers = _Answers.of(index, known, min(_ANSWERS, len(index)))
+    calibrated = None
+    if calibration is not None:
+        index.use(calibration)
+        calibrated = _Answers.of(index, known, min(_ANSWERS, len(index)))
+    best = calibrated or answers
+    shown = _shown(index)
+    correct = known.truth.contains(answers.rows)
+    several = known.truth.images < len(known.truth.label)
+    structure = index.structure
+    names = index.labels
+    pairs = metrics.confusions(_matched(known, answers.rows[:, 0]), answers.rows[:, 0], _CONFUSIONS)
+    found = Evaluation(
+        index=index.info.name,
+        model=index.info.model_id,
+        labels=len(index),
+        source=source,
+        date=datetime.date.today().isoformat(),
+        counts=known.counts,
+        top1=metrics.accuracy(correct[:, 0]),
+        top5=metrics.accuracy(metrics.hits_within(answers.rows, known.truth, 5)),
+        calibration=CalibrationFigures(
+            shown,
+            _reliability(answers, correct, shown),
+            None
+            if calibrated is None
+            else _reliability(calibrated, known.truth.contains(calibrated.rows), shown),
+            ""
+            if calibration is None
+            else f"Fitted on {calibration.fitted_on.images:,} images, "
+            f"{calibration.fitted_on.date}.",
+        ),
+        ranks=_ranks(structure, known, answers.rows[:, 0]),
+        multi_label=_multi_label(index, known, best) if several else None,
+        coverage=_coverage(calibration, calibrated),
+        confusions=tuple(
+            Confusion(names[true], names[predicted], count) for true, predicted, count in pairs
+        ),
+        worst=_worst(known, best, names),
+        template_sets=tuple(
+            _template_set(name, other, known) for name, other in (others or {}).items()
+        ),
+    )
+    index.use(None)
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answers:
+    """What an index says of B images.
+
+    Attributes:
+        rows: (B, k) int64, best first.
+        probabilities: (B, k) float64.
+        right: (B,) float64 probability of the right label; of several the least.
+        best_right: (B,) the same, of several the largest.
+        log_partition: (B,) float64; None under sigmoid.
+    """
+
+    rows: Int64
+    probabilities: Float64
+    right: Float64
+    best_right: Float64
+    log_partition: Float64 | None
+
+    @classmethod
+    def of(cls, index: LabelIndex, known: Known, top_k: int) -> _Answers:
+        found: Scan = index.search(known.embeddings, top_k)
+        truth = known.truth
+        pairs = np.einsum(
+            "pd,pd->p",
+            known.embeddings[truth.image].astype(np.float64),
+            index.embeddings[truth.label].astype(np.float64),
+        )
+        partition = found.log_partition
+        of_pairs = _probabilities(
+            index, pairs[:, None], None if partition is None else partition[truth.image]
+        )[:, 0]
+        least, most = np.full(truth.images, np.inf), np.zeros(truth.images)
+        np.minimum.at(least, truth.image, of_pairs)
+        np.maximum.at(most, truth.image, of_pairs)
+        return cls(
+            found.rows,
+            _probabilities(index, found.similarities, partition),
+            least,
+            most,
+            partition,
+        )
+
+
+def _probabilities(index: LabelIndex, similarities: Float64, partition: Float64 | None) -> Float64:
+    logits = similarities * index.logit_scale + index.logit_bias
+    return scoring.activate(logits, index.info.activation, partition)
+
+
+def _shown(index: LabelIndex) -> int:
+    return 1 if index.info.activation == "softmax" else min(SHOWN_UNDER_SIGMOID, len(index))
+
+
+def _reliability(answers: _Answers, correct: Bool, shown: int) -> Reliability:
+    return reliability(answers.probabilities[:, :shown].ravel(), correct[:, :shown].ravel())
+
+
+def _matched(known: Known, predicted: Int64) -> Int64:
+    """Return (B,) right rows: the predicted one where it is right, else the first."""
+    return np.where(known.truth.contains(predicted[:, None])[:, 0], predicted, known.first)
+
+
+def _ranks(structure: Structure, known: Known, predicted: Int64) -> tuple[RankFigure, ...]:
+    """Return accuracies by rank: an answer is right when it is below the right one's node."""
+    if not structure.taxonomy.ranks and not len(structure.parents.indices):
+        return ()
+    true = _matched(known, predicted)
+    order = structure.row_order
+    columns = []
+    for rank in structure.ranks:
+        node_of = np.full(len(structure.label_of), metrics.NO_NODE)
+        for node in structure.nodes_at(rank).tolist():
+            node_of[structure.taxonomy.label_nodes[structure.descendants(node)]] = node
+        columns.append(node_of[structure.taxonomy.label_nodes[order]])
+    nodes = np.stack(columns, axis=1)
+    figures = metrics.accuracy_by_rank(nodes[predicted], nodes[true])
+    return tuple(
+        RankFigure(rank, len(structure.nodes_at(rank)), figure)
+        for rank, figure in zip(structure.ranks, figures, strict=True)
+        if figure is not None
+    )
+
+
+def _multi_label(index: LabelIndex, known: Known, answers: _Answers) -> MultiLabel:
+    return MultiLabel(
+        metrics.mean_average_precision(
+            index.embeddings,
+            known.embeddings,
+            known.truth,
+            logit_scale=index.logit_scale,
+            log_partition=answers.log_partition,
+        ),
+        metrics.f1(answers.rows, answers.probabilities >= F1_THRESHOLD, known.truth),
+        f"{F1_THRESHOLD:g} for every label",
+    )
+
+
+def _coverage(calibration: Calibration | None, answers: _Answers | None) -> Coverage | None:
+    if calibration is None or calibration.conformal is None or answers is None:
+        return None
+    limit = calibration.conformal
+    sizes = limit.sets(answers.probabilities).sizes
+    return Coverage(
+        limit.coverage,
+        metrics.accuracy(answers.right >= limit.limit),
+        float(sizes.mean()),
+        float(np.median(sizes)),
+        float((sizes == 0).mean()),
+    )
+
+
+def _worst(known: Known, answers: _Answers, names: Sequence[str]) -> tuple[WorstImage, ...]:
+    wrong = np.flatnonzero(~known.truth.contains(answers.rows[:, :1])[:, 0])
+    wrong = wrong[np.argsort(-answers.probabilities[wrong, 0], kind="stable")][:_WORST]
+    return tuple(
+        WorstImage(
+            str(known.paths[at]),
+            tuple(names[row] for row in known.truth.label[known.truth.image == at]),
+            float(answers.best_right[at]),
+            names[answers.rows[at, 0]],
+            float(answers.probabilities[at, 0]),
+            _thumbnail(known.paths[at]),
+        )
+        for at in wrong.tolist()
+    )
+
+
+def _template_set(name: str, index: LabelIndex, known: Known) -> TemplateSet:
+    # The labels are the same, in the same order; only their embeddings differ.
+    answers = _Answers.of(index, known, min(_ANSWERS, len(index)))
+    correct = known.truth.contains(answers.rows)
+    return TemplateSet(
+        name,
+        index.info.templates,
+        metrics.accuracy(correct[:, 0]),
+        metrics.accuracy(metrics.hits_within(answers.rows, known.truth, 5)),
+        _reliability(answers, correct, _shown(index)).error,
+    )
+
+
+def _thumbnail(path: Path) -> str | None:
+    try:
+        image = images.open_image(path)
+    except ImageError:
+        return None
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
+    written = io.BytesIO()
+    image.save(written, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()
+
+
+def _row_of_names(index: LabelIndex) -> dict[str, int | None]:
+    """Return the row of every name, folded; None for a name that several labels have."""
+    structure = index.structure
+    taxonomy = structure.taxonomy
+    nodes = taxonomy.label_nodes[structure.row_order].tolist()
+    kinds: tuple[Callable[[int], Iterable[str]], ...] = (
+        lambda node: (taxonomy.keys[node], taxonomy.names[node]),
+        lambda node: taxonomy.aliases.get(node, ()),
+        lambda node: (names[node] for names in taxonomy.languages.values() if node in names),
+    )
+    found: dict[str, int | None] = {}
+    for names_of in kinds:
+        of_kind: defaultdict[str, set[int]] = defaultdict(set)
+        for row, node in enumerate(nodes):
+            for name in names_of(node):
+                of_kind[_folded(name)].add(row)
+        # A label's own name is not taken from it by what others are called elsewhere.
+        for name, rows in of_kind.items():
+            found.setdefault(name, rows.pop() if len(rows) == 1 else None)
+    return found
+
+
+def _folded(name: str) -> str:
+    """Return a name as a folder or a table may have it."""
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(plain.replace("_", " ").replace("/", " ").split())

@@ -1,0 +1,1 @@
+"""Photo libraries: their sidecars, and what is done to them."""

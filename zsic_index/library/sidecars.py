@@ -1,0 +1,132 @@
+"""Tags in sidecars: what would change, writing them, taking them back.
+
+The caller keeps the record that each call returns, and hands it in at the next. Tags are given
+whole each time: those that are to stay when others are undone are simply given again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from zsic_index.errors import SidecarError
+from zsic_index.library import atomic_files
+from zsic_index.library.atomic_files import ChangedError
+from zsic_index.library.keywords import TagPath, union
+from zsic_index.library.merge import Merged, Origin, Tag, merge
+from zsic_index.library.sidecar_record import SidecarRecord
+from zsic_index.library.xmp import parse
+
+_ATTEMPTS = 5
+"""How often a sidecar is merged anew when other programs keep writing it."""
+
+
+def preview(
+    path: Path,
+    tags: Iterable[Tag],
+    record: SidecarRecord | None = None,
+    *,
+    origin: Origin | None = None,
+    embedded: Iterable[TagPath] = (),
+    sidecar_for: str = "",
+) -> Merged:
+    """Return what ``apply`` would do, and do nothing.
+
+    Args and errors are those of ``apply``.
+    """
+    prepared = _prepare(path, tags, record, origin, embedded, sidecar_for)
+    return prepared(atomic_files.read(path).content)
+
+
+def apply(
+    path: Path,
+    tags: Iterable[Tag],
+    record: SidecarRecord | None = None,
+    *,
+    origin: Origin | None = None,
+    embedded: Iterable[TagPath] = (),
+    sidecar_for: str = "",
+) -> Merged:
+    """Give a sidecar these tags of ours and no others.
+
+    Nothing is written when nothing changes, and when another program changes the file meanwhile it
+    is read and merged anew.
+
+    Args:
+        path: the sidecar; made when it is missing and there are tags.
+        tags: all that it is to have of us.
+        record: what the last call for this sidecar returned; without it our ledger in the file says
+            what is ours.
+        origin: noted in the ledger.
+        embedded: the user's tags from within the photo (``tags_within``): a property that is still
+            empty starts with them, as programs do not look there once it is not.
+        sidecar_for: the photo's suffix as ``sidecar_paths.find`` gave it.
+
+    Raises:
+        SidecarError: when the file is left as it is, and why.
+        InputError: for a tag that keywords cannot hold.
+    """
+    prepared = _prepare(path, tags, record, origin, embedded, sidecar_for)
+    for _ in range(_ATTEMPTS):
+        snapshot = atomic_files.read(path)
+        merged = prepared(snapshot.content)
+        if merged.content == snapshot.content:
+            return merged
+        try:
+            atomic_files.replace(snapshot, merged.content)
+        except ChangedError:
+            continue
+        return merged
+    raise SidecarError(
+        f"{path}: was changed by another program {_ATTEMPTS} times in a row; it is left as that "
+        "program has it: run again when it is done"
+    )
+
+
+def undo(
+    path: Path, record: SidecarRecord | None = None, *, embedded: Iterable[TagPath] = ()
+) -> Merged:
+    """Take back all that is ours in a sidecar.
+
+    A file that nobody has changed since becomes what it was, byte for byte; one that we made goes.
+    From a changed one our values go and the rest stays as it is now.
+
+    Args and errors are those of ``apply``.
+    """
+    return apply(path, (), record, embedded=embedded)
+
+
+def tags_within(xmp: bytes | None, keywords: Iterable[str] = ()) -> tuple[TagPath, ...]:
+    """Return the user's tags from within a photo.
+
+    Args:
+        xmp: the photo's own XMP packet.
+        keywords: its IPTC keywords, which are single names.
+
+    Raises:
+        SidecarError: when the packet cannot be read.
+    """
+    values = parse(xmp, "embedded XMP").keywords() if xmp else {}
+    names = (keyword.strip() for keyword in keywords)
+    return union(values, [(name,) for name in names if name])
+
+
+def _prepare(
+    path: Path,
+    tags: Iterable[Tag],
+    record: SidecarRecord | None,
+    origin: Origin | None,
+    embedded: Iterable[TagPath],
+    sidecar_for: str,
+) -> Callable[[bytes | None], Merged]:
+    """Return ``merge`` with all but the file's content."""
+    return partial(
+        merge,
+        tags=tuple(tags),
+        record=record,
+        origin=origin,
+        embedded=tuple(embedded),
+        sidecar_for=sidecar_for,
+        source=str(path),
+    )

@@ -1,0 +1,102 @@
+"""How far probabilities can be believed: reliability diagrams and the error they sum up to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from zsic_index.errors import InputError
+from zsic_index.scoring import Bool, Float64
+
+BINS = 15
+
+Binning = Literal["equal-width", "equal-mass"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Answers whose probability lies between two bounds.
+
+    Attributes:
+        low: the lower bound, included.
+        high: the upper bound, excluded but in the last bin.
+        answers: how many there are, at least 1.
+        probability: their mean probability.
+        accuracy: the fraction of them that is right.
+    """
+
+    low: float
+    high: float
+    answers: int
+    probability: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """A reliability diagram.
+
+    Attributes:
+        bins: those that are not empty, in ascending order.
+        answers: how many there are in all.
+        error: expected calibration error: the mean over answers of their bin's distance between
+            accuracy and probability (Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599).
+    """
+
+    bins: tuple[ReliabilityBin, ...]
+    answers: int
+    error: float
+
+
+def reliability(
+    probabilities: Float64, correct: Bool, *, bins: int = BINS, binning: Binning = "equal-width"
+) -> Reliability:
+    """Compare probabilities with how often they come true.
+
+    Args:
+        probabilities: (M,) in [0, 1].
+        correct: (M,) whether each answer is right.
+        bins: how many at most.
+        binning: ``equal-width`` cuts [0, 1] into equal parts; ``equal-mass`` cuts at quantiles, so
+            that bins hold about as many answers each. Equal probabilities are never separated, so
+            the order of the answers does not matter.
+
+    Raises:
+        InputError: for shapes that differ, no answers, or a probability outside [0, 1].
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    correct = np.asarray(correct, dtype=np.bool_)
+    if probabilities.ndim != 1 or probabilities.shape != correct.shape:
+        raise InputError(
+            f"probabilities have shape {probabilities.shape}, correct {correct.shape}; give (M,)"
+        )
+    if not len(probabilities):
+        raise InputError("no answers to measure: give at least one")
+    outside = probabilities[~((probabilities >= 0) & (probabilities <= 1))]
+    if len(outside):
+        raise InputError(f"probability {outside[0]} is not in [0, 1]")
+    if bins < 1:
+        raise InputError(f"bins is {bins}; it must be at least 1")
+    edges = np.linspace(0, 1, bins + 1)
+    if binning == "equal-mass":
+        edges = np.unique(np.quantile(probabilities, edges))
+    inner = edges[1:-1]
+    at = np.searchsorted(inner, probabilities, side="right")
+    size = len(inner) + 1
+    answers = np.bincount(at, minlength=size)
+    mass = np.bincount(at, weights=probabilities, minlength=size)
+    right = np.bincount(at, weights=correct, minlength=size)
+    found = tuple(
+        ReliabilityBin(
+            float(edges[index]),
+            float(edges[min(index + 1, len(edges) - 1)]),
+            int(answers[index]),
+            float(mass[index] / answers[index]),
+            float(right[index] / answers[index]),
+        )
+        for index in np.flatnonzero(answers).tolist()
+    )
+    error = float(np.abs(mass - right).sum() / len(probabilities))
+    return Reliability(found, len(probabilities), error)
