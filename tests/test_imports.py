@@ -28,7 +28,7 @@ LAYERS = (
     ("label_embeddings", "image_embeddings"),
     ("builder",),
     ("label_index",),
-    ("demo", "pipeline", "library", "evaluator"),
+    ("demo", "pipeline", "library", "evaluator", "decider"),
     ("bench",),
     ("cli",),
 )

@@ -13,7 +13,10 @@ from zsic_index.records import Prediction
 
 FIRST = Prediction("[bold]cat[/bold]", 0.75, 20.5, 0.3125, 4)
 SECOND = Prediction('a "quoted", name', 2e-7, -0.5, -0.0078125, 9)
-RESULTS = [("one [x].png", [FIRST, SECOND]), ("two.png", [SECOND])]
+RESULTS = [
+    outputs.Classified("one [x].png", [FIRST, SECOND]),
+    outputs.Classified("two.png", [SECOND]),
+]
 
 
 def written(format: str) -> str:

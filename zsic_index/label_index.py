@@ -477,7 +477,7 @@ class LabelIndex:
         """
         check_top_k(top_k)
         subset = self._subset(labels, encode_missing=encode_missing)
-        return self._answered(
+        return self.stream_answers(
             images, lambda unit: self._score(unit, top_k, subset, over_index=over_index)
         )
 
@@ -492,7 +492,7 @@ class LabelIndex:
         """Roll any number of images up to a rank; see ``score_rank`` and ``stream``."""
         check_top_k(top_k)
         answers = self._at_rank(rank, independent=independent)
-        return self._answered(images, lambda unit: self._score_rank(unit, answers, top_k))
+        return self.stream_answers(images, lambda unit: self._score_rank(unit, answers, top_k))
 
     def stream_deepest(
         self,
@@ -513,7 +513,7 @@ class LabelIndex:
             found = self._score_deepest(unit, answers, floor, by_rank or {})
             return [[] if node is None else [node] for node in found]
 
-        return self._answered(images, answer)
+        return self.stream_answers(images, answer)
 
     def probabilities(self, images: ImageSource | Sequence[ImageSource]) -> Float32:
         """Return the probability of every label: (B, N) float32 in row order, for small N.
@@ -644,9 +644,34 @@ class LabelIndex:
                 rows[label] = next(iter(here.values()))
         return rows
 
+    def stream_answers(
+        self, images: Iterable[ImageSource], answer: Callable[[Float32], list[Answer]]
+    ) -> Iterator[Answer | ImageError]:
+        """Yield for each image what ``answer`` makes of it, or why it was refused.
+
+        Args:
+            images: any number of them.
+            answer: from (B, D) float32 unit-norm image embeddings to B answers.
+        """
+        for refused, embeddings in self._embedded(images):
+            found = iter(answer(embeddings))
+            for error in refused:
+                yield error or next(found)
+
+    def encode(self, labels: Sequence[str]) -> Float32:
+        """Return (n, D) float32 unit-norm embeddings of labels from outside the index.
+
+        They are encoded with the index's templates, and kept for the next time.
+
+        Raises:
+            LabelError: for a label that the model cannot take.
+            ModelError: when the index has no model.
+        """
+        return self._encoded(taxonomy.collect(labels).labels)
+
     def stream_embeddings(self, images: Iterable[ImageSource]) -> Iterator[Float32 | ImageError]:
         """Yield for each image its (D,) float32 unit-norm embedding, or why it was refused."""
-        return self._answered(images, list)
+        return self.stream_answers(images, list)
 
     def search(self, embeddings: npt.ArrayLike, top_k: int) -> Scan:
         """Return rows, similarities and log-partition, as arrays; see ``scan.Scan``.
@@ -709,14 +734,6 @@ class LabelIndex:
         return np.concatenate(blocks)
 
     # Inside
-
-    def _answered(
-        self, images: Iterable[ImageSource], answer: Callable[[Float32], list[Answer]]
-    ) -> Iterator[Answer | ImageError]:
-        for refused, embeddings in self._embedded(images):
-            found = iter(answer(embeddings))
-            for error in refused:
-                yield error or next(found)
 
     def _score_rank(
         self, embeddings: Float32, answers: NodeAnswers, top_k: int

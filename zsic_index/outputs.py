@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, cast
 
 from zsic_index.records import NodePrediction, Prediction
 
@@ -15,8 +15,20 @@ if TYPE_CHECKING:
 
 Answer = Prediction | NodePrediction
 
-Classified = tuple[str, Sequence[Answer]]
-"""An image's name and its predictions, best first."""
+
+class Classified(NamedTuple):
+    """What is said of one image.
+
+    Attributes:
+        image: its name.
+        predictions: best first.
+        reason: why there is none, where that was decided.
+    """
+
+    image: str
+    predictions: Sequence[Answer]
+    reason: str | None = None
+
 
 FORMATS = ("table", "json", "jsonl", "csv")
 
@@ -25,6 +37,9 @@ _FIELDS = ("label", "probability", "logit", "similarity", "label_id", "index_pro
 _INTERVAL = ("probability_low", "probability_high")
 
 _NODE_FIELDS = ("label", "probability", "rank", "key", "path")
+
+NONE = "(none of these)"
+"""The label of an image that shows none of them."""
 
 PATH = " > "
 """Between the names of a path."""
@@ -49,8 +64,11 @@ def write(results: Iterable[Classified], format: str, out: TextIO, *, nodes: boo
 
 
 def _record(result: Classified) -> dict[str, Any]:
-    image, predictions = result
-    return {"image": image, "predictions": [asdict(prediction) for prediction in predictions]}
+    found: dict[str, Any] = {
+        "image": result.image,
+        "predictions": [asdict(prediction) for prediction in result.predictions],
+    }
+    return found if result.reason is None else found | {"none_of_these": result.reason}
 
 
 def _write_json(results: Iterable[Classified], out: TextIO) -> None:
@@ -67,7 +85,9 @@ def _write_jsonl(results: Iterable[Classified], out: TextIO) -> None:
 def _write_csv(results: Iterable[Classified], out: TextIO) -> None:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("image", "rank", *_FIELDS, *_INTERVAL))
-    for image, predictions in results:
+    for image, predictions, reason in results:
+        if reason is not None:
+            writer.writerow((image, 0, NONE, *[None] * (len(_FIELDS) + len(_INTERVAL) - 1)))
         for rank, prediction in enumerate(predictions, start=1):
             assert isinstance(prediction, Prediction)
             values = (getattr(prediction, field) for field in _FIELDS)
@@ -87,14 +107,16 @@ def _write_table(results: Iterable[Classified], out: TextIO) -> None:
     table.add_column("probability", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True, min_width=_BAR_WIDTH)
     table.add_column("similarity", justify="right", no_wrap=True)
-    listed = [(image, cast("list[Prediction]", found)) for image, found in results]
-    estimated = any(p.interval is not None for _, found in listed for p in found)
+    listed = [(image, cast("list[Prediction]", found), reason) for image, found, reason in results]
+    estimated = any(p.interval is not None for _, found, _ in listed for p in found)
     if estimated:
         table.add_column("95 % interval", justify="right", no_wrap=True)
-    over_index = any(p.index_probability is not None for _, found in listed for p in found)
+    over_index = any(p.index_probability is not None for _, found, _ in listed for p in found)
     if over_index:
         table.add_column("over the index", justify="right", no_wrap=True)
-    for image, predictions in listed:
+    for image, predictions, reason in listed:
+        if reason is not None:
+            table.add_row(Text(image), Text(f"{NONE}: {reason}"))
         for rank, prediction in enumerate(predictions):
             table.add_row(
                 # Text, so that brackets in names are not taken for markup.
@@ -148,7 +170,7 @@ def _span(interval: tuple[float, float] | None) -> str:
 def _write_node_csv(results: Iterable[Classified], out: TextIO) -> None:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("image", "place", *_NODE_FIELDS))
-    for image, predictions in results:
+    for image, predictions, _ in results:
         for place, node in enumerate(predictions, start=1):
             assert isinstance(node, NodePrediction)
             path = PATH.join(node.path)
@@ -158,7 +180,7 @@ def _write_node_csv(results: Iterable[Classified], out: TextIO) -> None:
 
 def _write_node_table(results: Iterable[Classified], out: TextIO) -> None:
     rows = []
-    for image, predictions in results:
+    for image, predictions, _ in results:
         for place, node in enumerate(predictions):
             assert isinstance(node, NodePrediction)
             shown = image if place == 0 else ""

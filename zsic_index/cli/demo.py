@@ -34,9 +34,8 @@ def demo(model: str, page: Path, store: str | None) -> None:
 
     with Progress(show=True) as progress:
         result = demo.run(model, store=store, progress=progress)
-    outputs.write(
-        ((item.image.name, item.predictions[:1]) for item in result.items), "table", sys.stdout
-    )
+    found = (outputs.Classified(item.image.name, item.predictions[:1]) for item in result.items)
+    outputs.write(found, "table", sys.stdout)
     page.write_text(demo.render_page(result), encoding="utf-8")
     click.echo(demo.summary(result))
     click.echo(f"Page with the pictures and their bars: {page}")

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 EXIT_SOME_REFUSED = 3
 
+NEGATIVE_LIMIT = 0.5
+"""What negative labels may have of the probability."""
+
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
@@ -79,6 +82,41 @@ EXIT_SOME_REFUSED = 3
     help="Sigmoid models: a node's probability is that of at least one of its labels, not the "
     "largest.",
 )
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Leave out labels that are less probable.",
+)
+@click.option(
+    "--thresholds",
+    metavar="FILE",
+    help="The same for each label or rank, from a .csv or .json file with label or rank, and "
+    "threshold; 'calibrated' for those that calibrate has fitted.",
+)
+@click.option(
+    "--sets",
+    "as_sets",
+    is_flag=True,
+    help="All labels of the prediction set that calibrate --coverage has fitted.",
+)
+@click.option(
+    "--none-below",
+    type=click.FloatRange(0, 1),
+    help="Say 'none of these' where the best label is less probable.",
+)
+@click.option(
+    "--none-within",
+    type=click.FloatRange(0, 1),
+    help="Say 'none of these' where the best label is so little ahead of the second.",
+)
+@click.option(
+    "--negative",
+    "negatives",
+    multiple=True,
+    metavar="NAME",
+    help="Something that is none of the labels: where such have half of the probability, say "
+    "'none of these'. May be given several times.",
+)
 @click.option("--calibrated", is_flag=True, help="Use what calibrate has fitted for the index.")
 @click.option("--lang", metavar="TAG", help="Print names in this language, where there are any.")
 @click.option(
@@ -109,6 +147,12 @@ def query(
     deepest: float | None,
     floors: tuple[str, ...],
     independent: bool,
+    threshold: float | None,
+    thresholds: str | None,
+    as_sets: bool,
+    none_below: float | None,
+    none_within: float | None,
+    negatives: tuple[str, ...],
     calibrated: bool,
     lang: str | None,
     decode: Any,
@@ -123,6 +167,8 @@ def query(
     and the exit code is 3.
     """
     from zsic_index import taxonomy
+    from zsic_index.decider import Decider, Decision
+    from zsic_index.decisions import Thresholds, read_thresholds
     from zsic_index.label_index import LabelIndex
 
     if sum(one is not None for one in (under, rank, deepest)) > 1:
@@ -132,6 +178,16 @@ def query(
     of_nodes = rank is not None or deepest is not None
     if of_nodes and labels:
         raise click.UsageError("--rank and --deepest are over the whole index: leave labels out")
+    if threshold is not None and thresholds is not None:
+        raise click.UsageError("give one of --threshold and --thresholds ('*' is every label)")
+    rules = _rules(none_below, none_within, negatives)
+    decides = bool(rules or as_sets or threshold is not None or thresholds is not None)
+    if decides and (of_nodes or labels or under or over_index):
+        raise click.UsageError(
+            "thresholds, sets and 'none of these' are about all labels: leave --label, --labels, "
+            "--under, --rank, --deepest and --over-index out"
+        )
+    calibrated = calibrated or as_sets or thresholds == "calibrated"
     counts = {"done": 0, "refused": 0}
     names: list[str] = []
 
@@ -161,16 +217,34 @@ def query(
             over_index=over_index or under is not None,
         )
 
+    def decisions(index: LabelIndex) -> Iterator[Decision | ImageError]:
+        fitted = index.kept_calibration if calibrated else None
+        chosen: Any = None
+        if threshold is not None:
+            chosen = Thresholds(threshold)
+        elif thresholds == "calibrated":
+            chosen = _fitted(fitted and fitted.thresholds, "thresholds", "--precision")
+        elif thresholds is not None:
+            chosen = read_thresholds(thresholds)
+        limit = _fitted(fitted and fitted.conformal, "sets", "--coverage") if as_sets else None
+        decider = Decider(index, rules=rules, thresholds=chosen, sets=limit, negatives=negatives)
+        return decider.stream(sources(), top_k=top_k)
+
     def results(index: LabelIndex) -> Iterator[outputs.Classified]:
         translate = _translator(index, lang)
-        for number, result in enumerate(answers(index)):
+        found = decisions(index) if decides else answers(index)
+        for number, result in enumerate(found):
             shown = names[number]
             if isinstance(result, ImageError):
                 counts["refused"] += 1
                 click.echo(f"refused: {_named(shown, result)}", err=True)
+                continue
+            counts["done"] += 1
+            if isinstance(result, Decision):
+                named = translate(result.predictions)
+                yield outputs.Classified(shown, named, result.reason)
             else:
-                counts["done"] += 1
-                yield shown, translate(result)
+                yield outputs.Classified(shown, translate(result))
 
     with LabelIndex.open(
         name, store=store, device=device, decode=decode, keep_images=keep_images
@@ -184,6 +258,28 @@ def query(
         total = sum(counts.values())
         click.echo(f"{total} inputs: {counts['done']} done, {counts['refused']} refused", err=True)
         sys.exit(EXIT_SOME_REFUSED)
+
+
+def _rules(
+    none_below: float | None, none_within: float | None, negatives: tuple[str, ...]
+) -> list[Any]:
+    """Return the rules that say "none of these"."""
+    from zsic_index.decisions import LeastMargin, LeastProbability, MostNegativeMass
+
+    rules: list[Any] = []
+    if none_below is not None:
+        rules.append(LeastProbability(none_below))
+    if none_within is not None:
+        rules.append(LeastMargin(none_within))
+    if negatives:
+        rules.append(MostNegativeMass(NEGATIVE_LIMIT))
+    return rules
+
+
+def _fitted(found: Any, what: str, option: str) -> Any:
+    if found is None:
+        raise InputError(f"no {what} were fitted: run 'zsic-index calibrate' with {option}")
+    return found
 
 
 def _floors(given: tuple[str, ...]) -> dict[str, float]:

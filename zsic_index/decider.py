@@ -1,0 +1,159 @@
+"""From an index's answers to decisions: what is accepted, and why an image shows none of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from zsic_index import scoring
+from zsic_index.calibration import PrecisionThresholds
+from zsic_index.conformal import ConformalLimit
+from zsic_index.decisions import Answers, Rule, Thresholds, refuse_negatives, reject
+from zsic_index.errors import ImageError, InputError
+from zsic_index.images import ImageSource
+from zsic_index.label_index import DEFAULT_TOP_K, LabelIndex
+from zsic_index.records import Prediction
+from zsic_index.scoring import Float32, Float64, Int64
+
+_LARGEST_SET = 1_000
+"""Labels of a prediction set that are given, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is said of one image.
+
+    Attributes:
+        predictions: the accepted ones, best first.
+        reason: why none of the labels is accepted; None where some are.
+    """
+
+    predictions: list[Prediction]
+    reason: str | None = None
+
+
+class Decider:
+    """Decides with rules and thresholds; what it is not given, it does not ask for."""
+
+    def __init__(
+        self,
+        index: LabelIndex,
+        *,
+        rules: Sequence[Rule] = (),
+        thresholds: Thresholds | PrecisionThresholds | None = None,
+        sets: ConformalLimit | None = None,
+        negatives: Sequence[str] = (),
+    ) -> None:
+        """Prepare decisions.
+
+        Args:
+            index: what answers.
+            rules: the first that rejects an image says why.
+            thresholds: what labels have to reach.
+            sets: give prediction sets instead of the most probable labels.
+            negatives: names of what is none of the labels, for a rule about them.
+
+        Raises:
+            InputError: for a negative label that is a label, or is below one.
+            ModelError: for negative labels when the index has no model.
+        """
+        self._index = index
+        self._rules = rules
+        self._thresholds = thresholds
+        self._sets = sets
+        self._negatives = index.encode(_checked(index, negatives)) if negatives else None
+
+    def stream(
+        self, images: Iterable[ImageSource], *, top_k: int = DEFAULT_TOP_K
+    ) -> Iterator[Decision | ImageError]:
+        """Decide about any number of images; see ``LabelIndex.stream``."""
+        return self._index.stream_answers(images, lambda unit: self.decide(unit, top_k=top_k))
+
+    def decide(self, embeddings: Float32, *, top_k: int = DEFAULT_TOP_K) -> list[Decision]:
+        """Decide about (B, D) float32 unit-norm image embeddings."""
+        wanted = top_k if self._sets is None else min(self._sets.largest_set, _LARGEST_SET)
+        found = self._index.score(embeddings, top_k=max(wanted, 2))
+        if not found:
+            return []
+        probabilities = np.array([[one.probability for one in line] for line in found])
+        answers = Answers(probabilities, len(self._index), self._negative_mass(embeddings, found))
+        reasons = reject(answers, self._rules)
+        floors = self._floors(found)
+        decisions = []
+        for line, floor, reason in zip(found, floors, reasons, strict=True):
+            accepted = [
+                one
+                for one, least in zip(line[:wanted], floor, strict=False)
+                if one.probability >= least
+            ]
+            if reason is None and not accepted:
+                reason = (
+                    "no label reaches its threshold"
+                    if self._sets is None
+                    else "no label is probable enough for a set"
+                )
+            decisions.append(Decision([] if reason else accepted, reason))
+        return decisions
+
+    def _floors(self, found: list[list[Prediction]]) -> Float64:
+        """Return (B, k) what each label has to reach."""
+        floors = np.zeros((len(found), len(found[0])))
+        if self._sets is not None:
+            floors[:] = self._sets.limit
+        ids = np.array([[one.label_id or 0 for one in line] for line in found], dtype=np.int64)
+        match self._thresholds:
+            case PrecisionThresholds() as fitted:
+                floors = np.maximum(floors, fitted.of(ids))
+            case Thresholds() as given:
+                ranks = self._ranks(ids) if given.ranks else {}
+                own = [
+                    [given.of(one.label, ranks.get(one.label_id or 0)) for one in line]
+                    for line in found
+                ]
+                floors = np.maximum(floors, np.array(own))
+            case None:
+                pass
+        return floors
+
+    def _ranks(self, ids: Int64) -> dict[int, str]:
+        """Return the ranks of some labels."""
+        distinct = np.unique(ids).tolist()
+        structure = self._index.structure
+        taxonomy = structure.taxonomy
+        found = {}
+        for label_id, key in zip(distinct, self._index.keys_of(distinct), strict=True):
+            rank = int(taxonomy.rank_of[structure.find(key)])
+            if rank >= 0:
+                found[label_id] = taxonomy.ranks[rank]
+        return found
+
+    def _negative_mass(self, embeddings: Float32, found: list[list[Prediction]]) -> Float64 | None:
+        if self._negatives is None:
+            return None
+        similarities = embeddings.astype(np.float64) @ self._negatives.T.astype(np.float64)
+        logits = similarities * self._index.logit_scale + self._index.logit_bias
+        if self._index.info.activation == "sigmoid":
+            return np.asarray(scoring.activate(logits, "sigmoid", None).max(axis=1))
+        # The best label's logit and probability give the log-partition of all labels.
+        partition = np.array([line[0].logit - np.log(line[0].probability) for line in found])
+        mass = scoring.log_sum_exp(logits)
+        return np.asarray(np.exp(mass - np.logaddexp(mass, partition)))
+
+
+def _checked(index: LabelIndex, negatives: Sequence[str]) -> list[str]:
+    """Return negative labels, when none of them is a label or below one."""
+    structure = index.structure
+    taxonomy = structure.taxonomy
+    names: dict[str, str] = {}
+    for node in taxonomy.label_nodes.tolist():
+        own = taxonomy.names[node]
+        translations = (line[node] for line in taxonomy.languages.values() if node in line)
+        for name in (own, *taxonomy.aliases.get(node, ()), *translations):
+            names.setdefault(name, own)
+    # What is below a label of the taxonomy is in it: nothing else is known to be above a name.
+    kept, refused = refuse_negatives(negatives, names, {})
+    if refused:
+        raise InputError(f"{refused[0].reason}: leave it out")
+    return kept
