@@ -19,6 +19,7 @@ COMMANDS = {
     "scan --half": ("--labels", "400", "--dim", "16", "--batch", "3"),
     "query": ("--labels", "6", "--images", "3", "--model", "builtin:clip"),
     "build": ("--labels", "20", "--model", "builtin:clip"),
+    "roll-up": ("--labels", "300", "--images", "5", "--dim", "8"),
     "open": ("--labels", "40", "--dim", "8"),
     "drop-in": ("--labels", "6", "--model", "builtin:siglip"),
 }

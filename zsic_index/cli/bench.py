@@ -109,6 +109,27 @@ def build(labels: int, model: str | None, rounds: int, as_json: bool) -> None:
     _show([build.run(labels=labels, model=model, rounds=rounds)], as_json=as_json)
 
 
+@bench.command("roll-up")
+@labels_option(35_000)
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    default=1_000,
+    show_default=True,
+    help="How many images.",
+)
+@click.option("--dim", type=click.IntRange(min=1), default=512, show_default=True, help="D.")
+@rounds_option
+@json_option
+@verbose_option
+def roll_up(labels: int, images: int, dim: int, rounds: int, as_json: bool) -> None:
+    """Time rolling image embeddings up to a rank against the scan alone."""
+    from zsic_index.bench import roll_up
+
+    found = roll_up.run(labels=labels, images=images, dim=dim, rounds=rounds)
+    _show([found], as_json=as_json)
+
+
 @bench.command("open")
 @labels_option(100_000)
 @click.option("--dim", type=click.IntRange(min=1), default=512, show_default=True, help="D.")
