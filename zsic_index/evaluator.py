@@ -49,6 +49,9 @@ SHOWN_UNDER_SIGMOID = 5
 _ANSWERS = 50
 """Labels per image that are looked at for sets and F1."""
 
+_LARGEST_SET = 4_096
+"""Labels of a prediction set that are counted, at most."""
+
 _CONFUSIONS = 12
 _WORST = 12
 _THUMBNAIL = 160
@@ -243,7 +246,10 @@ def evaluate(
     calibrated = None
     if calibration is not None:
         index.use(calibration)
-        calibrated = _Answers.of(index, known, min(_ANSWERS, len(index)))
+        # No set is larger than this under softmax, so that none is cut.
+        largest = calibration.conformal.largest_set if calibration.conformal else 0
+        top_k = max(_ANSWERS, min(largest, _LARGEST_SET))
+        calibrated = _Answers.of(index, known, min(top_k, len(index)))
     best = calibrated or answers
     shown = _shown(index)
     correct = known.truth.contains(answers.rows)
