@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -105,3 +107,21 @@ def _logger_as_it_was() -> Iterator[None]:
     handlers, propagate = logger.handlers[:], logger.propagate
     yield
     logger.handlers[:], logger.propagate = handlers, propagate
+
+
+def in_a_browser(page: str, tmp_path: Path) -> str:
+    """Return what a real browser makes of a page: its DOM, after scripts have run."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium here")
+    file = tmp_path / "page.html"
+    file.write_text(page, encoding="utf-8")
+    command = [
+        browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+        f"--user-data-dir={tmp_path / 'profile'}", file.as_uri(),
+    ]  # fmt: skip
+    try:
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        pytest.skip(f"Chromium does not start here: {error}")
+    return shown.stdout

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import in_a_browser
 
 from zsic_index import demo
 
@@ -35,18 +34,6 @@ def test_page_is_complete_in_itself(result: demo.DemoResult) -> None:
 
 
 def test_page_in_a_browser(result: demo.DemoResult, tmp_path: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium here")
-    page = tmp_path / "page.html"
-    page.write_text(demo.render_page(result), encoding="utf-8")
-    command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
-        f"--user-data-dir={tmp_path / 'profile'}", page.as_uri(),
-    ]  # fmt: skip
-    try:
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        pytest.skip(f"Chromium does not start here: {error}")
-    assert shown.stdout.count("<figure>") == 40
-    assert "zsic-index demo" in shown.stdout
+    shown = in_a_browser(demo.render_page(result), tmp_path)
+    assert shown.count("<figure>") == 40
+    assert "zsic-index demo" in shown

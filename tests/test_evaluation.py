@@ -7,12 +7,11 @@ import html.parser
 import io
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import in_a_browser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -584,19 +583,7 @@ def test_html_is_the_page(measured: Evaluation) -> None:
 
 
 def test_page_in_a_browser(hostile: Evaluation, tmp_path: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium here")
-    page = tmp_path / "page.html"
-    page.write_text(evaluation.render_page(hostile), encoding="utf-8")
-    command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
-        f"--user-data-dir={tmp_path / 'profile'}", page.as_uri(),
-    ]  # fmt: skip
-    try:
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        pytest.skip(f"Chromium does not start here: {error}")
-    assert "<script" not in shown.stdout
-    assert shown.stdout.count("<section") == 7
-    assert "Worst images" in shown.stdout
+    shown = in_a_browser(evaluation.render_page(hostile), tmp_path)
+    assert "<script" not in shown
+    assert shown.count("<section") == 7
+    assert "Worst images" in shown

@@ -18,6 +18,7 @@ LAYERS = (
     ("errors", "records", "builtin"),
     ("prompts", "images", "scoring", "outputs", "arrays", "pages", "rows"),
     ("taxonomy",),
+    ("group_values",),
     ("scan", "sampled_partition", "truth", "reliability", "conformal", "decisions"),
     ("calibration", "evaluation"),
     ("device_scan",),

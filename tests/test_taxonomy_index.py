@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 
 from zsic_index import InputError, LabelError, LabelIndex, NodePrediction, builtin, scoring
 from zsic_index.cli import main
-from zsic_index.scan import Grouping, scan
+from zsic_index.group_values import Grouping
+from zsic_index.scan import scan
 
 ANIMALS = """\
 id,label,parent,rank,aliases,template,lang:de,lang:fr

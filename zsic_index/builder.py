@@ -39,10 +39,8 @@ class Plan:
 
     Attributes:
         name: the index's name.
-        labels: what its N labels are known by, in row order.
-        shown: their names for people.
-        taxonomy: the packed taxonomy; None for a plain list of labels.
-        order: (N,) int64, for each row the label's position in the taxonomy.
+        structure: of the taxonomy whose N labels it has.
+        packed: the packed taxonomy; None for a plain list of labels.
         encoder_fingerprint: what every label embedding depends on.
         templates: prompt templates; empty for imported embeddings.
         kind: what is scanned or searched first.
@@ -50,10 +48,8 @@ class Plan:
     """
 
     name: str
-    labels: tuple[str, ...]
-    shown: tuple[str, ...]
-    taxonomy: bytes | None
-    order: Int64
+    structure: Structure
+    packed: bytes | None
     encoder_fingerprint: str
     templates: tuple[str, ...]
     kind: Kind
@@ -79,25 +75,14 @@ class Plan:
         digest.update(packed or b"")
         if embeddings is not None:
             digest.update(np.ascontiguousarray(embeddings, "<f4").data)
-        order = np.arange(len(taxonomy.labels))
-        if packed is not None:
-            order = Structure(taxonomy).row_order
-        return cls(
-            name,
-            tuple(map(taxonomy.label_keys.__getitem__, order.tolist())),
-            tuple(map(taxonomy.labels.__getitem__, order.tolist())),
-            packed,
-            order,
-            encoder_fingerprint,
-            templates,
-            kind,
-            digest.hexdigest(),
-        )
+        structure = Structure(taxonomy)
+        fingerprint = encoder_fingerprint
+        return cls(name, structure, packed, fingerprint, templates, kind, digest.hexdigest())
 
     @property
     def taxonomy_digest(self) -> str | None:
         """What the packed taxonomy is known by."""
-        return None if self.taxonomy is None else hashlib.sha256(self.taxonomy).hexdigest()
+        return None if self.packed is None else hashlib.sha256(self.packed).hexdigest()
 
 
 def build(
@@ -128,15 +113,14 @@ def build(
         return _report(open_index(store, name)[0], taxonomy, started)
     known = None
     prompts_of = rendered(taxonomy.labels, templates)
-    if plan.taxonomy is not None:
-        structure = Structure(taxonomy)
-        prompts_of = partial(structure.prompts_of, templates=templates)
+    if plan.packed is not None:
+        prompts_of = partial(plan.structure.prompts_of, templates=templates)
     elif present is not None and present.taxonomy is None and _is_made_alike(present, plan):
         by_label = store.embedding_ids_by_label(present.index_id)
-        known = {at: by_label[key] for at, key in enumerate(plan.labels) if key in by_label}
+        known = {at: by_label[key] for at, key in enumerate(taxonomy.labels) if key in by_label}
     source = EncoderSource.of(checkpoint, device=device)
     ensured = ensure(store, source, taxonomy.labels, prompts_of, known=known, progress=progress)
-    info, removed = publish(store, plan, ensured.embedding_ids[plan.order])
+    info, removed = publish(store, plan, ensured.embedding_ids)
     return _report(info, taxonomy, started, ensured=ensured, removed=removed)
 
 
@@ -178,7 +162,7 @@ def import_embeddings(
         store.add_embeddings(encoder.fingerprint, [keys[row] for row in rows], embeddings[rows])
     known |= store.embedding_ids([keys[row] for row in missing])
     ids = np.fromiter((known[key] for key in keys), np.int64, len(keys))
-    info, removed = publish(store, plan, ids[plan.order])
+    info, removed = publish(store, plan, ids)
     return _report(info, taxonomy, started, removed=removed)
 
 
@@ -191,7 +175,7 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
     Args:
         store: where.
         plan: the index.
-        embedding_ids: (N,) int64, its labels' embeddings.
+        embedding_ids: (N,) int64, its labels' embeddings, in the taxonomy's order.
 
     Returns:
         The index, and how many labels of its previous generation are gone.
@@ -199,7 +183,13 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
     encoder = store.find_encoder(plan.encoder_fingerprint)
     assert encoder is not None, "the encoder is added before its embeddings"
     files = store.location.files
-    index_id, label_ids = store.claim_labels(plan.name, plan.labels, plan.shown)
+    # Labels below one node lie together, so that a scan can add them up as it goes.
+    order = plan.structure.row_order
+    taxonomy = plan.structure.taxonomy
+    labels = list(map(taxonomy.label_keys.__getitem__, order.tolist()))
+    shown = list(map(taxonomy.labels.__getitem__, order.tolist()))
+    embedding_ids = embedding_ids[order]
+    index_id, label_ids = store.claim_labels(plan.name, labels, shown)
     while True:
         old = store.snapshot(plan.name)
         if (
@@ -235,8 +225,8 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
         )
         blocks = store.read_embeddings(embedding_ids, encoder.dim)
         info = index.write(files, info, label_ids, blocks)
-        rows = (label_ids, embedding_ids, plan.labels, plan.shown)
-        if store.publish(info, *rows, taxonomy=plan.taxonomy):
+        rows = (label_ids, embedding_ids, labels, shown)
+        if store.publish(info, *rows, taxonomy=plan.packed):
             index.remove_files(files, info, before=info.generation)
             return info, len(np.setdiff1d(old.label_ids, label_ids)) if old else 0
 

@@ -149,8 +149,7 @@ def _checked(index: LabelIndex, negatives: Sequence[str]) -> list[str]:
     names: dict[str, str] = {}
     for node in taxonomy.label_nodes.tolist():
         own = taxonomy.names[node]
-        translations = (line[node] for line in taxonomy.languages.values() if node in line)
-        for name in (own, *taxonomy.aliases.get(node, ()), *translations):
+        for name in (own, *taxonomy.aliases.get(node, ()), *taxonomy.translations(node)):
             names.setdefault(name, own)
     # What is below a label of the taxonomy is in it: nothing else is known to be above a name.
     kept, refused = refuse_negatives(negatives, names, {})

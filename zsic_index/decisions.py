@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from zsic_index.errors import InputError
 from zsic_index.outputs import percent
 from zsic_index.rows import Row, read_rows
 from zsic_index.scoring import Bool, Float64
+from zsic_index.taxonomy.names import folded
 
 EVERY = "*"
 """Stands in a thresholds file for every label."""
@@ -261,11 +261,11 @@ def refuse_negatives(
     kept: list[str] = []
     refused: list[RefusedNegative] = []
     for name in negatives:
-        folded = _folded(name)
-        parent = next((a for a in above.get(folded, ()) if _folded(a) in real), None)
-        if folded in real:
-            label = real[folded]
-            same = "is a label" if _folded(label) == folded else f"is another name of {label!r}"
+        own = _folded(name)
+        parent = next((a for a in above.get(own, ()) if _folded(a) in real), None)
+        if own in real:
+            label = real[own]
+            same = "is a label" if _folded(label) == own else f"is another name of {label!r}"
             refused.append(RefusedNegative(name, label, f"negative label {name!r} {same}"))
         elif parent is not None:
             label = real[_folded(parent)]
@@ -277,7 +277,7 @@ def refuse_negatives(
 
 
 def _folded(name: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    return " ".join(folded(name).split())
 
 
 def _check_fraction(what: str, value: float) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import datetime
 import io
-import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,6 +40,8 @@ from zsic_index.label_index import LabelIndex
 from zsic_index.reliability import Reliability, reliability
 from zsic_index.scan import Scan
 from zsic_index.scoring import Bool, Float32, Float64, Int64
+from zsic_index.taxonomy.names import folded
+from zsic_index.taxonomy.rollup import Groups, groups
 from zsic_index.taxonomy.structure import Structure
 from zsic_index.truth import Truth
 
@@ -206,11 +208,8 @@ def calibrate(
     )
     if not split:
         return calibration
-    index.use(calibration)
-    try:
+    with _using(index, calibration):
         answers = _Answers.of(index, second, _shown(index))
-    finally:
-        index.use(None)
     if coverage is not None:
         calibration = replace(calibration, conformal=fit_conformal(answers.right, coverage))
     if precision is not None:
@@ -241,23 +240,26 @@ def evaluate(
         calibration: what to compare the model's own probabilities with.
         others: indexes of the same labels with other templates, by the name of these.
     """
-    index.use(None)
-    answers = _Answers.of(index, known, min(_ANSWERS, len(index)))
+    with _using(index, None):
+        answers = _Answers.of(index, known, min(_ANSWERS, len(index)))
     calibrated = None
-    if calibration is not None:
-        index.use(calibration)
-        # No set is larger than this under softmax, so that none is cut.
-        largest = calibration.conformal.largest_set if calibration.conformal else 0
-        top_k = max(_ANSWERS, min(largest, _LARGEST_SET))
-        calibrated = _Answers.of(index, known, min(top_k, len(index)))
-    best = calibrated or answers
+    multi_label = None
+    several = known.truth.images < len(known.truth.label)
+    with _using(index, calibration):
+        if calibration is not None:
+            # No set is larger than this under softmax, so that none is cut.
+            largest = calibration.conformal.largest_set if calibration.conformal else 0
+            top_k = max(_ANSWERS, min(largest, _LARGEST_SET))
+            calibrated = _Answers.of(index, known, min(top_k, len(index)))
+        best = calibrated or answers
+        if several:
+            multi_label = _multi_label(index, known, best)
     shown = _shown(index)
     correct = known.truth.contains(answers.rows)
-    several = known.truth.images < len(known.truth.label)
     structure = index.structure
     names = index.labels
     pairs = metrics.confusions(_matched(known, answers.rows[:, 0]), answers.rows[:, 0], _CONFUSIONS)
-    found = Evaluation(
+    return Evaluation(
         index=index.info.name,
         model=index.info.model_id,
         labels=len(index),
@@ -278,7 +280,7 @@ def evaluate(
             f"{calibration.fitted_on.date}.",
         ),
         ranks=_ranks(structure, known, answers.rows[:, 0]),
-        multi_label=_multi_label(index, known, best) if several else None,
+        multi_label=multi_label,
         coverage=_coverage(calibration, calibrated),
         confusions=tuple(
             Confusion(names[true], names[predicted], count) for true, predicted, count in pairs
@@ -288,8 +290,16 @@ def evaluate(
             _template_set(name, other, known) for name, other in (others or {}).items()
         ),
     )
-    index.use(None)
-    return found
+
+
+@contextmanager
+def _using(index: LabelIndex, calibration: Calibration | None) -> Iterator[None]:
+    """Have an index answer with a calibration meanwhile, and with the model's own numbers then."""
+    index.use(calibration)
+    try:
+        yield
+    finally:
+        index.use(None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -358,20 +368,21 @@ def _ranks(structure: Structure, known: Known, predicted: Int64) -> tuple[RankFi
     if not structure.taxonomy.ranks and not len(structure.parents.indices):
         return ()
     true = _matched(known, predicted)
-    order = structure.row_order
-    columns = []
-    for rank in structure.ranks:
-        node_of = np.full(len(structure.label_of), metrics.NO_NODE)
-        for node in structure.nodes_at(rank).tolist():
-            node_of[structure.taxonomy.label_nodes[structure.descendants(node)]] = node
-        columns.append(node_of[structure.taxonomy.label_nodes[order]])
-    nodes = np.stack(columns, axis=1)
+    by_rank = [_node_of_rows(structure, groups(structure, rank)) for rank in structure.ranks]
+    nodes = np.stack(by_rank, axis=1)
     figures = metrics.accuracy_by_rank(nodes[predicted], nodes[true])
     return tuple(
         RankFigure(rank, len(structure.nodes_at(rank)), figure)
         for rank, figure in zip(structure.ranks, figures, strict=True)
         if figure is not None
     )
+
+
+def _node_of_rows(structure: Structure, found: Groups) -> Int64:
+    """Return (N,) for each row the node of a rank that its label is below; the last of several."""
+    last = found.members.indptr[1:-1] - 1
+    nodes = np.append(found.nodes[found.members.indices[last]], metrics.NO_NODE)
+    return nodes[found.group_of[structure.row_order]]
 
 
 def _multi_label(index: LabelIndex, known: Known, answers: _Answers) -> MultiLabel:
@@ -450,7 +461,7 @@ def _row_of_names(index: LabelIndex) -> dict[str, int | None]:
     kinds: tuple[Callable[[int], Iterable[str]], ...] = (
         lambda node: (taxonomy.keys[node], taxonomy.names[node]),
         lambda node: taxonomy.aliases.get(node, ()),
-        lambda node: (names[node] for names in taxonomy.languages.values() if node in names),
+        taxonomy.translations,
     )
     found: dict[str, int | None] = {}
     for names_of in kinds:
@@ -466,5 +477,4 @@ def _row_of_names(index: LabelIndex) -> dict[str, int | None]:
 
 def _folded(name: str) -> str:
     """Return a name as a folder or a table may have it."""
-    plain = unicodedata.normalize("NFKC", name).casefold()
-    return " ".join(plain.replace("_", " ").replace("/", " ").split())
+    return " ".join(folded(name).replace("_", " ").replace("/", " ").split())

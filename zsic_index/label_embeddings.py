@@ -108,10 +108,10 @@ def ensure(
 
 
 def fetch(
-    store: Store, source: EncoderSource, labels: Sequence[str], templates: Sequence[str]
+    store: Store, source: EncoderSource, labels: Sequence[str], prompts_of: PromptsOf
 ) -> Float32:
     """Return (n, D) float32 unit-norm label embeddings; see ``ensure``."""
-    ensured = ensure(store, source, labels, rendered(labels, templates))
+    ensured = ensure(store, source, labels, prompts_of)
     _warn_of(ensured.truncated)
     encoder = store.find_encoder(source.fingerprint)
     assert encoder is not None, "ensure has added it"

@@ -13,7 +13,6 @@ from typing import TypeVar, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
-import rapidfuzz
 from PIL.Image import Image
 
 from zsic_index import builder, encoders, prompts, scoring, taxonomy
@@ -21,10 +20,11 @@ from zsic_index.calibration import Calibration
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint
 from zsic_index.errors import ImageError, InputError, LabelError, ModelError
+from zsic_index.group_values import Reduction
 from zsic_index.image_embeddings import ImageEmbedder
 from zsic_index.images import Decode, ImageSource
 from zsic_index.index import OpenIndex
-from zsic_index.label_embeddings import Progress, ensure, fetch
+from zsic_index.label_embeddings import Progress, fetch, rendered
 from zsic_index.node_answers import NodeAnswers
 from zsic_index.records import (
     Activation,
@@ -35,11 +35,12 @@ from zsic_index.records import (
     NodePrediction,
     Prediction,
 )
-from zsic_index.scan import Reduction, Scan
+from zsic_index.scan import Scan
 from zsic_index.scoring import Float32, Float64, Int64
 from zsic_index.search import Found, Searcher
 from zsic_index.store import EncoderRecord, LabelPlace, Store
 from zsic_index.taxonomy import Taxonomy, packing
+from zsic_index.taxonomy.names import nearest
 from zsic_index.taxonomy.structure import Structure
 
 DEFAULT_TOP_K = 5
@@ -271,9 +272,7 @@ class LabelIndex:
                 f"{self._info.activation}: calibrate this index"
             )
         self._calibration = calibration
-        scale, bias = self.logit_scale, self.logit_bias
-        numbers = replace(self._info, logit_scale=scale, logit_bias=bias)
-        self._searcher = Searcher(numbers, self._opened, self._device)
+        self._searcher.use(self.logit_scale, self.logit_bias)
 
     def keep(self, calibration: Calibration | None) -> None:
         """Keep a calibration in the store, beside this index; None to forget it."""
@@ -290,6 +289,20 @@ class LabelIndex:
         """
         content = self._store.calibration(self._info)
         return None if content is None else Calibration.from_json(content)
+
+    def required_calibration(self) -> Calibration:
+        """Return the calibration that is kept for this index.
+
+        Raises:
+            InputError: when there is none.
+            StoreError: when the index has changed since.
+        """
+        found = self.kept_calibration
+        if found is None:
+            raise InputError(
+                f"index {self._info.name!r} has no calibration: run 'zsic-index calibrate'"
+            )
+        return found
 
     @property
     def logit_scale(self) -> float:
@@ -314,13 +327,11 @@ class LabelIndex:
         resolved = prompts.resolve(templates)
         self._check_encodes(self.info.name)
         prompts_of = partial(self.structure.prompts_of, templates=resolved)
-        ensured = ensure(self._store, self._source, self.taxonomy.labels, prompts_of)
-        ids = ensured.embedding_ids[self.structure.row_order]
-        matrix = np.concatenate(list(self._store.read_embeddings(ids, self._info.dim)))
+        matrix = fetch(self._store, self._source, self.taxonomy.labels, prompts_of)
         return LabelIndex(
             self._store,
             replace(self._info, templates=resolved, kind="flat"),
-            OpenIndex(self.label_ids, matrix, None),
+            OpenIndex(self.label_ids, matrix[self.structure.row_order], None),
             device=self._device,
             decode=self._decode,
             keep_images=self._keep_images,
@@ -863,12 +874,9 @@ class LabelIndex:
         return np.argsort(self.label_ids)
 
     def _not_here(self, label: str) -> str:
-        near = rapidfuzz.process.extract(label, self.labels, limit=3, score_cutoff=_NEAR)
-        names = ", ".join(repr(name) for name, *_ in near)
         return (
             f"label {label!r} is not in index {self._info.name!r}"
-            + (f"; nearest: {names}" if names else "")
-            + " (encode_missing takes labels from outside)"
+            f"{nearest(label, self.labels, _NEAR)} (encode_missing takes labels from outside)"
         )
 
     def _check_encodes(self, label: str) -> None:
@@ -880,7 +888,8 @@ class LabelIndex:
 
     def _encoded(self, labels: Sequence[str]) -> Float32:
         self._check_encodes(labels[0])
-        return fetch(self._store, self._source, labels, self._info.templates)
+        prompts_of = rendered(labels, self._info.templates)
+        return fetch(self._store, self._source, labels, prompts_of)
 
     def _embedded(
         self, sources: Iterable[ImageSource]

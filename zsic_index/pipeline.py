@@ -26,7 +26,7 @@ from zsic_index.encoders.loaded import (
     why_not_to_keep,
 )
 from zsic_index.errors import LabelError, ModelError, TemplateError
-from zsic_index.label_embeddings import embed, fetch
+from zsic_index.label_embeddings import embed, fetch, rendered
 from zsic_index.label_index import LabelIndex, check_top_k
 from zsic_index.scoring import Float32
 from zsic_index.store import Store
@@ -193,7 +193,7 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
                 found = embed(known.encoder, labels, templates)
             else:
                 with Store.open(self._store, create=True) as store:
-                    found = fetch(store, known.source, labels, templates)
+                    found = fetch(store, known.source, labels, rendered(labels, templates))
             with self._lock:
                 self._label_sets[key] = found
                 while len(self._label_sets) > LABEL_SETS_KEPT:

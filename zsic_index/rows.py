@@ -47,21 +47,31 @@ def read_rows(path: Path, required: Sequence[str]) -> Iterator[Row]:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     match path.suffix.lower():
         case ".csv" | ".tsv" as suffix:
-            rows = _read_delimited(_decode(data, path), path, suffix, required)
+            rows = _read_delimited(decoded(data, path), path, suffix, required)
         case ".json":
-            rows = _read_json(_decode(data, path), path, required)
+            rows = _read_json(decoded(data, path), path, required)
         case suffix:
             raise InputError(f"{path}: unknown kind of table {suffix!r}; use .csv, .tsv or .json")
     yield from rows
 
 
-def _decode(data: bytes, path: Path) -> str:
+def decoded(data: bytes, path: Path, kind: type[InputError] = InputError) -> str:
+    """Return the text of a file: UTF-8, with or without a byte-order mark, or UTF-16 with one.
+
+    Args:
+        data: what is in it.
+        path: the file, for messages.
+        kind: the error that is raised for anything else.
+    """
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}: line {line} is not text in UTF-8; save the file so") from error
+        raise kind(
+            f"{path}: line {line} is not {encoding.removesuffix('-sig').upper()} text; "
+            "save the file as UTF-8"
+        ) from None
 
 
 def _read_delimited(text: str, path: Path, suffix: str, required: Sequence[str]) -> Iterator[Row]:

@@ -20,18 +20,24 @@ from __future__ import annotations
 import itertools
 import threading
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import ThreadpoolController
 
-from zsic_index.scoring import Bool, Float32, Float64, Int64, available_cores, log_sum_exp
+from zsic_index.group_values import Grouping, GroupValues
+from zsic_index.scoring import (
+    Bool,
+    Float32,
+    Float64,
+    Int64,
+    available_cores,
+    log_sum_exp,
+    one_blas_thread,
+)
 
 QUERY_BATCH = 256
 """Queries per pass; more are taken in several passes so that a block keeps enough rows."""
@@ -70,26 +76,6 @@ _RISE = 2.0
 """How far a logit may be above the one that others are taken relative to."""
 
 Float16 = npt.NDArray[np.float16]
-
-
-Reduction = Literal["sum", "max", "noisy-or"]
-"""How the labels of a group become one number: their mass under softmax; under sigmoid the largest
-probability, or the probability of at least one where they are independent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grouping:
-    """Rows in groups, for which a scan keeps one number each.
-
-    Attributes:
-        group_of: (N,) int64, the group of each row; fast where those of a group lie together.
-        count: G, the number of groups.
-        reduction: what is kept.
-    """
-
-    group_of: Int64
-    count: int
-    reduction: Reduction
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +140,7 @@ def scan(
     held = None if grouping is None else (grouping, logit_bias)
     cut = _Cut(threads or available_cores(), block_elements, segment_rows)
     settled_by = matrix if exact is None else exact
-    # One BLAS thread per worker: the workers are the parallelism.
-    with _threadpools().limit(limits=1, user_api="blas"):
+    with one_blas_thread():
         parts = [
             _scan_batch(matrix, settled_by, queries[start : start + batch], goal, cut, held)
             for start in range(0, len(queries), batch)
@@ -255,7 +240,7 @@ def _scan_batch(
     log_sums = np.zeros((len(starts), len(queries)))
     margin = np.float32(goal.margin * goal.scale)
     held = [_Candidates(len(queries), goal.k, margin) for _ in range(workers)]
-    groups = [_Groups.of(len(queries), *grouped) if grouped else None for _ in range(workers)]
+    groups = [GroupValues.of(len(queries), *grouped) if grouped else None for _ in range(workers)]
     tickets, lock = itertools.count(), threading.Lock()
 
     def work(worker: int) -> None:
@@ -290,7 +275,7 @@ def _scan_batch(
         np.logaddexp.reduce(log_sums),
     )
     part = finish(exact, queries, found, goal)
-    merged = _Groups.merged([one for one in groups if one is not None])
+    merged = GroupValues.merged([one for one in groups if one is not None])
     return part if merged is None else replace(part, groups=merged)
 
 
@@ -325,7 +310,7 @@ def _scan_segment(
     scaled: Float32,
     space: Float32,
     candidates: _Candidates,
-    groups: _Groups | None,
+    groups: GroupValues | None,
     goal: Goal,
 ) -> Float64:
     """Scan one segment; return (B,) the logsumexp of its logits, zeros when it was not asked for.
@@ -390,123 +375,6 @@ class _Sums:
         self._total[risen] *= np.exp(np.minimum(down, 0.0))
         self.relative_to[risen] = peak[risen]
         self._shifted = True
-
-
-class _Groups(ABC):
-    """One number for each query and group, of the rows that one worker has seen."""
-
-    takes_terms = False
-    """Whether it is given exponentials, relative to a logit of each query, or logits."""
-
-    def __init__(self, batch: int, grouping: Grouping, bias: float, empty: float) -> None:
-        self._group_of = grouping.group_of
-        self._bias = bias
-        self.values = np.full((batch, grouping.count), empty)
-
-    @staticmethod
-    def of(batch: int, grouping: Grouping, bias: float) -> _Groups:
-        """Return an empty one for a reduction."""
-        match grouping.reduction:
-            case "sum":
-                return _GroupSums(batch, grouping, bias, 0.0)
-            case "max":
-                return _GroupMaxima(batch, grouping, bias, -np.inf)
-            case "noisy-or":
-                return _GroupNoisyOr(batch, grouping, bias, 0.0)
-
-    @abstractmethod
-    def add(self, block: Float32, first: int, relative_to: Float32 | None = None) -> None:
-        """Take in a (B, n) block that begins at row ``first``."""
-
-    @abstractmethod
-    def join(self, other: _Groups) -> None:
-        """Take in what another worker has."""
-
-    @abstractmethod
-    def probabilities(self) -> Float64:
-        """Return (B, G) probabilities."""
-
-    @staticmethod
-    def merged(all_of_them: Sequence[_Groups]) -> Float64 | None:
-        """Return the (B, G) probabilities of what all workers have seen; None of no workers."""
-        if not all_of_them:
-            return None
-        first, *others = all_of_them
-        for other in others:
-            first.join(other)
-        return first.probabilities()
-
-    def _reduce(self, ufunc: np.ufunc, block: Float32, first: int) -> tuple[Int64, Float64]:
-        """Return the groups that come in a block, run by run, and (B, runs) float64."""
-        groups = self._group_of[first : first + block.shape[1]]
-        starts = np.flatnonzero(np.diff(groups, prepend=-1))
-        return groups[starts], ufunc.reduceat(block, starts, axis=1, dtype=np.float64)
-
-    def _apply(self, ufunc: np.ufunc, groups: Int64, values: Float64) -> None:
-        if len(groups) == 1 or (np.diff(groups) > 0).all():
-            self.values[:, groups] = ufunc(self.values[:, groups], values)
-        else:
-            # A group comes in several runs.
-            ufunc.at(self.values.T, groups, values.T)
-
-
-class _GroupSums(_Groups):
-    takes_terms = True
-
-    def __init__(self, batch: int, grouping: Grouping, bias: float, empty: float) -> None:
-        super().__init__(batch, grouping, bias, empty)
-        self._relative_to = np.full(batch, -np.inf)
-
-    def add(self, block: Float32, first: int, relative_to: Float32 | None = None) -> None:
-        assert relative_to is not None, "terms are relative to something"
-        groups, sums = self._reduce(np.add, block, first)
-        self._raise(relative_to)
-        factor = np.exp(relative_to - self._relative_to)
-        if (factor != 1).any():
-            sums *= factor[:, None]
-        self._apply(np.add, groups, sums)
-
-    def join(self, other: _Groups) -> None:
-        assert isinstance(other, _GroupSums)
-        seen = np.isfinite(other._relative_to)
-        self._raise(np.where(seen, other._relative_to, self._relative_to))
-        other._raise(np.where(seen, self._relative_to, other._relative_to))
-        self.values += other.values
-
-    def probabilities(self) -> Float64:
-        return np.asarray(self.values / self.values.sum(axis=1, keepdims=True))
-
-    def _raise(self, relative_to: Float32 | Float64) -> None:
-        risen = relative_to > self._relative_to
-        if risen.any():
-            with np.errstate(invalid="ignore"):
-                down = np.exp(self._relative_to[risen] - relative_to[risen])
-            self.values[risen] *= down[:, None]
-            self._relative_to[risen] = relative_to[risen]
-
-
-class _GroupMaxima(_Groups):
-    def add(self, block: Float32, first: int, relative_to: Float32 | None = None) -> None:
-        self._apply(np.maximum, *self._reduce(np.maximum, block, first))
-
-    def join(self, other: _Groups) -> None:
-        np.maximum(self.values, other.values, out=self.values)
-
-    def probabilities(self) -> Float64:
-        return np.asarray(np.exp(-np.logaddexp(0.0, -(self.values + self._bias))))
-
-
-class _GroupNoisyOr(_Groups):
-    def add(self, block: Float32, first: int, relative_to: Float32 | None = None) -> None:
-        # log(1 - sigmoid(x)) = -log(1 + exp(x))
-        off = np.logaddexp(np.float32(0), block + np.float32(self._bias))
-        self._apply(np.add, *self._reduce(np.add, off, first))
-
-    def join(self, other: _Groups) -> None:
-        self.values += other.values
-
-    def probabilities(self) -> Float64:
-        return np.asarray(-np.expm1(-self.values))
 
 
 class _Candidates:
@@ -638,9 +506,3 @@ def _padded(queries: Float32) -> Float32:
     """Return (P, D) queries with rows of zeros behind them, where several are no multiple."""
     extra = -len(queries) % _QUERY_STEP if len(queries) > _FEW else 0
     return np.pad(queries, ((0, extra), (0, 0)))
-
-
-@cache
-def _threadpools() -> ThreadpoolController:
-    """Look the loaded BLAS libraries up once; the search takes milliseconds."""
-    return ThreadpoolController()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
 
 from zsic_index.errors import EmbeddingError
 from zsic_index.records import Activation
@@ -89,3 +92,15 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Keep BLAS to one thread meanwhile: for worker threads that are the parallelism."""
+    limited: AbstractContextManager[object] = _threadpools().limit(limits=1, user_api="blas")
+    return limited
+
+
+@cache
+def _threadpools() -> ThreadpoolController:
+    """Look the loaded BLAS libraries up once; the search takes milliseconds."""
+    return ThreadpoolController()

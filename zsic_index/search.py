@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zsic_index import sampled_partition
+from zsic_index.group_values import Grouping
 from zsic_index.index import Approximate, Half, OpenIndex
 from zsic_index.index.approximate import CANDIDATES, recall_of
 from zsic_index.records import IndexInfo
 from zsic_index.sampled_partition import Sample
-from zsic_index.scan import Float16, Grouping, Scan, scan, similarities_of
+from zsic_index.scan import Float16, Scan, scan, similarities_of
 from zsic_index.scoring import Float32, Float64
 
 if TYPE_CHECKING:
@@ -54,6 +55,12 @@ class Searcher:
         self._opened = opened
         self._device = device
         self._resident: DeviceMatrix | None = None
+        self.use(info.logit_scale, info.logit_bias)
+
+    def use(self, logit_scale: float, logit_bias: float) -> None:
+        """Make logits with these from now on."""
+        self._logit_scale = logit_scale
+        self._logit_bias = logit_bias
 
     def find(self, queries: Float32, top_k: int) -> Found:
         """Find the ``top_k`` best rows for (B, D) float32 unit-norm queries."""
@@ -105,7 +112,7 @@ class Searcher:
         best_rows, best = rows[:, :top_k], similarities[:, :top_k]
         if not self._softmax:
             return Found(Scan(best_rows, best, None))
-        scale, bias = self._info.logit_scale, self._info.logit_bias
+        scale, bias = self._logit_scale, self._logit_bias
         partition = sampled_partition.estimate(
             self._sample, queries, rows, similarities * scale, scale
         )
@@ -150,8 +157,8 @@ class Searcher:
     @property
     def _numbers(self) -> dict[str, Any]:
         return {
-            "logit_scale": self._info.logit_scale,
-            "logit_bias": self._info.logit_bias,
+            "logit_scale": self._logit_scale,
+            "logit_bias": self._logit_bias,
             "partition": self._softmax,
         }
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-import faiss
 import numpy as np
 
 from zsic_index.bench.scan import BATCHES, LOGIT_SCALE, TOP_K, sizes, unit
 from zsic_index.bench.timing import Comparison, Contender, compare
+from zsic_index.index import half
 from zsic_index.scan import scan
 
 
@@ -29,13 +29,7 @@ def run(
         rounds: turns that count.
     """
     rng = np.random.default_rng(0)
-    index = faiss.IndexScalarQuantizer(
-        dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-    )
-    index.codes.resize(labels * dim * 2)
-    index.ntotal = labels
-    view = np.asarray(faiss.rev_swig_ptr(index.codes.data(), labels * dim * 2))
-    halves = view.view(np.float16).reshape(labels, dim)
+    index, halves = half.empty(labels, dim)
     start = 0
     for rows in sizes(labels):
         halves[start : start + rows] = unit(rng, rows, dim)

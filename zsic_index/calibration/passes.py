@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import TypeVar
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from zsic_index.errors import EmbeddingError
-from zsic_index.scoring import Float32, Float64, Int64, available_cores
+from zsic_index.scoring import Float32, Float64, Int64, available_cores, one_blas_thread
 
 IMAGE_BATCH = 256
 """Images that a worker takes at a time."""
@@ -28,9 +26,8 @@ def in_batches(
     """Do ``work`` for each slice of ``size`` of ``total`` things, in threads; results in order."""
     slices = [slice(start, min(start + size, total)) for start in range(0, total, size)]
     workers = max(1, min(threads or available_cores(), len(slices)))
-    # One BLAS thread per worker: the workers are the parallelism.
     with (
-        _threadpools().limit(limits=1, user_api="blas"),
+        one_blas_thread(),
         ThreadPoolExecutor(workers, thread_name_prefix="zsic-calibrate") as pool,
     ):
         return list(pool.map(work, slices))
@@ -82,9 +79,3 @@ def check_arrays(matrix: Float32, queries: Float32, label_bias: Float32 | None =
             f"label_bias has shape {label_bias.shape}; give one number for each of "
             f"{len(matrix):,} labels"
         )
-
-
-@cache
-def _threadpools() -> ThreadpoolController:
-    """Look the loaded BLAS libraries up once; the search takes milliseconds."""
-    return ThreadpoolController()

@@ -28,6 +28,9 @@ model_to_time_option = click.option(
     "--model",
     help="builtin:clip, a folder, or a Hub id.  [default: a random CLIP of ViT-B/32's size]",
 )
+dim_option = click.option(
+    "--dim", type=click.IntRange(min=1), default=512, show_default=True, help="D."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -49,7 +52,7 @@ def labels_option(default: int) -> Callable[[Command], Command]:
 
 @bench.command("scan")
 @labels_option(100_000)
-@click.option("--dim", type=click.IntRange(min=1), default=512, show_default=True, help="D.")
+@dim_option
 @click.option(
     "--batch",
     "batches",
@@ -118,7 +121,7 @@ def build(labels: int, model: str | None, rounds: int, as_json: bool) -> None:
     show_default=True,
     help="How many images.",
 )
-@click.option("--dim", type=click.IntRange(min=1), default=512, show_default=True, help="D.")
+@dim_option
 @rounds_option
 @json_option
 @verbose_option
@@ -132,7 +135,7 @@ def roll_up(labels: int, images: int, dim: int, rounds: int, as_json: bool) -> N
 
 @bench.command("open")
 @labels_option(100_000)
-@click.option("--dim", type=click.IntRange(min=1), default=512, show_default=True, help="D.")
+@dim_option
 @rounds_option
 @json_option
 @verbose_option

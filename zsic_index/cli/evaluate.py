@@ -112,7 +112,6 @@ def evaluate(
     diagram and the images that are most surely wrong.
     """
     from zsic_index import evaluator
-    from zsic_index.errors import InputError
     from zsic_index.evaluation import report
     from zsic_index.label_index import LabelIndex
 
@@ -120,9 +119,7 @@ def evaluate(
         index = stack.enter_context(
             LabelIndex.open(name, store=store, device=device, keep_images=True)
         )
-        fitted = index.kept_calibration if calibrated else None
-        if calibrated and fitted is None:
-            raise InputError(f"index {name!r} has no calibration: run 'zsic-index calibrate'")
+        fitted = index.required_calibration() if calibrated else None
         known = _known(index, source)
         others = {entry: stack.enter_context(index.with_templates(entry)) for entry in templates}
         found = evaluator.evaluate(

@@ -17,6 +17,7 @@ from zsic_index.errors import ImageError, InputError
 from zsic_index.records import NodePrediction, Prediction
 
 if TYPE_CHECKING:
+    from zsic_index.calibration import Calibration
     from zsic_index.images import ImageSource
     from zsic_index.label_index import LabelIndex
 
@@ -217,8 +218,7 @@ def query(
             over_index=over_index or under is not None,
         )
 
-    def decisions(index: LabelIndex) -> Iterator[Decision | ImageError]:
-        fitted = index.kept_calibration if calibrated else None
+    def decisions(index: LabelIndex, fitted: Calibration | None) -> Iterator[Decision | ImageError]:
         chosen: Any = None
         if threshold is not None:
             chosen = Thresholds(threshold)
@@ -230,9 +230,9 @@ def query(
         decider = Decider(index, rules=rules, thresholds=chosen, sets=limit, negatives=negatives)
         return decider.stream(sources(), top_k=top_k)
 
-    def results(index: LabelIndex) -> Iterator[outputs.Classified]:
+    def results(index: LabelIndex, fitted: Calibration | None) -> Iterator[outputs.Classified]:
         translate = _translator(index, lang)
-        found = decisions(index) if decides else answers(index)
+        found = decisions(index, fitted) if decides else answers(index)
         for number, result in enumerate(found):
             shown = names[number]
             if isinstance(result, ImageError):
@@ -249,11 +249,9 @@ def query(
     with LabelIndex.open(
         name, store=store, device=device, decode=decode, keep_images=keep_images
     ) as index:
-        if calibrated:
-            if (fitted := index.kept_calibration) is None:
-                raise InputError(f"index {name!r} has no calibration: run 'zsic-index calibrate'")
-            index.use(fitted)
-        outputs.write(results(index), format, sys.stdout, nodes=of_nodes)
+        fitted = index.required_calibration() if calibrated else None
+        index.use(fitted)
+        outputs.write(results(index, fitted), format, sys.stdout, nodes=of_nodes)
     if counts["refused"]:
         total = sum(counts.values())
         click.echo(f"{total} inputs: {counts['done']} done, {counts['refused']} refused", err=True)

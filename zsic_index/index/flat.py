@@ -6,9 +6,8 @@ reads it. What is opened is mapped: nothing takes time in proportion to N.
 
 from __future__ import annotations
 
-import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,23 +71,25 @@ def write(
         StoreError: when an embedding is not of norm 1, the checksum is not the expected one, or a
             file cannot be written.
     """
-    digest = hashlib.sha256(np.ascontiguousarray(label_ids, "<i8").data)
     start = 0
     with files.new_file(folder) as new:
         with new.path.open("wb") as file:
+
+            def written() -> Iterator[Float32]:
+                nonlocal start
+                for block in embeddings:
+                    _check_norms(block, label_ids[start : start + len(block)])
+                    start += len(block)
+                    file.write(np.ascontiguousarray(block, "<f4").data)
+                    yield block
+
             file.write(_head(len(label_ids), info.dim))
             file.write(_COUNT.pack(len(label_ids) * info.dim))
-            for block in embeddings:
-                _check_norms(block, label_ids[start : start + len(block)])
-                content = np.ascontiguousarray(block, "<f4").data
-                digest.update(content)
-                file.write(content)
-                start += len(block)
+            info = replace(info, checksum=files.checksum(label_ids, written()))
             file.write(_COUNT.pack(len(label_ids)))
             file.write(np.ascontiguousarray(label_ids, "<i8").data)
         if start != len(label_ids):
             raise StoreError(f"index {info.name!r}: {start} embeddings for {len(label_ids)} labels")
-        info = replace(info, checksum=digest.hexdigest())
         if expected not in (None, info.checksum):
             raise StoreError(
                 f"index {info.name!r}: the store's labels or embeddings are not those it was built "

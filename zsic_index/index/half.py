@@ -36,15 +36,21 @@ class Half:
     rounding: float
 
 
+def empty(count: int, dim: int) -> tuple[faiss.IndexScalarQuantizer, npt.NDArray[np.float16]]:
+    """Make an index of ``count`` rows, and a writable (count, dim) float16 view of its memory."""
+    index = faiss.IndexScalarQuantizer(
+        dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    )
+    # Sized at once: adding block by block would copy all of it at every growth.
+    index.codes.resize(count * dim * 2)
+    index.ntotal = count
+    view = np.asarray(faiss.rev_swig_ptr(index.codes.data(), count * dim * 2))
+    return index, view.view(np.float16).reshape(count, dim)
+
+
 def write(path: Path, info: IndexInfo, matrix: Float32) -> None:
     """Round (N, D) float32 embeddings and write them."""
-    index = faiss.IndexScalarQuantizer(
-        info.dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-    )
-    index.codes.resize(matrix.size * 2)
-    index.ntotal = len(matrix)
-    view = faiss.rev_swig_ptr(index.codes.data(), matrix.size * 2)
-    halves = np.asarray(view).view(np.float16).reshape(matrix.shape)
+    index, halves = empty(*matrix.shape)
     rounding = 0.0
     for start in range(0, len(matrix), _BLOCK):
         block = matrix[start : start + _BLOCK]

@@ -11,7 +11,18 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, Table, delete, func, insert, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from zsic_index.errors import IndexNotFoundError, StoreError
@@ -443,22 +454,17 @@ class Store:
 
     def label_names(self, label_ids: Iterable[int]) -> dict[int, str]:
         """Return the names of label ids, also of labels that have left their index since."""
-        found: dict[int, str] = {}
-        wanted = list(dict.fromkeys(label_ids))
-        with self._database.read() as connection:
-            for chunk in _chunks(wanted):
-                rows = connection.execute(select(_LABEL.c.id, _SHOWN).where(_LABEL.c.id.in_(chunk)))
-                found.update(rows.all())
-        return found
+        return self._of_labels(_SHOWN, label_ids)
 
     def label_keys(self, label_ids: Iterable[int]) -> dict[int, str]:
         """Return what labels are known by, also those that have left their index since."""
+        return self._of_labels(_LABEL.c.name, label_ids)
+
+    def _of_labels(self, column: ColumnElement[str], label_ids: Iterable[int]) -> dict[int, str]:
         found: dict[int, str] = {}
         with self._database.read() as connection:
             for chunk in _chunks(list(dict.fromkeys(label_ids))):
-                rows = connection.execute(
-                    select(_LABEL.c.id, _LABEL.c.name).where(_LABEL.c.id.in_(chunk))
-                )
+                rows = connection.execute(select(_LABEL.c.id, column).where(_LABEL.c.id.in_(chunk)))
                 found.update(rows.all())
         return found
 

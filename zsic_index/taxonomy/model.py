@@ -54,6 +54,10 @@ class Taxonomy:
         """The N distinct keys of the labels."""
         return tuple(self.keys[node] for node in self.label_nodes.tolist())
 
+    def translations(self, node: int) -> tuple[str, ...]:
+        """Return a node's names in other languages."""
+        return tuple(names[node] for names in self.languages.values() if node in names)
+
     @property
     def is_plain(self) -> bool:
         """Whether it says no more than its labels do."""

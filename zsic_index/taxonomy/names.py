@@ -14,9 +14,15 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFKC", name).casefold()
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Return a piece of a message that names those most like ``name``; empty when none is."""
+def nearest(name: str, names: Iterable[str], least: float = _NEAR) -> str:
+    """Return a piece of a message that names those most like ``name``; empty when none is.
+
+    Args:
+        name: what was mistyped.
+        names: what there is.
+        least: how like it they must be, of 100.
+    """
     import rapidfuzz
 
-    near = rapidfuzz.process.extract(name, list(names), limit=3, score_cutoff=_NEAR)
+    near = rapidfuzz.process.extract(name, list(names), limit=3, score_cutoff=least)
     return "; nearest: " + ", ".join(repr(found) for found, *_ in near) if near else ""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from zsic_index.errors import LabelError
+from zsic_index.rows import decoded
 from zsic_index.taxonomy import tables, trees
 from zsic_index.taxonomy.draft import Draft
 from zsic_index.taxonomy.model import Taxonomy
@@ -60,7 +61,7 @@ def read(path: str | Path, *, leaves_only: bool = False, ranks: Sequence[str] = 
             f"{path}: unknown kind of label file {path.suffix!r}; use one of {', '.join(_READERS)}"
         ) from None
     try:
-        text = _decode(path.read_bytes(), path)
+        text = decoded(path.read_bytes(), path, LabelError)
     except OSError as error:
         raise LabelError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not ranks:
@@ -87,15 +88,3 @@ def collect(names: Iterable[str], source: str = "labels") -> Taxonomy:
     for number, name in enumerate(names, start=1):
         draft.label(number, name)
     return draft.finish()
-
-
-def _decode(data: bytes, path: Path) -> str:
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise LabelError(
-            f"{path}: line {line} is not {encoding.removesuffix('-sig').upper()} text; "
-            "save the file as UTF-8"
-        ) from None
