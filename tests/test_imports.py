@@ -29,7 +29,8 @@ LAYERS = (
     ("label_embeddings", "image_embeddings"),
     ("builder",),
     ("label_index",),
-    ("demo", "pipeline", "library", "evaluator", "decider"),
+    ("demo", "pipeline", "evaluator", "decider"),
+    ("library",),
     ("bench",),
     ("cli",),
 )

@@ -99,35 +99,9 @@ class Decider:
 
     def _floors(self, found: list[list[Prediction]]) -> Float64:
         """Return (B, k) what each label has to reach."""
-        floors = np.zeros((len(found), len(found[0])))
-        if self._sets is not None:
-            floors[:] = self._sets.limit
         ids = np.array([[one.label_id or 0 for one in line] for line in found], dtype=np.int64)
-        match self._thresholds:
-            case PrecisionThresholds() as fitted:
-                floors = np.maximum(floors, fitted.of(ids))
-            case Thresholds() as given:
-                ranks = self._ranks(ids) if given.ranks else {}
-                own = [
-                    [given.of(one.label, ranks.get(one.label_id or 0)) for one in line]
-                    for line in found
-                ]
-                floors = np.maximum(floors, np.array(own))
-            case None:
-                pass
-        return floors
-
-    def _ranks(self, ids: Int64) -> dict[int, str]:
-        """Return the ranks of some labels."""
-        distinct = np.unique(ids).tolist()
-        structure = self._index.structure
-        taxonomy = structure.taxonomy
-        found = {}
-        for label_id, key in zip(distinct, self._index.keys_of(distinct), strict=True):
-            rank = int(taxonomy.rank_of[structure.find(key)])
-            if rank >= 0:
-                found[label_id] = taxonomy.ranks[rank]
-        return found
+        floors = label_floors(self._index, self._thresholds, ids)
+        return floors if self._sets is None else np.maximum(floors, self._sets.limit)
 
     def _negative_mass(self, embeddings: Float32, found: list[list[Prediction]]) -> Float64 | None:
         if self._negatives is None:
@@ -140,6 +114,37 @@ class Decider:
         partition = np.array([line[0].logit - np.log(line[0].probability) for line in found])
         mass = scoring.log_sum_exp(logits)
         return np.asarray(np.exp(mass - np.logaddexp(mass, partition)))
+
+
+def label_floors(
+    index: LabelIndex, thresholds: Thresholds | PrecisionThresholds | None, label_ids: Int64
+) -> Float64:
+    """Return what each label of an index has to reach, in the shape of ``label_ids``."""
+    match thresholds:
+        case None:
+            return np.zeros(label_ids.shape)
+        case PrecisionThresholds():
+            return thresholds.of(label_ids)
+        case Thresholds():
+            distinct, places = np.unique(label_ids, return_inverse=True)
+            ids = distinct.tolist()
+            ranks = _ranks(index, ids) if thresholds.ranks else {}
+            floors = [
+                thresholds.of(name, ranks.get(label_id))
+                for label_id, name in zip(ids, index.names_of(ids), strict=True)
+            ]
+            return np.array(floors)[places].reshape(label_ids.shape)
+
+
+def _ranks(index: LabelIndex, label_ids: Sequence[int]) -> dict[int, str]:
+    structure = index.structure
+    taxonomy = structure.taxonomy
+    found = {}
+    for label_id, key in zip(label_ids, index.keys_of(label_ids), strict=True):
+        rank = int(taxonomy.rank_of[structure.find(key)])
+        if rank >= 0:
+            found[label_id] = taxonomy.ranks[rank]
+    return found
 
 
 def _checked(index: LabelIndex, negatives: Sequence[str]) -> list[str]:

@@ -22,12 +22,25 @@ OVERSAMPLING = 2
 """A scaled image keeps at least so many times the side that the model scales it to."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """An image's embedding.
+
+    Attributes:
+        embedding: (D,) float32, unit norm.
+        content_hash: 32 bytes, see ``images.content_hash``; None where embeddings are not kept.
+    """
+
+    embedding: Float32
+    content_hash: bytes | None
+
+
 @dataclass(frozen=True, slots=True)
 class _Fresh:
-    """An image for the vision tower; ``key`` is what its embedding is kept under, if it is."""
+    """An image for the vision tower."""
 
     pixels: Pixels
-    key: bytes | None
+    content_hash: bytes | None
 
 
 class ImageEmbedder:
@@ -64,6 +77,17 @@ class ImageEmbedder:
         Raises:
             ModelError: when the vision tower is needed and cannot be loaded.
         """
+        for batch in self.stream(sources):
+            refused = [entry if isinstance(entry, ImageError) else None for entry in batch]
+            rows = [entry.embedding for entry in batch if isinstance(entry, Embedded)]
+            yield refused, np.array(rows, dtype=np.float32).reshape(-1, self._dim)
+
+    def stream(self, sources: Iterable[ImageSource]) -> Iterator[list[Embedded | ImageError]]:
+        """Yield for each batch of images their embeddings, or why they were refused.
+
+        Raises:
+            ModelError: when the vision tower is needed and cannot be loaded.
+        """
         for batch in images.prepare_all(
             sources,
             self._prepare,
@@ -72,46 +96,50 @@ class ImageEmbedder:
         ):
             yield self._finish(batch)
 
-    def _prepare(self, source: ImageSource) -> Float32 | _Fresh:
-        """Look an image up or, where it is not known, decode it; called from several threads."""
-        name, content = images.describe(source), images.read(source)
-        key = None
-        if self._store is not None:
-            key = self._key(images.content_hash(content, name))
-            known = self._store.find_embedding(key)
-            if known is not None:
-                return known
-        encoder = self._source.encoder()
-        enough = None if self._decode == "exact" else OVERSAMPLING * encoder.image_size
-        return _Fresh(encoder.preprocess(images.decode(content, name, at_least=enough)), key)
-
-    def _finish(
-        self, batch: Sequence[Float32 | _Fresh | ImageError]
-    ) -> tuple[list[ImageError | None], Float32]:
-        refused = [entry if isinstance(entry, ImageError) else None for entry in batch]
-        found = {at: entry for at, entry in enumerate(batch) if isinstance(entry, np.ndarray)}
-        fresh = {at: entry for at, entry in enumerate(batch) if isinstance(entry, _Fresh)}
-        if fresh:
-            places = list(fresh)
-            encoded = self._source.encoder().encode_images([one.pixels for one in fresh.values()])
-            for number, error in encoded.refused.items():
-                refused[places[number]] = error
-            unit = scoring.check_embeddings(encoded.embeddings, self._dim)
-            made = dict(zip([at for at in places if refused[at] is None], unit, strict=True))
-            self._keep({fresh[at].key: row for at, row in made.items()})
-            found |= made
-        rows = [found[at] for at in sorted(found)]
-        return refused, np.array(rows, dtype=np.float32).reshape(-1, self._dim)
-
-    def _key(self, content_hash: bytes) -> bytes:
+    def key(self, content_hash: bytes) -> bytes:
+        """Return what the embedding of an image of that content is kept under."""
         depends_on = f"{self._fingerprint} {self._decode} "
         return hashlib.sha256(depends_on.encode() + content_hash).digest()
 
-    def _keep(self, embeddings: dict[bytes | None, Float32]) -> None:
-        keys = [key for key in embeddings if key is not None]
-        if self._store is None or not keys:
+    def _prepare(self, source: ImageSource) -> Embedded | _Fresh:
+        """Look an image up or, where it is not known, decode it; called from several threads."""
+        name, content = images.describe(source), images.read(source)
+        content_hash = None
+        if self._store is not None:
+            content_hash = images.content_hash(content, name)
+            known = self._store.find_embedding(self.key(content_hash))
+            if known is not None:
+                return Embedded(known, content_hash)
+        encoder = self._source.encoder()
+        enough = None if self._decode == "exact" else OVERSAMPLING * encoder.image_size
+        pixels = encoder.preprocess(images.decode(content, name, at_least=enough))
+        return _Fresh(pixels, content_hash)
+
+    def _finish(
+        self, batch: Sequence[Embedded | _Fresh | ImageError]
+    ) -> list[Embedded | ImageError]:
+        fresh = [entry for entry in batch if isinstance(entry, _Fresh)]
+        made: Iterator[Embedded | ImageError] = iter(self._encoded(fresh) if fresh else ())
+        return [next(made) if isinstance(entry, _Fresh) else entry for entry in batch]
+
+    def _encoded(self, fresh: Sequence[_Fresh]) -> list[Embedded | ImageError]:
+        encoded = self._source.encoder().encode_images([one.pixels for one in fresh])
+        unit = iter(scoring.check_embeddings(encoded.embeddings, self._dim))
+        found: list[Embedded | ImageError] = [
+            encoded.refused[at] if at in encoded.refused else Embedded(next(unit), one.content_hash)
+            for at, one in enumerate(fresh)
+        ]
+        self._keep([one for one in found if isinstance(one, Embedded)])
+        return found
+
+    def _keep(self, made: Sequence[Embedded]) -> None:
+        rows = {
+            self.key(one.content_hash): one.embedding
+            for one in made
+            if one.content_hash is not None
+        }
+        if self._store is None or not rows:
             return
         if self._store.find_encoder(self._fingerprint) is None:
             self._store.add_encoder(self._source.record(self._fingerprint))
-        rows = np.array([embeddings[key] for key in keys])
-        self._store.add_embeddings(self._fingerprint, keys, rows)
+        self._store.add_embeddings(self._fingerprint, list(rows), np.array(list(rows.values())))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL.Image import Image
 
-from zsic_index import builder, encoders, prompts, scoring, taxonomy
+from zsic_index import builder, builtin, encoders, prompts, scoring, taxonomy
 from zsic_index.calibration import Calibration
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint
@@ -120,7 +120,8 @@ class LabelIndex:
         """Build an index, encoding only what the store does not have; then open it.
 
         Args:
-            labels: a label file (see ``taxonomy.read``), or the labels themselves.
+            labels: a label file (see ``taxonomy.read``), ``builtin:photo-tags`` or
+                ``builtin:emoji``, or the labels themselves.
             model: ``builtin:clip``, ``builtin:siglip``, a folder, or a Hub id.
             name: the index's name; an index of that name becomes what is given here.
             templates: strings with exactly one ``{}``, names of template sets, or text files with
@@ -360,6 +361,11 @@ class LabelIndex:
         return self._info
 
     @property
+    def store(self) -> Store:
+        """Where it lies."""
+        return self._store
+
+    @property
     def report(self) -> BuildReport | None:
         """What ``build`` or ``from_embeddings`` did; None for an index that was only opened."""
         return self._report
@@ -377,7 +383,7 @@ class LabelIndex:
     @property
     def labels(self) -> list[str]:
         """The N labels in row order."""
-        return self._names(self.label_ids.tolist())
+        return self.names_of(self.label_ids.tolist())
 
     @cached_property
     def taxonomy(self) -> Taxonomy:
@@ -631,6 +637,11 @@ class LabelIndex:
         """
         return self.structure.names_in(language)
 
+    def names_of(self, label_ids: Sequence[int]) -> list[str]:
+        """Return the names of labels, also of those that have left the index since."""
+        found = self._store.label_names(label_ids)
+        return [found[label_id] for label_id in label_ids]
+
     def keys_of(self, label_ids: Sequence[int]) -> list[str]:
         """Return what labels are known by in the taxonomy: ids of its own, or names."""
         found = self._store.label_keys(label_ids)
@@ -697,6 +708,21 @@ class LabelIndex:
         check_top_k(top_k)
         unit = scoring.check_embeddings(embeddings, self._info.dim)
         return self._searcher.find(unit, top_k).best
+
+    def best(self, embeddings: npt.ArrayLike, top_k: int) -> tuple[Int64, Float64]:
+        """Return (B, k) label ids and their float64 probabilities, best first, as arrays.
+
+        Args:
+            embeddings: see ``score``.
+            top_k: k, at least 1.
+
+        Raises:
+            EmbeddingError: see ``score``.
+        """
+        found = self.search(embeddings, top_k)
+        logits = self._logits(found.similarities)
+        probabilities = scoring.activate(logits, self._info.activation, found.log_partition)
+        return self.label_ids[found.rows], probabilities
 
     def labels_under(self, node: str) -> list[str]:
         """Return what the labels below a node, and itself, are known by, as ``labels`` takes them.
@@ -798,7 +824,7 @@ class LabelIndex:
             best = found.best
             ids = self.label_ids[best.rows]
             distinct = list(dict.fromkeys(ids.ravel().tolist()))
-            known = dict(zip(distinct, self._names(distinct), strict=True))
+            known = dict(zip(distinct, self.names_of(distinct), strict=True))
             names = [[known[label_id] for label_id in line] for line in ids.tolist()]
         else:
             found = Found(self._searcher.scan(subset.matrix, embeddings, top_k))
@@ -831,10 +857,6 @@ class LabelIndex:
     def _logits(self, similarities: Float64) -> Float64:
         return similarities * self.logit_scale + self.logit_bias
 
-    def _names(self, label_ids: list[int]) -> list[str]:
-        found = self._store.label_names(label_ids)
-        return [found[label_id] for label_id in label_ids]
-
     def _subset(self, labels: Sequence[str] | None, *, encode_missing: bool) -> _Subset | None:
         if labels is None:
             return None
@@ -853,7 +875,7 @@ class LabelIndex:
         if missing:
             matrix = np.concatenate([matrix, self._encoded(missing)])
             label_ids = np.concatenate([label_ids, np.full(len(missing), _OUTSIDE)])
-        names = self._names(label_ids[: len(present)].tolist())
+        names = self.names_of(label_ids[: len(present)].tolist())
         return _Subset([*names, *missing], label_ids, matrix)
 
     def _row(self, place: LabelPlace) -> int | None:
@@ -895,14 +917,21 @@ class LabelIndex:
         self, sources: Iterable[ImageSource]
     ) -> Iterator[tuple[list[ImageError | None], Float32]]:
         """Yield for each batch what was refused where, and the embeddings of the others."""
-        embedder = ImageEmbedder(
+        return self.image_embedder().embed(sources)
+
+    def image_embedder(self) -> ImageEmbedder:
+        """Return what makes embeddings of images for this index.
+
+        Raises:
+            ModelError: when the index has no model, or not any more the one that it was built with.
+        """
+        return ImageEmbedder(
             self._source,
             self._checkpoint.image_fingerprint,
             self._info.dim,
             decode=self._decode,
             store=self._store if self._keep_images else None,
         )
-        return embedder.embed(sources)
 
     @cached_property
     def _source(self) -> EncoderSource:
@@ -967,6 +996,8 @@ def _checked_kind(kind: Kind) -> Kind:
 def _taxonomy(labels: str | Path | Iterable[str] | Taxonomy) -> Taxonomy:
     if isinstance(labels, Taxonomy):
         return labels
+    if isinstance(labels, str) and labels in builtin.LABEL_FILES:
+        return taxonomy.read(builtin.label_file(labels))
     if isinstance(labels, (str, Path)):
         return taxonomy.read(labels)
     return taxonomy.collect(labels)

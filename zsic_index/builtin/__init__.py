@@ -11,6 +11,8 @@ from pathlib import Path
 
 PREFIX = "builtin:"
 MODELS: tuple[str, ...] = ("builtin:clip", "builtin:siglip")
+LABEL_FILES = {"builtin:emoji": "emoji.csv", "builtin:photo-tags": "photo_tags.csv"}
+"""Names of label files in this package."""
 
 _ROOM = Path(__file__).resolve().parent
 
@@ -26,9 +28,27 @@ def model_path(name: str) -> Path:
     return _ROOM / "models" / name.removeprefix(PREFIX)
 
 
+def label_file(name: str) -> Path:
+    """Return a label file of this package such as ``builtin:photo-tags``.
+
+    Raises:
+        ValueError: for a name that is not in ``LABEL_FILES``.
+    """
+    if name not in LABEL_FILES:
+        raise ValueError(
+            f"no built-in label file is called {name!r}; there are {', '.join(LABEL_FILES)}"
+        )
+    return _ROOM / LABEL_FILES[name]
+
+
 def emoji_labels() -> Path:
     """Return the CSV of all emoji concepts: id, label, group, other names, translations."""
-    return _ROOM / "emoji.csv"
+    return label_file("builtin:emoji")
+
+
+def photo_tags() -> Path:
+    """Return the CSV of everyday photo tags: id, label, parent, aliases, template, German."""
+    return label_file("builtin:photo-tags")
 
 
 def samples() -> list[Path]:

@@ -18,6 +18,7 @@ from zsic_index.cli.build import build, import_
 from zsic_index.cli.demo import demo
 from zsic_index.cli.evaluate import calibrate, evaluate
 from zsic_index.cli.labels import labels
+from zsic_index.cli.library import export, search, show, status, tag, undo, watch
 from zsic_index.cli.query import query
 from zsic_index.cli.stores import db, info, list_, rm, verify
 from zsic_index.errors import ZsicError
@@ -69,6 +70,13 @@ for command in (
     calibrate,
     evaluate,
     labels,
+    tag,
+    watch,
+    search,
+    show,
+    status,
+    export,
+    undo,
     list_,
     info,
     rm,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from zsic_index.cli.options import (
+    LabelFile,
     common_options,
     device_option,
     model_option,
@@ -35,7 +36,7 @@ kind_option = click.option(
 
 
 @click.command()
-@click.argument("labels", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("labels", type=LabelFile())
 @model_option
 @click.option(
     "-t",
@@ -94,7 +95,7 @@ def build(
     LABELS is a .txt file with one label a line, indented below its parent where there is one; a
     .csv or .tsv file with a "label" column and any of id, parent, rank, aliases, template, prompt
     and lang:de, or with a column for each rank; or a .json or .jsonl file of strings or of objects
-    with these.
+    with these; or builtin:photo-tags or builtin:emoji.
     """
     from zsic_index import taxonomy
     from zsic_index.label_index import LabelIndex

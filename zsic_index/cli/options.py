@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from zsic_index import builtin
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -34,6 +37,24 @@ def common_options(command: Command) -> Command:
         show_envvar=True,
         help="SQLite file, or any SQLAlchemy URL.  [default: the user's data folder]",
     )(command)
+
+
+class LabelFile(click.Path):
+    """A label file: a path, or the name of one in the package."""
+
+    name = "label file"
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the file's path."""
+        if isinstance(value, str) and value.startswith(builtin.PREFIX):
+            try:
+                return builtin.label_file(value)
+            except ValueError as error:
+                self.fail(str(error), param, ctx)
+        return super().convert(value, param, ctx)
 
 
 model_option = click.option(

@@ -1,4 +1,4 @@
-"""How far a build is: a bar on a terminal, a line now and then in a log."""
+"""How far a command is: a bar on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS_PER_LINE = 30.0
 
 
 class Progress:
-    """Called by the builder with (done, total)."""
+    """Called with (done, total)."""
 
     def __init__(
         self,
@@ -35,29 +35,30 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, remark: str = "") -> None:
         """Show that ``done`` of ``total`` are done."""
         if not self._show:
             return
         if sys.stderr.isatty():
-            self._draw(done, total)
+            self._draw(done, total, remark)
         elif self._clock() - self._said >= SECONDS_PER_LINE:
             self._said = self._clock()
             numbers = f"{done:,} of {total:,} {self._what}"
-            click.echo(f"{numbers}, {self._pace(done, total)}", err=True)
+            said = [numbers, self._pace(done, total), *([remark] if remark else [])]
+            click.echo(", ".join(said), err=True)
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
-    def _draw(self, done: int, total: int) -> None:
+    def _draw(self, done: int, total: int, remark: str) -> None:
         if self._bar is None:
             # rich takes a while to import.
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
             columns = (
-                TextColumn(f"encoding {self._what}"),
+                TextColumn(self._what),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[pace]}"),
@@ -65,7 +66,8 @@ class Progress:
             self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
             self._task = self._bar.add_task("", total=total, pace="")
-        self._bar.update(self._task, completed=done, pace=self._pace(done, total))
+        said = ", ".join([self._pace(done, total), *([remark] if remark else [])])
+        self._bar.update(self._task, completed=done, total=total, pace=said)
 
     def _pace(self, done: int, total: int) -> str:
         per_second = done / max(self._clock() - self._started, 1e-9)

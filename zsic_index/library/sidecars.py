@@ -6,19 +6,19 @@ whole each time: those that are to stay when others are undone are simply given 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from zsic_index.errors import SidecarError
 from zsic_index.library import atomic_files
-from zsic_index.library.atomic_files import ChangedError
+from zsic_index.library.atomic_files import ChangedError, Snapshot
 from zsic_index.library.keywords import TagPath, union
 from zsic_index.library.merge import Merged, Origin, Tag, merge
 from zsic_index.library.sidecar_record import SidecarRecord
 from zsic_index.library.xmp import parse
 
-_ATTEMPTS = 5
+ATTEMPTS = 5
 """How often a sidecar is merged anew when other programs keep writing it."""
 
 
@@ -35,8 +35,9 @@ def preview(
 
     Args and errors are those of ``apply``.
     """
-    prepared = _prepare(path, tags, record, origin, embedded, sidecar_for)
-    return prepared(atomic_files.read(path).content)
+    return prepare(
+        path, tags, record, origin=origin, embedded=embedded, sidecar_for=sidecar_for
+    ).merged
 
 
 def apply(
@@ -67,19 +68,76 @@ def apply(
         SidecarError: when the file is left as it is, and why.
         InputError: for a tag that keywords cannot hold.
     """
-    prepared = _prepare(path, tags, record, origin, embedded, sidecar_for)
-    for _ in range(_ATTEMPTS):
-        snapshot = atomic_files.read(path)
-        merged = prepared(snapshot.content)
-        if merged.content == snapshot.content:
-            return merged
+    tags, embedded = tuple(tags), tuple(embedded)
+    for _ in range(ATTEMPTS):
+        prepared = prepare(
+            path, tags, record, origin=origin, embedded=embedded, sidecar_for=sidecar_for
+        )
+        if not prepared.changes or prepared.put():
+            return prepared.merged
+    raise kept_changing(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A sidecar as it was read, and as it is to be.
+
+    Attributes:
+        snapshot: what was read.
+        merged: what it is to be.
+    """
+
+    snapshot: Snapshot
+    merged: Merged
+
+    @property
+    def changes(self) -> bool:
+        """Whether any byte of it changes."""
+        return self.merged.content != self.snapshot.content
+
+    def put(self) -> bool:
+        """Write it; return False, with nothing done, when another program has changed it since.
+
+        Raises:
+            SidecarError: when it cannot be written.
+        """
         try:
-            atomic_files.replace(snapshot, merged.content)
+            atomic_files.replace(self.snapshot, self.merged.content)
         except ChangedError:
-            continue
-        return merged
-    raise SidecarError(
-        f"{path}: was changed by another program {_ATTEMPTS} times in a row; it is left as that "
+            return False
+        return True
+
+
+def prepare(
+    path: Path,
+    tags: Iterable[Tag],
+    record: SidecarRecord | None = None,
+    *,
+    origin: Origin | None = None,
+    embedded: Iterable[TagPath] = (),
+    sidecar_for: str = "",
+) -> Prepared:
+    """Read a sidecar and merge tags into it; nothing is written before ``put``.
+
+    Args and errors are those of ``apply``.
+    """
+    snapshot = atomic_files.read(path)
+    merged = merge(
+        snapshot.content,
+        tags,
+        record,
+        origin=origin,
+        embedded=embedded,
+        sidecar_for=sidecar_for,
+        source=str(path),
+    )
+    return Prepared(snapshot, merged)
+
+
+def kept_changing(path: Path) -> SidecarError:
+    """Return what is said of a sidecar that other programs keep writing."""
+    return SidecarError(
+        f"{path}: was changed by another program {ATTEMPTS} times in a row; it is left as that "
         "program has it: run again when it is done"
     )
 
@@ -110,23 +168,3 @@ def tags_within(xmp: bytes | None, keywords: Iterable[str] = ()) -> tuple[TagPat
     values = parse(xmp, "embedded XMP").keywords() if xmp else {}
     names = (keyword.strip() for keyword in keywords)
     return union(values, [(name,) for name in names if name])
-
-
-def _prepare(
-    path: Path,
-    tags: Iterable[Tag],
-    record: SidecarRecord | None,
-    origin: Origin | None,
-    embedded: Iterable[TagPath],
-    sidecar_for: str,
-) -> Callable[[bytes | None], Merged]:
-    """Return ``merge`` with all but the file's content."""
-    return partial(
-        merge,
-        tags=tuple(tags),
-        record=record,
-        origin=origin,
-        embedded=tuple(embedded),
-        sidecar_for=sidecar_for,
-        source=str(path),
-    )

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +24,6 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from zsic_index.errors import IndexNotFoundError, StoreError
 from zsic_index.records import Activation, Dtype, IndexInfo
@@ -31,6 +31,8 @@ from zsic_index.scoring import Float32, Int64
 from zsic_index.store import schema
 from zsic_index.store.database import Database
 from zsic_index.store.location import StoreLocation
+from zsic_index.store.photos import PhotoStore
+from zsic_index.store.statements import chunks, insert_missing
 from zsic_index.store.tables import (
     Calibration,
     Embedding,
@@ -42,9 +44,6 @@ from zsic_index.store.tables import (
 
 VECTOR_DTYPE = np.dtype("<f4")
 """How embeddings lie in the database: little-endian float32."""
-
-_CHUNK = 900
-"""Values in one SQL ``IN``; older SQLite versions take at most 999 parameters."""
 
 _BLOCK = 4_096
 """Embeddings that are read at a time."""
@@ -185,7 +184,7 @@ class Store:
         """Write an encoder down, unless it is there."""
         if self.find_encoder(record.fingerprint) is None:
             with self._database.write() as connection:
-                _insert_missing(connection, _ENCODER, [asdict(record)])
+                insert_missing(connection, _ENCODER, [asdict(record)])
 
     def embedding_ids(self, fingerprints: Sequence[bytes]) -> dict[bytes, int]:
         """Return the ids of those fingerprints that the store has an embedding for."""
@@ -201,7 +200,7 @@ class Store:
             encoder_id = connection.execute(
                 select(_ENCODER.c.id).where(_ENCODER.c.fingerprint == encoder_fingerprint)
             ).scalar_one()
-            _insert_missing(
+            insert_missing(
                 connection,
                 _EMBEDDING,
                 [
@@ -239,6 +238,24 @@ class Store:
                     )
                 block[row] = np.frombuffer(vector, dtype=VECTOR_DTYPE)
             yield block
+
+    def find_embeddings(self, fingerprints: Sequence[bytes]) -> dict[bytes, Float32]:
+        """Return those (D,) embeddings by their fingerprint that the store has."""
+        found: dict[bytes, Float32] = {}
+        with self._database.read() as connection:
+            for chunk in chunks(fingerprints):
+                rows = connection.execute(
+                    select(_EMBEDDING.c.fingerprint, _EMBEDDING.c.vector).where(
+                        _EMBEDDING.c.fingerprint.in_(chunk)
+                    )
+                )
+                found |= {key: np.frombuffer(vector, dtype=VECTOR_DTYPE) for key, vector in rows}
+        return found
+
+    @cached_property
+    def photos(self) -> PhotoStore:
+        """Photo libraries."""
+        return PhotoStore(self._database)
 
     # Indexes
 
@@ -338,7 +355,7 @@ class Store:
                     "created_at": now,
                     "updated_at": now,
                 }
-                _insert_missing(connection, _INDEX, [fresh_index])
+                insert_missing(connection, _INDEX, [fresh_index])
             index_id = connection.execute(find_index).scalar_one()
             known = _label_ids(connection, index_id)
             fresh = [
@@ -347,7 +364,7 @@ class Store:
                 if label not in known
             ]
             if fresh:
-                _insert_missing(connection, _LABEL, fresh)
+                insert_missing(connection, _LABEL, fresh)
                 known = _label_ids(connection, index_id)
         return index_id, np.fromiter((known[label] for label in labels), np.int64, len(labels))
 
@@ -424,7 +441,7 @@ class Store:
             _rename(connection, info.index_id, dict(zip(labels, shown, strict=True)))
             if taxonomy is not None:
                 kept = {"digest": info.taxonomy, "content": taxonomy}
-                _insert_missing(connection, _TAXONOMY, [kept])
+                insert_missing(connection, _TAXONOMY, [kept])
             _forget_taxonomies(connection)
         return True
 
@@ -463,7 +480,7 @@ class Store:
     def _of_labels(self, column: ColumnElement[str], label_ids: Iterable[int]) -> dict[int, str]:
         found: dict[int, str] = {}
         with self._database.read() as connection:
-            for chunk in _chunks(list(dict.fromkeys(label_ids))):
+            for chunk in chunks(list(dict.fromkeys(label_ids))):
                 rows = connection.execute(select(_LABEL.c.id, column).where(_LABEL.c.id.in_(chunk)))
                 found.update(rows.all())
         return found
@@ -476,7 +493,7 @@ class Store:
         known: dict[str, list[LabelPlace]] = {}
         shown: dict[str, list[LabelPlace]] = {}
         with self._database.read() as connection:
-            for chunk in _chunks(list(dict.fromkeys(names))):
+            for chunk in chunks(list(dict.fromkeys(names))):
                 for column, found in ((_LABEL.c.name, known), (_LABEL.c.shown, shown)):
                     rows = connection.execute(
                         select(column.label("said"), _LABEL.c.name, _LABEL.c.id, _LABEL.c.position)
@@ -510,7 +527,7 @@ class Store:
             connection.execute(delete(_LABEL).where(_LABEL.c.index_id == info.index_id))
             connection.execute(delete(_INDEX).where(_INDEX.c.id == info.index_id))
             _forget_taxonomies(connection)
-            for chunk in _chunks(sorted(used)):
+            for chunk in chunks(sorted(used)):
                 kept = select(_LABEL.c.embedding_id).where(_LABEL.c.embedding_id.in_(chunk))
                 connection.execute(
                     delete(_EMBEDDING).where(
@@ -644,7 +661,7 @@ def _vectors(connection: Connection, ids: Int64) -> dict[int, bytes]:
         # As a build left them, next to each other: a range is read several times faster.
         return dict(connection.execute(chosen.where(_EMBEDDING.c.id.between(first, last))).all())
     found: dict[int, bytes] = {}
-    for chunk in _chunks(ids.tolist()):
+    for chunk in chunks(ids.tolist()):
         found.update(connection.execute(chosen.where(_EMBEDDING.c.id.in_(chunk))).all())
     return found
 
@@ -653,25 +670,9 @@ def _ids_of(
     connection: Connection, table: Table, column: str, keys: Sequence[Any]
 ) -> dict[Any, int]:
     found: dict[Any, int] = {}
-    for chunk in _chunks(keys):
+    for chunk in chunks(keys):
         rows = connection.execute(
             select(table.c[column], table.c.id).where(table.c[column].in_(chunk))
         )
         found.update(rows.all())
     return found
-
-
-def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]
-
-
-def _insert_missing(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    """Insert rows that were not there a moment ago; one that has come since is left as it is."""
-    match connection.dialect.name:
-        case "sqlite":
-            connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
-        case "postgresql":
-            connection.execute(postgresql.insert(table).on_conflict_do_nothing(), rows)
-        case _:
-            connection.execute(insert(table), rows)

@@ -117,3 +117,121 @@ class Label(Base):
     shown: Mapped[str | None] = mapped_column(Text)
     position: Mapped[int | None] = mapped_column(Integer)
     embedding_id: Mapped[int | None] = mapped_column(ForeignKey("embedding.id"))
+
+
+class Photo(Base):
+    """A file of a photo library, as it was when it was last looked at.
+
+    ``folder`` is absolute. ``content_hash`` is sha256 of what is embedded of it; ``problem`` says
+    why there is none. A photo that a whole walk has not found is ``missing_since`` then: rows are
+    never deleted for it. ``tags_digest`` stands for all its tags, and is empty for none.
+    """
+
+    __tablename__ = "photo"
+    __table_args__ = (UniqueConstraint("folder", "name"),)
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    folder: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(Text)
+    size: Mapped[int] = mapped_column(BigInteger)
+    mtime_ns: Mapped[int] = mapped_column(BigInteger)
+    content_hash: Mapped[bytes | None] = mapped_column(LargeBinary(32), index=True)
+    problem: Mapped[str | None] = mapped_column(Text)
+    missing_since: Mapped[float | None] = mapped_column(Float(53))
+    tags_digest: Mapped[str] = mapped_column(String(64), server_default="")
+
+
+class TagRun(Base):
+    """One run of ``tag``: what it was asked, and what became of it.
+
+    ``settings`` is all that it was asked, as JSON, and ``digest`` stands for it: a run that was
+    killed is taken up by the next one that is asked the same.
+    """
+
+    __tablename__ = "tag_run"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), index=True)
+    index_name: Mapped[str] = mapped_column(String(64))
+    model_id: Mapped[str | None] = mapped_column(Text)
+    taxonomy: Mapped[str] = mapped_column(String(64))
+    settings: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(16))
+    counts: Mapped[str] = mapped_column(Text, server_default="{}")
+    started_at: Mapped[float] = mapped_column(Float(53))
+    finished_at: Mapped[float | None] = mapped_column(Float(53))
+
+
+class PhotoDecision(Base):
+    """What a photo's tags of one index were decided from: with the same again nothing is to do.
+
+    Indexes are named by id without a reference: tags outlive the index that gave them.
+    """
+
+    __tablename__ = "photo_decision"
+
+    photo_id: Mapped[int] = mapped_column(ForeignKey("photo.id"), primary_key=True)
+    index_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
+class PhotoTag(Base):
+    """A tag of ours on a photo.
+
+    ``path`` is a JSON list from the root of automatic tags down. A node above a label that is
+    written as a tag of its own has no label and no probability. ``run_id`` is the run that gave it,
+    ``written_by`` the one that first wrote it to a sidecar.
+    """
+
+    __tablename__ = "photo_tag"
+
+    photo_id: Mapped[int] = mapped_column(ForeignKey("photo.id"), primary_key=True)
+    index_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    path: Mapped[str] = mapped_column(Text, primary_key=True, index=True)
+    label_id: Mapped[int | None] = mapped_column(BigInteger)
+    probability: Mapped[float | None] = mapped_column(Float(53))
+    run_id: Mapped[str] = mapped_column(ForeignKey("tag_run.id"), index=True)
+    written_by: Mapped[str | None] = mapped_column(String(40), index=True)
+
+
+class SidecarFile(Base):
+    """A sidecar that tags were written to.
+
+    ``record`` is a ``SidecarRecord``; ``written`` is the sha256 of the file as it was left, by
+    which one that was moved is known again; ``size`` and ``mtime_ns`` are the file's then.
+    ``intent`` is what is about to be written: after a kill it says whether it was.
+    """
+
+    __tablename__ = "sidecar"
+
+    path: Mapped[str] = mapped_column(Text, primary_key=True)
+    photo_id: Mapped[int] = mapped_column(ForeignKey("photo.id"), index=True)
+    sidecar_for: Mapped[str] = mapped_column(String(16), server_default="")
+    tags_digest: Mapped[str] = mapped_column(String(64))
+    record: Mapped[str | None] = mapped_column(Text)
+    written: Mapped[str | None] = mapped_column(String(64), index=True)
+    size: Mapped[int | None] = mapped_column(BigInteger)
+    mtime_ns: Mapped[int | None] = mapped_column(BigInteger)
+    intent: Mapped[str | None] = mapped_column(Text)
+
+
+class Verdict(Base):
+    """What the user said of a label on a picture, by its content: copies of a photo share it."""
+
+    __tablename__ = "verdict"
+
+    content_hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    label_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    verdict: Mapped[str] = mapped_column(String(16))
+    source: Mapped[str] = mapped_column(String(16))
+    at: Mapped[float] = mapped_column(Float(53))
+
+
+class LabelThreshold(Base):
+    """The probability from which on a label becomes a tag, as the user's verdicts have it."""
+
+    __tablename__ = "label_threshold"
+
+    label_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    index_id: Mapped[int] = mapped_column(BigInteger, index=True)
+    threshold: Mapped[float] = mapped_column(Float(53))

@@ -1,0 +1,572 @@
+"""Photo libraries: ``tag``, ``watch``, ``undo``, ``search``, ``show``, ``status``, ``export``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from zsic_index import outputs
+from zsic_index.cli.options import common_options, device_option, name_option
+from zsic_index.cli.query import EXIT_SOME_REFUSED
+from zsic_index.errors import InputError
+
+if TYPE_CHECKING:
+    from zsic_index.library.tagging import Change, RunReport
+    from zsic_index.store.photos import KnownPhoto, Run
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SHOWN = 20
+"""Lines about single files that are printed."""
+
+decode_option = click.option(
+    "--decode",
+    type=click.Choice(["scaled", "exact"]),
+    default="scaled",
+    show_default=True,
+    help="scaled lets a JPEG's decoder scale it down, several times faster, for slightly other "
+    "embeddings. Embeddings of one way are never taken for the other.",
+)
+
+_TAG_OPTIONS = (
+    click.argument(
+        "roots",
+        nargs=-1,
+        required=True,
+        metavar="DIR...",
+        type=click.Path(path_type=Path),
+    ),
+    name_option,
+    click.option(
+        "--write",
+        type=click.Choice(["none", "sidecar"]),
+        default="none",
+        show_default=True,
+        help="Where tags go beside the store: XMP sidecars, or nowhere.",
+    ),
+    click.option(
+        "--threshold",
+        type=click.FloatRange(0, 1),
+        help="The probability from which on a label becomes a tag.  [default: 0.1]",
+    ),
+    click.option(
+        "--thresholds",
+        metavar="FILE",
+        help="The same for each label or rank, from a .csv or .json file with label or rank, and "
+        "threshold; 'calibrated' for those that calibrate has fitted.",
+    ),
+    click.option("--calibrated", is_flag=True, help="Use what calibrate has fitted for the index."),
+    click.option(
+        "--max-tags",
+        type=click.IntRange(min=1),
+        default=10,
+        show_default=True,
+        help="Labels per photo at most.",
+    ),
+    click.option(
+        "--allow",
+        "only",
+        multiple=True,
+        metavar="NODE",
+        help="Give only labels at and below this node of the taxonomy. May be given several times; "
+        "@FILE for one a line.",
+    ),
+    click.option(
+        "--deny",
+        multiple=True,
+        metavar="NODE",
+        help="Never give labels at and below this node. May be given several times; @FILE.",
+    ),
+    click.option("--ancestors", is_flag=True, help="The nodes above a label become tags too."),
+    click.option(
+        "--root", default="ai", show_default=True, help="The first level of automatic tags."
+    ),
+    click.option("--lang", metavar="TAG", help="Names in this language, where there are any."),
+    click.option(
+        "--exclude",
+        multiple=True,
+        metavar="GLOB",
+        help="Leave out files and folders of this name; with a / of this path below DIR. May be "
+        "given several times.",
+    ),
+    decode_option,
+    click.option(
+        "--sidecar-style",
+        "style",
+        type=click.Choice(["full", "adobe"]),
+        default="full",
+        show_default=True,
+        help="Name of new sidecars: photo.jpg.xmp, or photo.xmp for RAW files.",
+    ),
+    click.option("--both", is_flag=True, help="Update both sidecars of a photo that has two."),
+    click.option(
+        "--limit",
+        type=click.IntRange(min=0),
+        help="Put at most so many photos through the model; the rest wait for the next run.",
+    ),
+    click.option("--retry", is_flag=True, help="Try unchanged files again that were refused."),
+    click.option("--quiet", is_flag=True, help="No progress and no summary."),
+    device_option,
+    common_options,
+)
+
+
+def tag_options(command: Command) -> Command:
+    """Add what ``tag`` and ``watch`` both take."""
+    for option in reversed(_TAG_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command()
+@tag_options
+@click.option("--dry-run", is_flag=True, help="Print what would change; record and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def tag(dry_run: bool, as_json: bool, quiet: bool, **asked: Any) -> None:
+    """Give the photos in DIR... tags.
+
+    Folders are searched with their subfolders. Embeddings are kept by content: photos that were
+    moved or copied, another taxonomy or another threshold need no model. Photos are never written
+    to. A run that was interrupted goes on where it stopped.
+    """
+    with _RunProgress(show=not quiet) as progress:
+        report = _tag(
+            asked,
+            dry_run=dry_run,
+            on_change=_print_change if dry_run else None,
+            progress=progress,
+        )
+    if as_json:
+        click.echo(json.dumps(_summary(report), ensure_ascii=False))
+    elif not quiet:
+        _print_report(report, asked, dry_run=dry_run)
+    _print_problems(report)
+    if report.problems or report.root_problems or report.sidecars.problems:
+        sys.exit(EXIT_SOME_REFUSED)
+
+
+@click.command()
+@tag_options
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=1),
+    default=60,
+    show_default=True,
+    help="Seconds between the end of a run and the next.",
+)
+def watch(interval: float, quiet: bool, **asked: Any) -> None:
+    """Tag DIR... again and again, until it is stopped.
+
+    Folders are looked through each time, which works on network shares too; what has not changed
+    costs next to nothing.
+    """
+    said: set[str] = set()
+    while True:
+        report = _tag(asked)
+        if not quiet and (report.counts["photos_changed"] or report.sidecars.written):
+            click.echo(time.strftime("%Y-%m-%d %H:%M:%S "), nl=False)
+            _print_report(report, asked, dry_run=False)
+        fresh = [line for line in _problems(report) if line not in said]
+        said |= set(fresh)
+        for line in fresh:
+            click.echo(line, err=True)
+        time.sleep(interval)
+
+
+@click.command()
+@click.option("--run", "run_id", metavar="ID", help="What this run gave or wrote; see status.")
+@click.option("--label", help="This tag, by its last part or its whole path.")
+@click.option("--model", "model_id", help="What indexes of this model gave.")
+@click.option("-n", "--name", help="What the index of this name gave.")
+@click.option("--all", "everything", is_flag=True, help="Everything.")
+@click.option("--dry-run", is_flag=True, help="Only say how much that is.")
+@common_options
+def undo(
+    run_id: str | None,
+    label: str | None,
+    model_id: str | None,
+    name: str | None,
+    everything: bool,
+    dry_run: bool,
+    store: str | None,
+) -> None:
+    """Take tags back, from sidecars and from the store.
+
+    Exactly what we wrote goes. A sidecar that nobody else has changed becomes what it was, byte
+    for byte; one that we made goes. Of several options, all have to apply.
+    """
+    from zsic_index.library.undo import undo
+    from zsic_index.store import Store
+
+    if everything == any((run_id, label, model_id, name)):
+        raise click.UsageError("give --run, --label, --model or --name; or else --all")
+    with Store.open(store) as opened:
+        runs = {run.run_id for run in opened.photos.runs()}
+        if run_id is not None and run_id not in runs:
+            raise InputError(f"no run {run_id!r}: 'zsic-index status' lists them")
+        paths = opened.photos.paths_of_label(label) if label is not None else None
+        keys = opened.photos.given_by(run_id=run_id, paths=paths, model_id=model_id, name=name)
+        if dry_run:
+            click.echo(f"{sum(map(len, keys.values())):,} tags on {len(keys):,} photos")
+            return
+        report = undo(opened, keys)
+    click.echo(
+        f"{report.tags:,} tags taken back from {report.photos:,} photos; sidecars: "
+        f"{report.sidecars.written:,} changed, {report.sidecars.removed:,} removed"
+    )
+    for line in report.sidecars.problems:
+        click.echo(f"left as it is: {line}", err=True)
+    if report.sidecars.problems:
+        sys.exit(EXIT_SOME_REFUSED)
+
+
+@click.command()
+@click.argument("words")
+@name_option
+@click.option(
+    "-k",
+    "--top-k",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Photos shown.",
+)
+@click.option("--under", type=click.Path(path_type=Path), help="Only in and below this folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@decode_option
+@device_option
+@common_options
+def search(
+    words: str,
+    name: str,
+    top_k: int,
+    under: Path | None,
+    as_json: bool,
+    decode: Any,
+    device: str,
+    store: str | None,
+) -> None:
+    """Find photos by WORDS, among those that tag has looked at."""
+    from zsic_index.label_index import LabelIndex
+    from zsic_index.library.photo_search import search
+
+    with LabelIndex.open(
+        name, store=store, device=device, decode=decode, keep_images=True
+    ) as index:
+        found = search(index, words, top_k, under=_absolute(under) if under else None)
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in found], ensure_ascii=False, indent=2))
+        return
+    rows = [[one.photo, f"{one.similarity:.4f}"] for one in found]
+    outputs.write_columns(["photo", "similarity"], rows, sys.stdout)
+
+
+@click.command()
+@click.argument("photo", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@common_options
+def show(photo: Path, as_json: bool, store: str | None) -> None:
+    """Show what is known of PHOTO: its tags, where they come from, its sidecars."""
+    from zsic_index.library.photo_records import records
+    from zsic_index.store import Store
+
+    with Store.open(store) as opened:
+        known = _known(opened.photos.find(*os.path.split(_absolute(photo))), photo)
+        (found,) = records(opened, [known])
+        sidecars = opened.photos.sidecars([known.photo_id]).get(known.photo_id, [])
+    paths = [row.path for row in sidecars]
+    if as_json:
+        click.echo(json.dumps(asdict(found) | {"sidecars": paths}, ensure_ascii=False, indent=2))
+        return
+    click.echo(found.photo + (" (missing)" if found.missing else ""))
+    if found.problem:
+        click.echo(f"refused: {found.problem}")
+    rows = [
+        [
+            one.tag,
+            "" if one.probability is None else outputs.percent(one.probability),
+            one.index,
+            one.run,
+            one.verdict or "",
+        ]
+        for one in found.tags
+    ]
+    if rows:
+        outputs.write_columns(["tag", "probability", "index", "run", "verdict"], rows, sys.stdout)
+    elif not found.problem:
+        click.echo("no tags")
+    for path in paths:
+        click.echo(f"sidecar: {path}")
+
+
+@click.command()
+@click.option("--problems", is_flag=True, help="List the files that are refused, and why.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@common_options
+def status(problems: bool, as_json: bool, store: str | None) -> None:
+    """Show how many photos there are, and the runs over them."""
+    from zsic_index.store import Store
+
+    with Store.open(store) as opened:
+        counts, runs = opened.photos.counts(), opened.photos.runs()
+        refused = (
+            [(one.path, one.problem) for one in opened.photos.photos() if one.problem]
+            if problems
+            else []
+        )
+    if as_json:
+        found: dict[str, Any] = {"counts": counts, "runs": [_run_record(run) for run in runs]}
+        found |= {"problems": dict(refused)} if problems else {}
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    click.echo(", ".join(f"{number:,} {what}" for what, number in counts.items()))
+    rows = [
+        [
+            run.run_id,
+            run.index_name,
+            "interrupted" if run.state == "running" else run.state,
+            f"{run.counts.get('done', 0):,}",
+            f"+{run.counts.get('tags_added', 0):,} -{run.counts.get('tags_withdrawn', 0):,}",
+            str(run.settings.get("write", "")),
+        ]
+        for run in runs
+    ]
+    if rows:
+        outputs.write_columns(["run", "index", "state", "done", "tags", "write"], rows, sys.stdout)
+    for path, problem in refused:
+        click.echo(problem if problem and problem.startswith(path) else f"{path}: {problem}")
+
+
+@click.command()
+@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "-f",
+    "--format",
+    "format",
+    type=click.Choice(["csv", "jsonl", "parquet"]),
+    help="[default: by the file's ending]",
+)
+@click.option("--under", type=click.Path(path_type=Path), help="Only in and below this folder.")
+@common_options
+def export(target: Path, format: str | None, under: Path | None, store: str | None) -> None:
+    """Write the photos and their tags to TARGET.
+
+    A .jsonl file has one photo a line with its tags, .csv and .parquet one row per tag.
+    """
+    from zsic_index.library import photo_records
+    from zsic_index.store import Store
+
+    chosen = format or target.suffix.lower().lstrip(".")
+    if chosen not in photo_records.FORMATS:
+        raise click.UsageError(f"{target}: give --format {', '.join(photo_records.FORMATS)}")
+    with Store.open(store) as opened:
+        photos = opened.photos.photos(under=_absolute(under) if under else None)
+        number = photo_records.export(photo_records.records(opened, photos), target, chosen)
+    click.echo(f"{target}: {number:,} photos")
+
+
+def _tag(
+    asked: dict[str, Any],
+    *,
+    dry_run: bool = False,
+    on_change: Callable[[Change], None] | None = None,
+    progress: _RunProgress | None = None,
+) -> RunReport:
+    from zsic_index.decisions import Thresholds, read_thresholds
+    from zsic_index.label_index import LabelIndex
+    from zsic_index.library.tag_rules import DEFAULT_THRESHOLD, TagRules, TagSettings
+    from zsic_index.library.tagging import RunSettings, Tagging
+    from zsic_index.library.walk import checked_roots
+
+    threshold, thresholds = asked["threshold"], asked["thresholds"]
+    if threshold is not None and thresholds is not None:
+        raise click.UsageError("give one of --threshold and --thresholds ('*' is every label)")
+    roots = checked_roots(asked["roots"])
+    if progress is not None:
+        progress.count(roots, asked["exclude"])
+    with LabelIndex.open(
+        asked["name"],
+        store=asked["store"],
+        device=asked["device"],
+        decode=asked["decode"],
+        keep_images=True,
+    ) as index:
+        calibrated = asked["calibrated"] or thresholds == "calibrated"
+        fitted = index.required_calibration() if calibrated else None
+        index.use(fitted)
+        chosen: Any = Thresholds(DEFAULT_THRESHOLD if threshold is None else threshold)
+        if thresholds == "calibrated":
+            chosen = fitted and fitted.thresholds
+            if chosen is None:
+                raise InputError(
+                    "no thresholds were fitted: run 'zsic-index calibrate' with --precision"
+                )
+        elif thresholds is not None:
+            chosen = read_thresholds(thresholds)
+        tags = TagSettings(
+            asked["root"],
+            asked["max_tags"],
+            _listed(asked["only"]),
+            _listed(asked["deny"]),
+            asked["ancestors"],
+            asked["lang"],
+        )
+        own = index.store.photos.label_thresholds(index.info.index_id)
+        settings = RunSettings(
+            tuple(roots),
+            asked["exclude"],
+            tags,
+            asked["write"],
+            asked["style"],
+            asked["both"],
+            asked["limit"],
+            asked["retry"],
+        )
+        return Tagging(
+            index,
+            TagRules(index, tags, chosen, own),
+            settings,
+            dry_run=dry_run,
+            on_change=on_change,
+            progress=progress,
+        ).run()
+
+
+def _listed(nodes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names, those of files given as @FILE included."""
+    found: list[str] = []
+    for node in nodes:
+        if node.startswith("@"):
+            try:
+                lines = Path(node[1:]).read_text(encoding="utf-8-sig").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"{node}: cannot be read: {error}") from error
+            found += [line.strip() for line in lines if line.strip() and line[0] != "#"]
+        else:
+            found.append(node)
+    return tuple(found)
+
+
+def _absolute(path: Path) -> str:
+    # Not resolved: photos are known by the path that they were found at.
+    return os.path.abspath(path)  # noqa: PTH100
+
+
+def _known(photo: KnownPhoto | None, asked: Path) -> KnownPhoto:
+    if photo is None:
+        raise InputError(f"{asked}: nothing is known of it: run 'zsic-index tag' on its folder")
+    return photo
+
+
+def _summary(report: RunReport) -> dict[str, Any]:
+    sidecars = report.sidecars
+    return {
+        "run": report.run_id or None,
+        "resumed": report.resumed,
+        **{name: report.counts[name] for name in _COUNTS},
+        "sidecars_written": sidecars.written,
+        "sidecars_removed": sidecars.removed,
+        "rejected_by_user": sidecars.rejected,
+        "problems": _problems(report),
+        "seconds": report.seconds,
+    }
+
+
+_COUNTS = (
+    "inputs", "done", "refused", "skipped", "embedded", "reused", "unchanged", "paired",
+    "photos_changed", "tags_added", "tags_withdrawn", "missing",
+)  # fmt: skip
+
+
+def _print_change(change: Change) -> None:
+    click.echo(change.photo)
+    for sign, tags in (("+", change.added), ("-", change.withdrawn)):
+        for one in tags:
+            said = "" if one.probability is None else f"  {outputs.percent(one.probability)}"
+            click.echo(f"  {sign} {'/'.join(one.path)}{said}")
+
+
+def _print_report(report: RunReport, asked: dict[str, Any], *, dry_run: bool) -> None:
+    counts = report.counts
+    done = ", ".join(
+        f"{counts[name]:,} {name}"
+        for name in ("embedded", "reused", "unchanged", "paired")
+        if counts[name]
+    )
+    head = "dry run" if dry_run else f"run {report.run_id}{' (resumed)' if report.resumed else ''}"
+    click.echo(
+        f"{head}: {counts['inputs']:,} files: {counts['done']:,} done"
+        f"{f' ({done})' if done else ''}, {counts['refused']:,} refused, "
+        f"{counts['skipped']:,} skipped; {report.seconds:.1f} s"
+    )
+    would = "would change" if dry_run else "changed"
+    click.echo(
+        f"{counts['photos_changed']:,} photos {would}: {counts['tags_added']:,} tags added, "
+        f"{counts['tags_withdrawn']:,} withdrawn"
+    )
+    if counts["missing"]:
+        click.echo(f"{counts['missing']:,} photos are not there any more; they are remembered")
+    if asked["write"] == "sidecar" and not dry_run:
+        sidecars = report.sidecars
+        taken_out = f"; {sidecars.rejected:,} tags taken out by you" if sidecars.rejected else ""
+        click.echo(
+            f"sidecars: {sidecars.written:,} written, {sidecars.removed:,} removed{taken_out}"
+        )
+    elif counts["photos_changed"] and not dry_run:
+        click.echo("the tags are in the store; --write sidecar writes them for other programs")
+
+
+def _problems(report: RunReport) -> list[str]:
+    return [*report.root_problems, *report.problems, *report.sidecars.problems]
+
+
+def _print_problems(report: RunReport) -> None:
+    lines = _problems(report)
+    for line in lines[:_SHOWN]:
+        click.echo(line, err=True)
+    hidden = report.counts["problems"] - len(report.problems) + max(0, len(lines) - _SHOWN)
+    if hidden:
+        click.echo(f"... and {hidden:,} more: 'zsic-index status --problems'", err=True)
+    for line in report.sidecars.warnings[:_SHOWN]:
+        click.echo(f"warning: {line}", err=True)
+
+
+def _run_record(run: Run) -> dict[str, Any]:
+    return asdict(run) | {"settings": dict(run.settings), "counts": dict(run.counts)}
+
+
+class _RunProgress:
+    """How far a run is, on standard error."""
+
+    def __init__(self, *, show: bool) -> None:
+        from zsic_index.cli.progress import Progress
+
+        self._bar = Progress(show=show, what="photos")
+        self._show = show
+        self._total = 0
+
+    def __enter__(self) -> _RunProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.__exit__()
+
+    def count(self, roots: list[str], exclude: tuple[str, ...]) -> None:
+        """Count the photos first, where someone looks at a bar."""
+        from zsic_index.library.walk import count
+
+        if self._show and sys.stderr.isatty():
+            self._total = sum(count(root, exclude) for root in roots)
+
+    def __call__(self, counts: Counter[str]) -> None:
+        seen = counts["inputs"]
+        self._bar(seen, max(self._total, seen), f"{counts['refused']:,} refused")

@@ -1,0 +1,51 @@
+"""Statements that databases spell differently, and lists that are too long for one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table, insert
+from sqlalchemy.dialects import postgresql, sqlite
+
+_CHUNK = 900
+"""Values in one SQL ``IN``; older SQLite versions take at most 999 parameters."""
+
+
+def chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield values in parts that fit into one ``IN``."""
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
+
+
+def insert_missing(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert rows that were not there a moment ago; one that has come since is left as it is."""
+    match connection.dialect.name:
+        case "sqlite":
+            connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
+        case "postgresql":
+            connection.execute(postgresql.insert(table).on_conflict_do_nothing(), rows)
+        case _:
+            connection.execute(insert(table), rows)
+
+
+def put(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert rows, each in the place of the one that has its primary key, if there is one.
+
+    Columns that ``rows`` do not have stay as they are. All rows have the same columns.
+    """
+    if not rows:
+        return
+    keys = [column.name for column in table.primary_key]
+    values = [name for name in rows[0] if name not in keys]
+    match connection.dialect.name:
+        case "sqlite":
+            lite = sqlite.insert(table)
+            changed = {name: lite.excluded[name] for name in values}
+            connection.execute(lite.on_conflict_do_update(index_elements=keys, set_=changed), rows)
+        case "postgresql":
+            post = postgresql.insert(table)
+            changed = {name: post.excluded[name] for name in values}
+            connection.execute(post.on_conflict_do_update(index_elements=keys, set_=changed), rows)
+        case other:
+            raise NotImplementedError(f"photo libraries are not kept in {other} databases")
