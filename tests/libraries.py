@@ -1,0 +1,129 @@
+"""Photo libraries for tests: real pictures that the built-in model knows, an index, a runner."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from zsic_index import LabelIndex, builtin
+from zsic_index.decisions import Thresholds
+from zsic_index.library.tag_rules import TagRules, TagSettings
+from zsic_index.library.tagging import Change, RunReport, RunSettings, Tagging
+from zsic_index.store import Store
+
+TAXONOMY = """\
+animals
+    mammals
+        dog face
+        lion
+    octopus
+    frog
+food
+    red apple
+    pizza
+vehicles
+    automobile
+umbrella
+"""
+
+OTHER_TAXONOMY = """\
+things that breathe
+    dog face
+    frog
+    spouting whale
+things that do not
+    pizza
+    automobile
+"""
+
+SAMPLES = {path.stem.split("-", 1)[1]: path for path in builtin.samples()}
+"""The package's sample pictures by what they show, such as ``dog-face``."""
+
+
+def build(folder: Path, text: str = TAXONOMY, name: str = "things") -> None:
+    """Build an index in the default store."""
+    file = folder / f"{name}.txt"
+    file.write_text(text, encoding="utf-8")
+    LabelIndex.build(file, model="builtin:clip", name=name).close()
+
+
+def put(root: Path, *names: str, variant: int = 0, suffix: str = ".jpg") -> list[Path]:
+    """Save sample pictures below a root, ``folder/dog-face`` as ``folder/dog-face.jpg``."""
+    made = []
+    for name in names:
+        target = root / f"{name}{f'-{variant}' if variant else ''}{suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(SAMPLES[Path(name).name]) as image:
+            picture = image.convert("RGB").resize((160 + variant, 160 + variant))
+            picture.save(target, quality=92)
+        made.append(target)
+    return made
+
+
+@dataclass
+class Ran:
+    """What a run did."""
+
+    report: RunReport
+    changes: list[Change] = field(default_factory=list)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        counts = self.report.counts
+        assert counts["inputs"] == counts["done"] + counts["refused"] + counts["skipped"]
+        assert counts["done"] == sum(
+            counts[how] for how in ("embedded", "reused", "unchanged", "paired")
+        )
+        return counts
+
+
+def tag(
+    root: Path | Iterable[Path],
+    *,
+    name: str = "things",
+    threshold: float = 0.5,
+    dry_run: bool = False,
+    tags: TagSettings | None = None,
+    **asked: Any,
+) -> Ran:
+    """Run ``tag`` in this process."""
+    roots = [root] if isinstance(root, Path) else list(root)
+    with LabelIndex.open(name, keep_images=True, decode="scaled") as index:
+        tags = tags or TagSettings()
+        own = index.store.photos.label_thresholds(index.info.index_id)
+        rules = TagRules(index, tags, Thresholds(threshold), own)
+        changes: list[Change] = []
+        settings = RunSettings(tuple(map(str, roots)), tags=tags, **asked)
+        run = Tagging(index, rules, settings, dry_run=dry_run, on_change=changes.append)
+        return Ran(run.run(), changes)
+
+
+def leaves(path: Path) -> list[str]:
+    """Return the last parts of a photo's tags in the store, most probable first."""
+    return [tag[-1] for tag in tag_paths(path)]
+
+
+def tag_paths(path: Path) -> list[tuple[str, ...]]:
+    """Return a photo's tags in the store, most probable first."""
+    with Store.open() as store:
+        found = store.photos.find(*os.path.split(path))
+        assert found is not None, path
+        return [tag.path for tag in store.photos.tags([found.photo_id])[found.photo_id]]
+
+
+def state(root: Path) -> dict[str, tuple[str, int]]:
+    """Return sha256 and mtime of every file below a root."""
+    return {
+        str(path.relative_to(root)): (
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+            path.stat().st_mtime_ns,
+        )
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
