@@ -10,6 +10,7 @@ done again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -42,6 +43,9 @@ _AT_ONCE = 1_024
 
 _WAITING = 4
 """Batches that may wait to be recorded."""
+
+_STRAY_AFTER_S = 300.0
+"""How old a temporary file must be for the run that made it to be dead."""
 
 _REMEMBERED = 1_000
 """Lines about single files that a report holds at most; all are counted."""
@@ -257,6 +261,8 @@ class Tagging:
     def _in_folder(
         self, root: str, folder: FoundFolder, known: dict[str, KnownPhoto]
     ) -> Iterator[_Item]:
+        if self._settings.write == "sidecar" and not self._dry_run:
+            _remove_strays(folder)
         for name, why in folder.skipped:
             self._skip(os.path.join(folder.path, name), why)  # noqa: PTH118
         same = {
@@ -478,6 +484,15 @@ def _root_gone(root: str) -> RootGoneError:
         f"{root}: has gone while it was read: what was done is kept, and nothing is taken for "
         "deleted; mount it again and run the same command"
     )
+
+
+def _remove_strays(folder: FoundFolder) -> None:
+    """Remove temporary files that are too old for any run to be still writing them."""
+    for name in folder.strays:
+        path = Path(folder.path) / name
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _STRAY_AFTER_S:
+                path.unlink()
 
 
 def _gone(folder: FoundFolder, known: dict[str, KnownPhoto]) -> list[KnownPhoto]:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePath
 
 from zsic_index import images
 from zsic_index.errors import InputError
+from zsic_index.library.atomic_files import stray_files
 from zsic_index.library.sidecar_paths import MEDIA_SUFFIXES, RAW_SUFFIXES, Folder
 
 HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
@@ -63,6 +64,7 @@ class FoundFolder:
         photos: by name.
         names: all of its names by stem, as ``sidecar_paths.find`` takes them.
         skipped: media files that no embedding can be made of, and why.
+        strays: temporary files of ours that a run which was killed has left.
         unread: why the folder cannot be listed; None where it was.
     """
 
@@ -70,6 +72,7 @@ class FoundFolder:
     photos: tuple[FoundPhoto, ...] = ()
     names: Folder = field(default_factory=dict)
     skipped: tuple[tuple[str, str], ...] = ()
+    strays: tuple[str, ...] = ()
     unread: str | None = None
 
 
@@ -123,7 +126,8 @@ def walk(root: str, exclude: Sequence[str] = ()) -> Iterator[FoundFolder]:
             if _is_left_out(entry, root, exclude):
                 continue
             (folders if _is_folder(entry) else files).append(entry)
-        yield _folder(path, files)
+        strays = stray_files(entry.name for entry in listed)
+        yield _folder(path, files, tuple(strays))
         waiting += [entry.path for entry in reversed(folders)]
 
 
@@ -153,7 +157,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _folder(path: str, files: Sequence[os.DirEntry[str]]) -> FoundFolder:
+def _folder(path: str, files: Sequence[os.DirEntry[str]], strays: tuple[str, ...]) -> FoundFolder:
     by_stem: dict[str, list[os.DirEntry[str]]] = defaultdict(list)
     for entry in files:
         by_stem[os.path.splitext(entry.name)[0]].append(entry)
@@ -176,7 +180,7 @@ def _folder(path: str, files: Sequence[os.DirEntry[str]]) -> FoundFolder:
             shared = tuple(companions) if place == 0 else ()
             photos.append(FoundPhoto(entry.name, found.st_size, found.st_mtime_ns, shared))
     names = {stem: [entry.name for entry in entries] for stem, entries in by_stem.items()}
-    return FoundFolder(path, tuple(photos), names, tuple(skipped))
+    return FoundFolder(path, tuple(photos), names, tuple(skipped), strays)
 
 
 def _together(
