@@ -159,6 +159,48 @@ def drop_in(labels: int, model: str | None, rounds: int, as_json: bool) -> None:
     _show([drop_in.run(labels=labels, model=model, rounds=rounds)], as_json=as_json)
 
 
+@bench.command("tag")
+@labels_option(1_000)
+@click.option(
+    "--photos", type=click.IntRange(min=1), default=200, show_default=True, help="To be embedded."
+)
+@click.option(
+    "--files", type=click.IntRange(min=1), default=10_000, show_default=True, help="Unchanged."
+)
+@click.option(
+    "--embeddings",
+    type=click.IntRange(min=1),
+    default=100_000,
+    show_default=True,
+    help="There already, under a new taxonomy.",
+)
+@model_to_time_option
+@rounds_option
+@json_option
+@verbose_option
+def tag(
+    labels: int,
+    photos: int,
+    files: int,
+    embeddings: int,
+    model: str | None,
+    rounds: int,
+    as_json: bool,
+) -> None:
+    """Time tagging photos against decoding and the vision tower alone, and when nothing is new."""
+    from zsic_index.bench import tag
+
+    found = tag.run(
+        photos=photos,
+        files=files,
+        embeddings=embeddings,
+        labels=labels,
+        model=model,
+        rounds=rounds,
+    )
+    _show(found, as_json=as_json)
+
+
 def _show(comparisons: Iterable[Comparison], *, as_json: bool) -> None:
     """Print comparisons as they come, or all of them as JSON."""
     from zsic_index.bench import timing
