@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import picture
+from dng import dng
+from PIL import Image
 from safetensors.numpy import save_file
 
 from zsic_index import IndexNotFoundError, builtin
@@ -133,6 +136,53 @@ def test_a_folder_is_searched_and_one_broken_picture_is_named(built: str, photos
     refused, summary = result.stderr.splitlines()
     assert refused.startswith(f"refused: {photos / 'broken.png'}")
     assert summary == "3 inputs: 2 done, 1 refused"
+
+
+@pytest.fixture
+def camera(tmp_path: Path) -> Path:
+    """A folder with a photo as JPEG and as RAW, and a HEIC file."""
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    with Image.open(builtin.samples()[0]) as image:
+        dog = image.convert("RGB").resize((600, 600))
+    dog.save(folder / "IMG_1.JPG", quality=95)
+    (folder / "IMG_1.DNG").write_bytes(dng((folder / "IMG_1.JPG").read_bytes(), dog.size))
+    heic = Path(__file__).parent / "data" / "heif" / "orientation-6.heic"
+    (folder / "IMG_2.HEIC").write_bytes(heic.read_bytes())
+    return folder
+
+
+def test_photos_whose_extra_is_missing_are_named(
+    built: str, camera: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("_pi_heif", "rawpy"):
+        monkeypatch.setitem(sys.modules, module, None)
+    result = run("query", camera, "--name", built, "--format", "jsonl")
+    assert result.exit_code == 3
+    assert [json.loads(line)["image"] for line in result.stdout.splitlines()] == [
+        str(camera / "IMG_1.JPG")
+    ]
+    assert result.stderr.splitlines() == [
+        f"refused: {camera / 'IMG_1.DNG'}: RAW needs the extra raw: pip install 'zsic-index[raw]'",
+        f"refused: {camera / 'IMG_2.HEIC'}: HEIC needs the extra heic: "
+        "pip install 'zsic-index[heic]'",
+        "3 inputs: 1 done, 2 refused",
+    ]
+
+
+def test_photos_of_cameras_and_phones(built: str, camera: Path) -> None:
+    pytest.importorskip("pi_heif")
+    pytest.importorskip("rawpy")
+    result = done("query", camera, "--name", built, "--format", "jsonl")
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    names = [Path(entry["image"]).name for entry in found]
+    assert names == ["IMG_1.DNG", "IMG_1.JPG", "IMG_2.HEIC"]
+    given = (camera / "IMG_1.DNG").read_bytes()
+    result = done("query", "-", "-n", built, "-f", "jsonl", stdin=given)
+    of_dog = [*found[:2], json.loads(result.stdout)]
+    assert [entry["predictions"][0]["label"] for entry in of_dog] == ["dog face"] * 3
+    first, *others = (entry["predictions"][0]["probability"] for entry in of_dog)
+    assert others == pytest.approx([first] * 2, abs=1e-5)
 
 
 def test_globs_standard_input_and_what_is_not_there(built: str, photos: Path) -> None:

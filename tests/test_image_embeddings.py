@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import picture
+from dng import dng
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -100,6 +101,25 @@ def test_bytes_and_paths_share_and_pictures_have_their_pixels(
     assert tower.images == 1
     ask([Image.open(photos[0])])
     ask([Image.open(photos[0])])
+    assert tower.images == 2
+
+
+def test_raw_and_heic_are_found_by_their_content(
+    model: Path, photos: list[Path], tower: Counting, tmp_path: Path
+) -> None:
+    pytest.importorskip("pi_heif")
+    pytest.importorskip("rawpy")
+    picture(1, (600, 400)).save(tmp_path / "preview.jpg")
+    preview = (tmp_path / "preview.jpg").read_bytes()
+    camera, phone = tmp_path / "a.dng", tmp_path / "b.heic"
+    camera.write_bytes(dng(preview, (600, 400)))
+    shutil.copy(Path(__file__).parent / "data" / "heif" / "orientation-6.heic", phone)
+    first = ask([camera, phone])
+    assert tower.images == 2
+    # Other metadata, the same preview; the preview itself; and what was a file as bytes.
+    camera.write_bytes(camera.read_bytes().replace(b"Maker One", b"Maker Two"))
+    again = ask([camera, phone]), ask([camera.read_bytes(), phone.read_bytes()])
+    assert (*again, ask([preview, phone])) == (first, first, first)
     assert tower.images == 2
 
 

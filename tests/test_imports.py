@@ -16,6 +16,7 @@ ROOT = Path(zsic_index.__file__).parent
 # From the bottom up: a module may import from rows above its own, and from its own package.
 LAYERS = (
     ("errors", "records", "builtin"),
+    ("heif", "raw_files"),
     ("prompts", "images", "scoring", "outputs", "arrays", "pages", "rows"),
     ("taxonomy",),
     ("group_values",),
@@ -36,7 +37,8 @@ LAYERS = (
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
-HEAVY = ("torch", "transformers", "faiss", "sqlalchemy", "alembic", "fastapi", "numpy", "PIL")
+HEAVY = ("torch", "transformers", "faiss", "sqlalchemy", "alembic", "fastapi", "numpy", "PIL",
+         "_pi_heif", "rawpy")  # fmt: skip
 
 
 def imported(path: Path) -> set[str]:

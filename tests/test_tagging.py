@@ -706,3 +706,16 @@ def test_everyday_tags_are_a_taxonomy_in_two_languages() -> None:
     assert len(found.labels) > 1_000
     assert not found.duplicates
     assert set(found.languages) == {"de"}
+
+
+def test_a_missing_extra_is_counted_and_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heif = Path(__file__).parent / "data" / "heif" / "orientation-1.heic"
+    shutil.copy(heif, root / "phone.heic")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "_pi_heif", None)
+        patch.setitem(sys.modules, "pi_heif", None)
+        ran = tag(root)
+    assert (ran.counts["done"], ran.counts["skipped"]) == (5, 1)
+    assert "pip install 'zsic-index[heic]'" in ran.report.problems[0]
+    pytest.importorskip("pi_heif")
+    assert tag(root).counts["embedded"] == 1

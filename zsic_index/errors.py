@@ -5,6 +5,7 @@
     │   ├── LabelError        labels, label files, unknown labels
     │   ├── TemplateError     prompt templates
     │   ├── ImageError        one image that is refused; the rest of a batch goes on
+    │   │   └── MissingExtraError  its decoder comes with an extra that is not installed
     │   ├── SidecarError      one sidecar that is left alone; the rest of a library goes on
     │   └── EmbeddingError    ready embeddings of a wrong shape, dtype or norm
     ├── ModelError            a checkpoint that cannot be found, read or used
@@ -37,6 +38,22 @@ class TemplateError(InputError):
 
 class ImageError(InputError):
     """One image that is refused."""
+
+
+class MissingExtraError(ImageError):
+    """An image whose decoder is not installed.
+
+    Args:
+        name: the image.
+        kind: what it is, as people say it.
+        extra: the extra that brings the decoder.
+    """
+
+    def __init__(self, name: str, kind: str, extra: str) -> None:
+        super().__init__(
+            f"{name}: {kind} needs the extra {extra}: pip install 'zsic-index[{extra}]'"
+        )
+        self.extra = extra
 
 
 class SidecarError(InputError):

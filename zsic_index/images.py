@@ -4,6 +4,9 @@ The result is what ``transformers.image_utils.load_image`` gives: EXIF orientati
 Pillow's own conversion to RGB. That means: alpha is dropped (not blended), palettes and gray are
 expanded, CMYK is converted without a colour profile, 16-bit gray is clipped, and of an animated or
 multi-page file the first frame is taken.
+
+HEIC and RAW, which Pillow does not read, come with the extras ``heic`` and ``raw``. Of a RAW file
+the picture is taken that the camera has put in it.
 """
 
 from __future__ import annotations
@@ -22,13 +25,22 @@ from typing import Literal, TypeVar
 
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from zsic_index import heif, raw_files
 from zsic_index.errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
-"""Formats whose decoders may be opened; a file of another kind is refused whatever its name."""
+"""Formats that Pillow may open; but for HEIC and RAW, any other is refused whatever its name."""
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif")
-"""File endings that are picked up when a folder is given."""
+# fmt: off
+SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif",
+    *heif.SUFFIXES, *sorted(raw_files.SUFFIXES),
+)
+# fmt: on
+"""File endings that are picked up when a folder is given, with or without their extras.
+
+A RAW file and a JPEG of one photo are two images: who gives a folder gets an answer for each file.
+"""
 
 MAX_PIXELS = 178_956_970
 """The largest width x height that is decoded: Pillow's own limit for decompression bombs."""
@@ -73,23 +85,31 @@ def describe(source: ImageSource) -> str:
 def read(source: ImageSource) -> Content:
     """Return the content of a source: a file is read once, whatever happens to it afterwards.
 
+    Of a RAW file, known by its suffix or by how it starts, that is the picture in it.
+
     Raises:
         ImageError: when it is missing, too large, cannot be read, or is an address.
     """
-    if isinstance(source, bytes | Image.Image):
+    if isinstance(source, Image.Image):
         return source
     name = describe(source)
+    if isinstance(source, bytes):
+        return _picture_in(source, name)
     if name.startswith(("http://", "https://")):
         raise ImageError(f"{name}: addresses are not fetched: download the image and give its path")
     try:
         path = Path(source)
-        kind = path.stat().st_mode
-        if stat.S_ISDIR(kind):
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
             raise ImageError(f"{name}: is a folder, not an image")
-        if not stat.S_ISREG(kind):
+        if not stat.S_ISREG(found.st_mode):
             raise ImageError(f"{name}: is not a file: give the image's file, or its bytes")
         with path.open("rb") as file:
+            if path.suffix.lower() in raw_files.SUFFIXES and found.st_size <= MAX_FILE_SIZE:
+                return raw_files.read(path, name, max_pixels=MAX_PIXELS)
             data = file.read(MAX_FILE_SIZE + 1)
+    except ImageError:
+        raise
     except (OSError, ValueError) as error:
         # ValueError: a NUL, or half of a surrogate pair.
         reason = error.strerror if isinstance(error, OSError) else None
@@ -98,7 +118,11 @@ def read(source: ImageSource) -> Content:
         raise ImageError(
             f"{name}: is larger than the limit of {MAX_FILE_SIZE:,} bytes: scale it down first"
         )
-    return data
+    return _picture_in(data, name)
+
+
+def _picture_in(data: bytes, name: str) -> Content:
+    return raw_files.read(data, name, max_pixels=MAX_PIXELS) if raw_files.is_raw(data) else data
 
 
 def content_hash(content: Content, name: str) -> bytes:
@@ -145,19 +169,22 @@ def decode(content: Content, name: str, *, at_least: int | None = None) -> Image
     """
     try:
         if isinstance(content, Image.Image):
-            _check_size(content, name)
+            _check_size(content.size, name)
             # One that is still to be read from its file may be asked for by several threads.
             with _LOCKS[id(content) % len(_LOCKS)]:
                 return _to_rgb(content)
+        if heif.is_heif(content):
+            return heif.decode(content, name, lambda size: _check_size(size, name))
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            _check_size(image, name)
+            _check_size(image.size, name)
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
             return _to_rgb(image)
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{name}: not an image of a known format ({', '.join(FORMATS)})") from None
+        known = ", ".join((*FORMATS, "HEIC", "RAW"))
+        raise ImageError(f"{name}: not an image of a known format ({known})") from None
     except Image.DecompressionBombError as error:
         # Pillow refuses before it tells the size in any other way.
         pixels = re.search(r"\d+", str(error))
@@ -167,8 +194,10 @@ def decode(content: Content, name: str, *, at_least: int | None = None) -> Image
     except OSError as error:
         raise ImageError(f"{name}: cannot be read: {error.strerror or error}") from error
     except Exception as error:
-        # Pillow's decoders raise SyntaxError, struct.error, IndexError and more on broken files.
-        raise ImageError(f"{name}: broken image: {error or type(error).__name__}") from error
+        # Decoders raise SyntaxError, struct.error, IndexError, RuntimeError and more on broken
+        # files, libheif's with a line break at the end.
+        reason = str(error).strip() or type(error).__name__
+        raise ImageError(f"{name}: broken image: {reason}") from error
 
 
 def prepare_all(
@@ -221,8 +250,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _check_size(image: Image.Image, name: str) -> None:
-    width, height = image.size
+def _check_size(size: tuple[int, int], name: str) -> None:
+    width, height = size
     if width * height > MAX_PIXELS:
         raise ImageError(_too_large(name, width * height))
     if width * height == 0 or max(width, height) > MAX_ASPECT * min(width, height):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
-from zsic_index import images
+from zsic_index import images, raw_files
 from zsic_index.errors import SidecarError
 from zsic_index.library import atomic_files
 from zsic_index.library.xmp import DERIVED_FROM, SIDECAR_FOR, Packet, parse
@@ -23,17 +23,9 @@ Style = Literal["full", "adobe"]
 """What a new sidecar is called: ``photo.jpg.xmp``, or ``photo.xmp`` for RAW files only."""
 
 # fmt: off
-RAW_SUFFIXES = frozenset({
-    ".3fr", ".arq", ".arw", ".bay", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf",
-    ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mdc", ".mef", ".mos", ".mrw", ".nef", ".nrw",
-    ".orf", ".ori", ".pef", ".ptx", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw",
-    ".x3f",
-})
-
 MEDIA_SUFFIXES = frozenset({
-    *images.SUFFIXES, *RAW_SUFFIXES,
-    ".heic", ".heif", ".hif", ".jp2", ".jxl", ".psd", ".mov", ".mp4", ".m4v", ".avi", ".mts",
-    ".m2ts", ".mkv", ".3gp", ".webm",
+    *images.SUFFIXES, ".jp2", ".jxl", ".psd", ".mov", ".mp4", ".m4v", ".avi", ".mts", ".m2ts",
+    ".mkv", ".3gp", ".webm",
 })
 # fmt: on
 """Files that a sidecar may be for, whether we can read them or not."""
@@ -102,7 +94,7 @@ def find(photo: Path, folder: Folder, *, style: Style = "full", both: bool = Fal
     if short and not _is_for(photo, short, folder, needed=full is None):
         short = None
     if full is None and short is None:
-        if style == "adobe" and photo.suffix.lower() in RAW_SUFFIXES:
+        if style == "adobe" and photo.suffix.lower() in raw_files.SUFFIXES:
             short = photo.with_suffix(".xmp")
         else:
             full = photo.with_name(f"{photo.name}.xmp")

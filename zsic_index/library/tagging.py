@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from zsic_index.errors import ImageError, StoreError
+from zsic_index.errors import ImageError, MissingExtraError, StoreError
 from zsic_index.image_embeddings import Embedded
 from zsic_index.label_index import LabelIndex
 from zsic_index.library.run_lock import run_lock
@@ -384,6 +384,10 @@ class Tagging:
 
     def _refused(self, item: _Item, error: ImageError) -> bool:
         """Count a refused file; tell whether that is to be remembered of it."""
+        if isinstance(error, MissingExtraError):
+            self._skip(item.path, str(error).removeprefix(f"{item.path}: "))
+            self._count(len(item.photo.companions), "skipped")
+            return False
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno is not None:
             # The drive's fault, not the file's: it is tried again next time.

@@ -14,21 +14,19 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
 
-from zsic_index import images
+from zsic_index import images, raw_files
 from zsic_index.errors import InputError
 from zsic_index.library.atomic_files import stray_files
-from zsic_index.library.sidecar_paths import MEDIA_SUFFIXES, RAW_SUFFIXES, Folder
-
-HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+from zsic_index.library.sidecar_paths import MEDIA_SUFFIXES, Folder
 
 VIDEO_SUFFIXES = frozenset(
     {".mov", ".mp4", ".m4v", ".avi", ".mts", ".m2ts", ".mkv", ".3gp", ".webm"}
 )
 
-_EMBEDDED_SUFFIXES = frozenset({*images.SUFFIXES, *HEIC_SUFFIXES, *RAW_SUFFIXES})
+_EMBEDDED_SUFFIXES = frozenset(images.SUFFIXES)
 """Files that an embedding can be made of."""
 
-_BESIDE_RAW = (".jpg", ".jpeg", *sorted(HEIC_SUFFIXES))
+_BESIDE_RAW = (".jpg", ".jpeg", ".heic", ".heif", ".hif")
 """What cameras write beside a RAW file, the preferred first."""
 
 _LIVE_SUFFIXES = frozenset({".mov", ".mp4"})
@@ -194,7 +192,7 @@ def _together(
     if not developed:
         return of_stem, []
     first = min(developed, key=lambda entry: _BESIDE_RAW.index(_suffix(entry.name)))
-    raw = [entry for entry in of_stem if _suffix(entry.name) in RAW_SUFFIXES]
+    raw = [entry for entry in of_stem if _suffix(entry.name) in raw_files.SUFFIXES]
     live = [entry.name for entry in entries if _suffix(entry.name) in _LIVE_SUFFIXES]
     others = [entry for entry in of_stem if entry is not first and entry not in raw]
     return [first, *others], [*(entry.name for entry in raw), *live]

@@ -1,0 +1,181 @@
+"""RAW: what a camera's sensor saw, read by LibRaw (the extra ``raw``) as the picture in it.
+
+Cameras put a finished JPEG into their RAW files. That is what people see in their file browsers, it
+takes milliseconds where developing takes seconds, and it is the camera's own rendering. A file
+that has none, or a mere thumbnail, is developed at half its size. Previews that are no JPEGs are
+those of the oldest cameras; rawpy reads past the end of damaged ones, so they are left alone.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image, TiffImagePlugin
+
+from zsic_index.errors import ImageError, MissingExtraError
+
+if TYPE_CHECKING:
+    import rawpy
+
+# fmt: off
+SUFFIXES = frozenset({
+    ".3fr", ".arq", ".arw", ".bay", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf",
+    ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mdc", ".mef", ".mos", ".mrw", ".nef", ".nrw",
+    ".orf", ".ori", ".pef", ".ptx", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw",
+    ".x3f",
+})
+
+_MAGICS = (
+    b"FUJIFILMCCD-RAW", b"FOVb", b"\0MRM", b"IIRO", b"IIRS", b"MMOR", b"IIU\0",
+    b"II\x1a\0\0\0HEAPCCDR",
+)
+# fmt: on
+"""How RAW files start that are neither TIFF nor CR3: Fujifilm, Sigma, Minolta, Olympus, ..."""
+
+ENOUGH = 384
+"""Pixels of a preview's shorter side from which it is taken: as many as vision towers look at."""
+
+_ORIENTATION = 0x0112
+_SUBFILE_TYPE = 254
+_SUB_IFDS = 330
+_DNG_VERSION = 50706
+
+
+def is_raw(content: bytes) -> bool:
+    """Return whether a file's bytes are RAW, whatever its name.
+
+    Most RAW files are TIFF files as well, whose first image is a thumbnail: a reader of TIFF takes
+    it for the photo.
+    """
+    if content.startswith(_MAGICS) or content[4:12] == b"ftypcrx ":
+        return True
+    if not content.startswith((b"II*\0", b"MM\0*")):
+        return False
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
+        file = io.BytesIO(content)
+        file.seek(tags.next)
+        tags.load(file)
+        reduced = tags.get(_SUBFILE_TYPE) == 1
+    except Exception:
+        # A broken TIFF is Pillow's to report.
+        return False
+    return content[8:10] == b"CR" or _DNG_VERSION in tags or (reduced and _SUB_IFDS in tags)
+
+
+def read(source: Path | bytes, name: str, *, max_pixels: int) -> bytes | Image.Image:
+    """Return the picture in a RAW file: JPEG bytes whose EXIF says which way is up, or an image.
+
+    Args:
+        source: a path, of which only what is needed is read, or the bytes of a file.
+        name: what to call it in messages.
+        max_pixels: the largest width x height that is developed.
+
+    Raises:
+        MissingExtraError: without the extra ``raw``.
+        ImageError: when it is no RAW file that LibRaw knows, or broken, or has neither a preview
+            nor anything that can be developed.
+    """
+    try:
+        import rawpy
+    except ImportError as error:
+        raise MissingExtraError(name, "RAW", "raw") from error
+    try:
+        with rawpy.imread(_for_libraw(source)) as raw:
+            preview = _preview(raw)
+            if preview is not None and preview[1] >= ENOUGH:
+                return preview[0]
+            try:
+                return _develop(raw, name, max_pixels)
+            except (rawpy.LibRawError, ImageError):
+                if preview is None:
+                    raise
+                return preview[0]
+    except ImageError:
+        raise
+    except rawpy.LibRawFileUnsupportedError:
+        raise ImageError(
+            f"{name}: not a RAW file that LibRaw {'.'.join(map(str, rawpy.libraw_version))} knows: "
+            "convert it to DNG or JPEG, or, where it is no RAW file at all, rename it"
+        ) from None
+    except Exception as error:
+        raise ImageError(f"{name}: cannot be read as RAW: {_reason(error)}") from error
+
+
+def _for_libraw(source: Path | bytes) -> str | io.BytesIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    try:
+        str(source).encode()
+    except UnicodeEncodeError:
+        # rawpy wants names in UTF-8; on an old disk they may be in any encoding.
+        return io.BytesIO(source.read_bytes())
+    return str(source)
+
+
+def _preview(raw: rawpy.RawPy) -> tuple[bytes, int] | None:
+    """Return the largest JPEG preview and the pixels of its shorter side, or None."""
+    import rawpy
+
+    try:
+        found = raw.extract_thumb()
+    except (rawpy.LibRawError, NotImplementedError):
+        # None, or of a kind that is not known (HEVC in a CR3, say).
+        return None
+    if not isinstance(found.data, bytes):
+        return None
+    data = _without_added_exif(found.data)
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as jpeg:
+            size, own = jpeg.size, jpeg.getexif().get(_ORIENTATION)
+    except Exception:
+        return None
+    if own is None and (needed := _orientation(raw, size)) != 1:
+        data = _with_orientation(data, needed)
+    return data, min(size)
+
+
+def _without_added_exif(data: bytes) -> bytes:
+    """Return a preview as it lies in the file.
+
+    LibRaw puts an EXIF block in front that hides the preview's own, and that differs with the time
+    zone: the same photo would be encoded again elsewhere.
+    """
+    end = 4 + int.from_bytes(data[4:6], "big")
+    block = data[2:end]
+    added = block[:2] == b"\xff\xe1" and block[4:8] == b"Exif" and b"dcraw v" in block
+    return data[:2] + data[end:] if added else data
+
+
+def _with_orientation(data: bytes, orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[_ORIENTATION] = orientation
+    block = exif.tobytes()
+    return data[:2] + b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block + data[2:]
+
+
+def _orientation(raw: rawpy.RawPy, size: tuple[int, int]) -> int:
+    """Return the EXIF orientation of a preview of a size that has none itself."""
+    sizes = raw.sizes
+    orientation = (1, 2, 4, 3, 5, 8, 6, 7)[sizes.flip & 7]
+    turned = (size[0] - size[1]) * (sizes.width - sizes.height) < 0
+    # One that stands upright where the sensor lay on its side has been turned by the camera.
+    return 1 if orientation > 4 and turned else orientation
+
+
+def _develop(raw: rawpy.RawPy, name: str, max_pixels: int) -> Image.Image:
+    width, height = raw.sizes.raw_width, raw.sizes.raw_height
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: has no preview, and {width * height:,} pixels to develop; the limit is "
+            f"{max_pixels:,}: export it as JPEG"
+        )
+    return Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True))
+
+
+def _reason(error: Exception) -> str:
+    first = error.args[0] if error.args else ""
+    shown = first.decode(errors="replace") if isinstance(first, bytes) else str(error)
+    return shown.strip() or type(error).__name__
