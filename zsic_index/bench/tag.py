@@ -30,6 +30,9 @@ from zsic_index.store.photos import Looked, Run
 SIZE = (2_048, 1_536)
 """Pixels of the photos."""
 
+TAGS = 3
+"""Tags that every photo gets."""
+
 FILES_PER_FOLDER = 1_000
 
 _BAD_EVERY = 100
@@ -151,7 +154,7 @@ def _tag(store: Path, root: Path) -> RunReport:
     with LabelIndex.open(
         _NAME, store=store, device="cpu", decode="scaled", keep_images=True
     ) as index:
-        rules = TagRules(index, TagSettings(), Thresholds(0.002), {})
+        rules = TagRules(index, TagSettings(max_tags=TAGS), Thresholds(0.0), {})
         return Tagging(index, rules, RunSettings((str(root),))).run()
 
 

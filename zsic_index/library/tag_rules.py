@@ -7,6 +7,8 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -84,7 +86,7 @@ class TagRules:
         self._floors: dict[int, float] = {}
         self._paths: dict[int, TagPath | None] = {}
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """32 bytes that stand for all that tags depend on, but the embedding and verdicts."""
         index = self._index
@@ -137,21 +139,26 @@ class TagRules:
             for label_id, probability in zip(label_ids, probabilities, strict=True)
             if self._may_be_given(label_id) and said.get(label_id) != "rejected"
         }
-        chosen = dict(list(given.items())[: self._settings.max_tags])
-        accepted = [label_id for label_id, verdict in said.items() if verdict == "accepted"]
-        chosen |= self._probabilities_of(embedding, [one for one in accepted if one not in chosen])
+        chosen = dict(islice(given.items(), self._settings.max_tags))
+        accepted = [
+            label_id
+            for label_id, verdict in said.items()
+            if verdict == "accepted" and label_id not in chosen
+        ]
+        if accepted:
+            chosen |= self._probabilities_of(embedding, accepted)
         tags: dict[TagPath, StoredTag] = {}
         index_id = self._index.info.index_id
         for label_id, probability in sorted(chosen.items(), key=lambda pair: -pair[1]):
             path = self.path_of(label_id)
             if path is not None:
                 tag = StoredTag(index_id, path, label_id, probability)
-                tags.setdefault(folded_path(path), tag)
+                tags.setdefault(_folded(path), tag)
         if self._settings.ancestors:
             for tag in list(tags.values()):
                 for length in range(2, len(tag.path)):
                     above = tag.path[:length]
-                    tags.setdefault(folded_path(above), StoredTag(index_id, above))
+                    tags.setdefault(_folded(above), StoredTag(index_id, above))
         return list(tags.values())
 
     def _may_be_given(self, label_id: int) -> bool:
@@ -200,6 +207,10 @@ class TagRules:
         index = self._index
         rows = [row for node in nodes for row in index.rows_of(index.labels_under(node)).values()]
         return frozenset(index.label_ids[rows].tolist())
+
+
+# The same few paths come again on every photo.
+_folded = lru_cache(maxsize=1 << 16)(folded_path)
 
 
 def _chosen(

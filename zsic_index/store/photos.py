@@ -8,7 +8,8 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, or_, select, text, update
@@ -246,9 +247,11 @@ class PhotoStore:
                 withdrawn = tuple(tag for path, tag in had.items() if path not in has)
                 gone += [(photo_id, index_id, tag.path) for tag in withdrawn]
                 for path, tag in has.items():
-                    kept = replace(tag, run_id=had[path].run_id if path in had else run_id)
-                    if kept != had.get(path):
-                        put_tags.append(_tag_row(photo_id, kept))
+                    there = had.get(path)
+                    if there is None:
+                        put_tags.append(_tag_row(photo_id, tag, run_id))
+                    elif (there.label_id, there.probability) != (tag.label_id, tag.probability):
+                        put_tags.append(_tag_row(photo_id, tag, there.run_id))
                 others = [tag for tag in before[photo_id] if tag.index_id != index_id]
                 digest = tags_digest([*others, *has.values()])
                 recorded.append(Recorded(photo_id, added, withdrawn, digest))
@@ -303,7 +306,7 @@ class PhotoStore:
         found: dict[int, list[TagKey]] = defaultdict(list)
         with self._database.read() as connection:
             for row in connection.execute(wanted.order_by(_TAG.c.photo_id)):
-                found[row.photo_id].append((row.index_id, tuple(json.loads(row.path))))
+                found[row.photo_id].append((row.index_id, _path(row.path)))
         return found
 
     def take_back(self, keys: Mapping[int, Sequence[TagKey]]) -> None:
@@ -330,7 +333,7 @@ class PhotoStore:
         """Return the tags whose leaf, or whole path with ``/``, is this, in any case."""
         with self._database.read() as connection:
             paths = connection.execute(select(_TAG.c.path).distinct()).scalars()
-            found = [tuple(json.loads(path)) for path in paths]
+            found = [_path(path) for path in paths]
         folded = label.casefold()
         return [
             path for path in found if folded in (path[-1].casefold(), "/".join(path).casefold())
@@ -599,24 +602,31 @@ def _tags(connection: Connection, photo_ids: Sequence[int]) -> dict[int, list[St
         )
         for row in rows:
             tag = StoredTag(
-                row.index_id, tuple(json.loads(row.path)), row.label_id, row.probability, row.run_id
+                row.index_id, _path(row.path), row.label_id, row.probability, row.run_id
             )
             found[row.photo_id].append(tag)
     return found
 
 
-def _path_text(path: Sequence[str]) -> str:
-    return json.dumps(list(path), ensure_ascii=False)
+# The same few paths come again on every photo.
+@lru_cache(maxsize=1 << 16)
+def _path_text(path: tuple[str, ...]) -> str:
+    return json.dumps(path, ensure_ascii=False)
 
 
-def _tag_row(photo_id: int, tag: StoredTag) -> dict[str, Any]:
+@lru_cache(maxsize=1 << 16)
+def _path(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
+
+
+def _tag_row(photo_id: int, tag: StoredTag, run_id: str) -> dict[str, Any]:
     return {
         "photo_id": photo_id,
         "index_id": tag.index_id,
         "path": _path_text(tag.path),
         "label_id": tag.label_id,
         "probability": tag.probability,
-        "run_id": tag.run_id,
+        "run_id": run_id,
     }
 
 
