@@ -187,7 +187,11 @@ def calibrate(
     first, second = known.part(order[:half]), known.part(order[half:])
     if info.activation == "softmax":
         fit = fit_temperature(
-            index.embeddings, first.embeddings, first.first, logit_scale=info.logit_scale
+            index.embeddings,
+            first.embeddings,
+            first.first,
+            logit_scale=info.logit_scale,
+            pooling=index.pooling,
         )
     else:
         fit = fit_sigmoid(
@@ -196,6 +200,7 @@ def calibrate(
             first.truth,
             logit_scale=info.logit_scale,
             logit_bias=info.logit_bias,
+            pooling=index.pooling,
         )
     calibration = Calibration(
         info.activation,
@@ -324,30 +329,22 @@ class _Answers:
     def of(cls, index: LabelIndex, known: Known, top_k: int) -> _Answers:
         found: Scan = index.search(known.embeddings, top_k)
         truth = known.truth
-        pairs = np.einsum(
-            "pd,pd->p",
-            known.embeddings[truth.image].astype(np.float64),
-            index.embeddings[truth.label].astype(np.float64),
-        )
         partition = found.log_partition
-        of_pairs = _probabilities(
-            index, pairs[:, None], None if partition is None else partition[truth.image]
+        activation = index.info.activation
+        logits = index.pair_logits(known.embeddings, truth.image, truth.label)
+        of_pairs = scoring.activate(
+            logits[:, None], activation, None if partition is None else partition[truth.image]
         )[:, 0]
         least, most = np.full(truth.images, np.inf), np.zeros(truth.images)
         np.minimum.at(least, truth.image, of_pairs)
         np.maximum.at(most, truth.image, of_pairs)
         return cls(
             found.rows,
-            _probabilities(index, found.similarities, partition),
+            scoring.activate(found.logits, activation, partition),
             least,
             most,
             partition,
         )
-
-
-def _probabilities(index: LabelIndex, similarities: Float64, partition: Float64 | None) -> Float64:
-    logits = similarities * index.logit_scale + index.logit_bias
-    return scoring.activate(logits, index.info.activation, partition)
 
 
 def _shown(index: LabelIndex) -> int:
@@ -393,6 +390,7 @@ def _multi_label(index: LabelIndex, known: Known, answers: _Answers) -> MultiLab
             known.truth,
             logit_scale=index.logit_scale,
             log_partition=answers.log_partition,
+            pooling=index.pooling,
         ),
         metrics.f1(answers.rows, answers.probabilities >= F1_THRESHOLD, known.truth),
         f"{F1_THRESHOLD:g} for every label",

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 from zsic_index.errors import SchemaError
 from zsic_index.store.database import Database
 
-HEAD = "0006"
+HEAD = "0007"
 """The revision this program works with: the newest in ``migrations/versions``."""
 
 _LOCK_KEY = 0x7A736963  # "zsic": names the advisory lock that upgrades hold
