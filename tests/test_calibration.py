@@ -399,20 +399,15 @@ def test_json_round_trip(whole: Calibration) -> None:
     assert (read.thresholds.of(ids) == whole.thresholds.of(ids)).all()
 
 
-def test_probabilities_are_those_of_brute_force(
-    whole: Calibration, rng: np.random.Generator
-) -> None:
-    ids = np.tile(np.arange(80)[::-1] * 3, (4, 1))
-    similarities = rng.uniform(-1, 1, (4, 80))
+def test_a_bias_may_stand_alone(whole: Calibration) -> None:
+    alone = Calibration("softmax", None, whole.fitted_on, hubs=whole.hubs)
+    read = Calibration.from_json(alone.to_json())
+    assert read.fit is None
+    assert read.to_json() == alone.to_json()
+    assert read.hubs is not None
     assert whole.hubs is not None
-    bias = dict(zip(whole.hubs.label_ids.tolist(), whole.hubs.bias.tolist(), strict=True))
-    logits = whole.fit.scale * (similarities - np.vectorize(bias.get)(ids))
-    np.testing.assert_allclose(whole.logits(similarities, ids), logits)
-    found = whole.probabilities(similarities, ids, log_sum_exp(logits))
-    np.testing.assert_allclose(found.sum(axis=1), 1)
-    bare = Calibration("sigmoid", whole.fit, whole.fitted_on)
-    expected = 1 / (1 + np.exp(-whole.fit.scale * similarities))
-    np.testing.assert_allclose(bare.probabilities(similarities, ids, None), expected)
+    assert read.hubs.of(np.array([[0, 3], [6, -1]])).dtype == np.float32
+    assert (read.hubs.bias == whole.hubs.bias).all()
 
 
 def test_what_is_no_calibration_is_refused(whole: Calibration) -> None:

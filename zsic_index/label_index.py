@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL.Image import Image
 
 from zsic_index import builder, encoders, prompts, scoring, taxonomy
-from zsic_index.calibration import Calibration, pair_similarities
+from zsic_index.calibration import Calibration, ScaleFit, pair_similarities
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint
 from zsic_index.errors import ImageError, InputError, LabelError, ModelError
@@ -275,18 +275,33 @@ class LabelIndex:
         return cls(opened, *builder.open_index(opened, name), device=device, report=report)
 
     def use(self, calibration: Calibration | None) -> None:
-        """Answer with a fitted logit scale and bias from now on; None for the model's own.
+        """Answer with what was fitted from now on; None for the model's own numbers.
+
+        A fitted logit scale and bias take the place of the model's. A label bias is taken from
+        similarities before all else: order, log-partition, roll-up, subsets and sets follow. What
+        answers call ``similarity`` stays what it is.
 
         Raises:
-            InputError: when it was fitted for another activation.
+            InputError: when it was fitted for another activation, or has a label bias that this
+                kind of index cannot take.
         """
         if calibration is not None and calibration.activation != self._info.activation:
             raise InputError(
                 f"the calibration is for {calibration.activation}, index {self._info.name!r} has "
                 f"{self._info.activation}: calibrate this index"
             )
+        if calibration is not None and calibration.hubs is not None:
+            self.check_takes_a_bias()
         self._calibration = calibration
         self._searcher.use(self.logit_scale, self.logit_bias, self._bias_of(self.label_ids))
+
+    def check_takes_a_bias(self) -> None:
+        """Raise an InputError where a label bias cannot be used: a search would not know of it."""
+        if self._info.kind in ("hnsw", "ivf"):
+            raise InputError(
+                f"index {self._info.name!r} is of kind {self._info.kind}, which is searched by "
+                "similarity alone: for a label bias build it with kind 'flat' or 'float16'"
+            )
 
     def keep(self, calibration: Calibration | None) -> None:
         """Keep a calibration in the store, beside this index; None to forget it."""
@@ -321,12 +336,16 @@ class LabelIndex:
     @property
     def logit_scale(self) -> float:
         """The multiplier that answers are made with: the model's own, or the fitted one."""
-        return self._calibration.fit.scale if self._calibration else self._info.logit_scale
+        return self._fit.scale if self._fit else self._info.logit_scale
 
     @property
     def logit_bias(self) -> float:
         """What answers add to the logits: the model's own, or the fitted one."""
-        return self._calibration.fit.bias if self._calibration else self._info.logit_bias
+        return self._fit.bias if self._fit else self._info.logit_bias
+
+    @property
+    def _fit(self) -> ScaleFit | None:
+        return self._calibration.fit if self._calibration else None
 
     def with_templates(self, templates: str | Path | Sequence[str | Path]) -> LabelIndex:
         """Return the same labels under other templates, in memory; no index is made of it.

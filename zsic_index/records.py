@@ -21,6 +21,13 @@ their logits the largest, or the logarithm of their summed exponentials, which u
 the summed probability of all its names."""
 
 
+HUB_K = 16
+"""Images near to a label that its bias against hubs is the mean of, unless said otherwise."""
+
+HUB_ALPHA = 0.5
+"""The part of that mean which is taken from the label's similarities, unless said otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One label for one image.

@@ -43,8 +43,7 @@ class HubBias:
 
     def of(self, label_ids: Int64) -> Float32:
         """Return the bias of each label id, in the shape given; 0, the mean, for unknown ones."""
-        found = by_id(self.label_ids, self.bias.astype(np.float64), label_ids, 0.0)
-        return found.astype(np.float32)
+        return by_id(self.label_ids, self.bias, label_ids, 0.0)
 
 
 def hub_bias(
