@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -33,7 +34,7 @@ _IMPORTED_PER_COMMIT = 16_384
 """Ready embeddings that are committed together: losing them costs next to nothing."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """An index that is to be.
 
@@ -45,7 +46,6 @@ class Plan:
         templates: prompt templates; empty for imported embeddings.
         kind: what is scanned or searched first.
         names: what a label with several names is.
-        rows: the R rows of its labels.
         digest: sha256, hexadecimal, of all that the index is built from.
     """
 
@@ -56,7 +56,6 @@ class Plan:
     templates: tuple[str, ...]
     kind: Kind
     names: Names
-    rows: LabelRows
     digest: str
 
     @classmethod
@@ -92,18 +91,21 @@ class Plan:
         digest.update(packed or b"")
         if embeddings is not None:
             digest.update(np.ascontiguousarray(embeddings, "<f4").data)
-        structure = Structure(taxonomy)
         return cls(
             name,
-            structure,
+            Structure(taxonomy),
             packed,
             encoder_fingerprint,
             templates,
             kind,
             names,
-            LabelRows.of(structure, names, templates),
             digest.hexdigest(),
         )
+
+    @cached_property
+    def rows(self) -> LabelRows:
+        """The R rows of its labels; a build with nothing to do never asks."""
+        return LabelRows.of(self.structure, self.names, self.templates)
 
     @property
     def taxonomy_digest(self) -> str | None:

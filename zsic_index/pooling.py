@@ -91,16 +91,27 @@ class Pooling:
         """
         last = self.labels if last is None else last
         counts = self.counts[first:last]
-        several = np.flatnonzero(counts > 1)
-        if not len(several):
+        if counts.max(initial=1) == 1:
             return logits
-        firsts = self.starts[first:last] - self.starts[first]
-        pooled = logits[:, firsts]
-        # Few labels have other names, as a rule: only the rows of these are looked at.
-        part = self.take(several + first)
-        rows = self.rows_of(several + first) - self.starts[first]
-        pooled[:, several] = _reduced(logits[:, rows], part.starts[:-1], part.counts, self.how)
-        return pooled
+        # Name by name, for all labels that have one more: few have many. Those with most stand in
+        # front, so that these labels are a slice; ``reduceat`` takes three times as long.
+        by_count = np.argsort(-counts, kind="stable")
+        firsts = (self.starts[first:last] - self.starts[first])[by_count]
+        number = np.searchsorted(-counts[by_count], -np.arange(1, counts.max()))
+        logits = np.ascontiguousarray(logits)
+        pooled: Logits = np.take(logits, firsts, axis=1)
+        top = pooled[:, : number[0]]
+        for place, labels in enumerate(number.tolist(), 1):
+            other = np.take(logits, firsts[:labels] + place, axis=1)
+            np.maximum(top[:, :labels], other, out=top[:, :labels])
+        if self.how == "mass":
+            total = np.exp(np.take(logits, firsts[: number[0]], axis=1) - top)
+            for place, labels in enumerate(number.tolist(), 1):
+                other = np.take(logits, firsts[:labels] + place, axis=1)
+                total[:, :labels] += np.exp(other - top[:, :labels])
+            top += np.log(total)
+        back: Logits = np.take(pooled, np.argsort(by_count), axis=1)
+        return back
 
     def similarities(self, similarities: Float64, scale: float) -> Float64:
         """Return the (B, N) similarities of labels from the (B, R) of their rows.
@@ -118,11 +129,3 @@ class Pooling:
             return 0.0
         # A sum of exponentials up to 1, its logarithm, and the largest logit on top of that.
         return 2.0**-24 + (self.most + 4) * 2.0**-23 / scale
-
-
-def _reduced(logits: Logits, starts: Int64, counts: Int64, how: How) -> Logits:
-    top: Logits = np.maximum.reduceat(logits, starts, axis=1)
-    if how == "max":
-        return top
-    terms = np.exp(logits - np.repeat(top, counts, axis=1))
-    return top + np.log(np.add.reduceat(terms, starts, axis=1))
