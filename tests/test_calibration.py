@@ -14,7 +14,6 @@ from zsic_index.calibration import (
     NEVER,
     Calibration,
     FittedOn,
-    FoldedBias,
     fit_sigmoid,
     fit_temperature,
     hub_bias,
@@ -336,19 +335,18 @@ def test_a_hub_loses_its_lead(rng: np.random.Generator) -> None:
     assert (best == np.arange(200)).mean() > 0.9
 
 
-def test_folded_bias_scans_as_the_bias_is_meant(rng: np.random.Generator) -> None:
+def test_a_scan_takes_the_bias_as_it_is_meant(rng: np.random.Generator) -> None:
     matrix, queries, _ = world(rng, labels=500, images=20)
     bias = rng.normal(0, 0.2, 500).astype(np.float32)
-    folded = FoldedBias.of(matrix, bias)
-    assert np.linalg.norm(folded.matrix, axis=1).max() <= 1
-    found = scan(folded.matrix, FoldedBias.queries(queries), 7, logit_scale=20 * folded.factor)
-    wanted = queries.astype(np.float64) @ matrix.T.astype(np.float64) - bias
-    order = np.argsort(-wanted, axis=1)[:, :7]
+    found = scan(matrix, queries, 7, logit_scale=20.0, logit_bias=-3.0, label_bias=bias)
+    plain = queries.astype(np.float64) @ matrix.T.astype(np.float64)
+    order = np.argsort(bias - plain, axis=1)[:, :7]
     assert (found.rows == order).all()
-    np.testing.assert_allclose(
-        found.similarities * folded.factor, np.take_along_axis(wanted, order, 1), atol=1e-6
-    )
-    np.testing.assert_allclose(found.log_partition, log_sum_exp(20 * wanted), atol=1e-5)
+    of_best = np.take_along_axis(plain, order, 1)
+    np.testing.assert_allclose(found.similarities, of_best, atol=1e-12)
+    np.testing.assert_allclose(found.logits, 20 * (of_best - bias[order]) - 3, atol=1e-11)
+    logits = 20 * (plain - bias) - 3
+    np.testing.assert_allclose(found.log_partition, log_sum_exp(logits), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -403,20 +401,15 @@ def test_json_round_trip(whole: Calibration) -> None:
     assert (read.thresholds.of(ids) == whole.thresholds.of(ids)).all()
 
 
-def test_probabilities_are_those_of_brute_force(
-    whole: Calibration, rng: np.random.Generator
-) -> None:
-    ids = np.tile(np.arange(80)[::-1] * 3, (4, 1))
-    similarities = rng.uniform(-1, 1, (4, 80))
+def test_a_bias_may_stand_alone(whole: Calibration) -> None:
+    alone = Calibration("softmax", None, whole.fitted_on, hubs=whole.hubs)
+    read = Calibration.from_json(alone.to_json())
+    assert read.fit is None
+    assert read.to_json() == alone.to_json()
+    assert read.hubs is not None
     assert whole.hubs is not None
-    bias = dict(zip(whole.hubs.label_ids.tolist(), whole.hubs.bias.tolist(), strict=True))
-    logits = whole.fit.scale * (similarities - np.vectorize(bias.get)(ids))
-    np.testing.assert_allclose(whole.logits(similarities, ids), logits)
-    found = whole.probabilities(similarities, ids, log_sum_exp(logits))
-    np.testing.assert_allclose(found.sum(axis=1), 1)
-    bare = Calibration("sigmoid", whole.fit, whole.fitted_on)
-    expected = 1 / (1 + np.exp(-whole.fit.scale * similarities))
-    np.testing.assert_allclose(bare.probabilities(similarities, ids, None), expected)
+    assert read.hubs.of(np.array([[0, 3], [6, -1]])).dtype == np.float32
+    assert (read.hubs.bias == whole.hubs.bias).all()
 
 
 def test_what_is_no_calibration_is_refused(whole: Calibration) -> None:

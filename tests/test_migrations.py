@@ -48,6 +48,24 @@ def test_a_store_of_every_schema_so_far_can_be_used(store: Path, dump: Path) -> 
         assert best.probability == pytest.approx(0.99990921, abs=1e-7)
 
 
+def test_labels_of_before_have_a_row_each(store: Path) -> None:
+    """Neither the plan nor the rows of an index change, so that nothing is built or fitted anew."""
+    with sqlite3.connect(store) as connection:
+        connection.executescript((DATA / "schema-0006.sql").read_text(encoding="utf-8"))
+        before = connection.execute("SELECT plan, checksum, generation FROM label_index").fetchall()
+    Store.upgrade(store)
+    with sqlite3.connect(store) as connection:
+        assert connection.execute("SELECT names, rows FROM label_index").fetchall() == [
+            ("mean", None)
+        ]
+        assert connection.execute("SELECT count(*) FROM other_name").fetchone() == (0,)
+        after = connection.execute("SELECT plan, checksum, generation FROM label_index").fetchall()
+    assert before == after
+    with Store.open() as opened:
+        assert opened.problems() == []
+        assert opened.index("things").rows == 3
+
+
 def test_there_is_a_dump_of_the_present_schema() -> None:
     assert (DATA / f"schema-{schema.HEAD}.sql").exists()
 

@@ -8,7 +8,7 @@ import logging
 import re
 import time
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property
 
 import numpy as np
 
@@ -16,8 +16,9 @@ from zsic_index import index
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint
 from zsic_index.errors import EmbeddingError, IndexFileError, InputError, StoreError
-from zsic_index.label_embeddings import Ensured, Progress, ensure, rendered
-from zsic_index.records import BuildReport, IndexInfo, Kind
+from zsic_index.label_embeddings import Ensured, Progress, ensure
+from zsic_index.label_rows import LabelRows
+from zsic_index.records import BuildReport, IndexInfo, Kind, Names
 from zsic_index.scoring import Float32, Int64
 from zsic_index.store import EncoderRecord, Store
 from zsic_index.taxonomy import Taxonomy, packing
@@ -33,7 +34,7 @@ _IMPORTED_PER_COMMIT = 16_384
 """Ready embeddings that are committed together: losing them costs next to nothing."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """An index that is to be.
 
@@ -44,6 +45,7 @@ class Plan:
         encoder_fingerprint: what every label embedding depends on.
         templates: prompt templates; empty for imported embeddings.
         kind: what is scanned or searched first.
+        names: what a label with several names is.
         digest: sha256, hexadecimal, of all that the index is built from.
     """
 
@@ -53,6 +55,7 @@ class Plan:
     encoder_fingerprint: str
     templates: tuple[str, ...]
     kind: Kind
+    names: Names
     digest: str
 
     @classmethod
@@ -63,21 +66,46 @@ class Plan:
         encoder_fingerprint: str,
         templates: tuple[str, ...],
         kind: Kind,
+        *,
+        names: Names = "mean",
         embeddings: Float32 | None = None,
     ) -> Plan:
-        """Return a plan; imported ``embeddings`` are part of what it is built from."""
+        """Return a plan; imported ``embeddings`` are part of what it is built from.
+
+        Raises:
+            InputError: for a bad name, or names that are pooled in a kind that cannot do it.
+        """
         check_name(name)
+        if names != "mean" and kind != "flat":
+            raise InputError(
+                f"names {names!r} with kind {kind!r}: only kind 'flat' has a row for each name; "
+                "use that, or names 'mean'"
+            )
         packed = None if taxonomy.is_plain else packing.pack(taxonomy)
-        head = json.dumps([encoder_fingerprint, templates, kind])
+        # As it was before names could be anything else, so that what is built stays as it is.
+        pooled = [] if names == "mean" else [names]
+        head = json.dumps([encoder_fingerprint, templates, kind, *pooled])
         digest = hashlib.sha256(head.encode())
         # No label holds a NUL.
         digest.update("\0".join(taxonomy.labels).encode())
         digest.update(packed or b"")
         if embeddings is not None:
             digest.update(np.ascontiguousarray(embeddings, "<f4").data)
-        structure = Structure(taxonomy)
-        fingerprint = encoder_fingerprint
-        return cls(name, structure, packed, fingerprint, templates, kind, digest.hexdigest())
+        return cls(
+            name,
+            Structure(taxonomy),
+            packed,
+            encoder_fingerprint,
+            templates,
+            kind,
+            names,
+            digest.hexdigest(),
+        )
+
+    @cached_property
+    def rows(self) -> LabelRows:
+        """The R rows of its labels; a build with nothing to do never asks."""
+        return LabelRows.of(self.structure, self.names, self.templates)
 
     @property
     def taxonomy_digest(self) -> str | None:
@@ -93,6 +121,7 @@ def build(
     templates: tuple[str, ...],
     *,
     kind: Kind = "flat",
+    names: Names = "mean",
     device: str = "auto",
     progress: Progress | None = None,
 ) -> BuildReport:
@@ -102,26 +131,29 @@ def build(
     chunks, so a build that was interrupted goes on where it stopped.
 
     Raises:
-        InputError: for a bad name or a label that the model cannot take.
+        InputError: for a bad name, a label that the model cannot take, or names that cannot be
+            pooled as asked for.
         ModelError: when the checkpoint cannot be loaded.
         StoreError: when the store or the index file cannot be written.
     """
     started = time.perf_counter()
-    plan = Plan.of(name, taxonomy, checkpoint.fingerprint, templates, kind)
+    plan = Plan.of(name, taxonomy, checkpoint.fingerprint, templates, kind, names=names)
     present = store.find_index(name)
     if present is not None and present.plan == plan.digest:
         return _report(open_index(store, name)[0], taxonomy, started)
     known = None
-    prompts_of = rendered(taxonomy.labels, templates)
-    if plan.packed is not None:
-        prompts_of = partial(plan.structure.prompts_of, templates=templates)
-    elif present is not None and present.taxonomy is None and _is_made_alike(present, plan):
+    is_plain = plan.packed is None
+    if is_plain and present and present.taxonomy is None and _is_made_alike(present, plan):
         by_label = store.embedding_ids_by_label(present.index_id)
         known = {at: by_label[key] for at, key in enumerate(taxonomy.labels) if key in by_label}
     source = EncoderSource.of(checkpoint, device=device)
-    ensured = ensure(store, source, taxonomy.labels, prompts_of, known=known, progress=progress)
+    if names == "mass":
+        _check_softmax(store, source)
+    rows = plan.rows
+    ensured = ensure(store, source, rows.names, rows.prompts_of, known=known, progress=progress)
     info, removed = publish(store, plan, ensured.embedding_ids)
-    return _report(info, taxonomy, started, ensured=ensured, removed=removed)
+    encoded = len(rows.labels_of(np.array(ensured.encoded, dtype=np.int64)))
+    return _report(info, taxonomy, started, ensured=ensured, encoded=encoded, removed=removed)
 
 
 def import_embeddings(
@@ -144,7 +176,7 @@ def import_embeddings(
             f"{len(embeddings)} embeddings for {len(taxonomy.labels)} labels: give one for each, "
             "in the same order"
         )
-    plan = Plan.of(name, taxonomy, encoder.fingerprint, (), kind, embeddings)
+    plan = Plan.of(name, taxonomy, encoder.fingerprint, (), kind, embeddings=embeddings)
     present = store.find_index(name)
     if present is not None and present.plan == plan.digest:
         return _report(open_index(store, name)[0], taxonomy, started)
@@ -175,7 +207,7 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
     Args:
         store: where.
         plan: the index.
-        embedding_ids: (N,) int64, its labels' embeddings, in the taxonomy's order.
+        embedding_ids: (R,) int64, those of ``plan.rows``.
 
     Returns:
         The index, and how many labels of its previous generation are gone.
@@ -188,14 +220,16 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
     taxonomy = plan.structure.taxonomy
     labels = list(map(taxonomy.label_keys.__getitem__, order.tolist()))
     shown = list(map(taxonomy.labels.__getitem__, order.tolist()))
-    embedding_ids = embedding_ids[order]
+    embedding_ids = embedding_ids[plan.rows.in_order(order)]
     index_id, label_ids = store.claim_labels(plan.name, labels, shown)
+    label_ids = np.repeat(label_ids, plan.rows.counts[order])
     while True:
         old = store.snapshot(plan.name)
         if (
             old is not None
             and _is_made_alike(old.info, plan)
             and (old.info.kind, old.info.taxonomy) == (plan.kind, plan.taxonomy_digest)
+            and old.info.names == plan.names
             and np.array_equal(old.label_ids, label_ids)
             and np.array_equal(old.embedding_ids, embedding_ids)
         ):
@@ -211,7 +245,9 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
             encoder_fingerprint=plan.encoder_fingerprint,
             templates=plan.templates,
             kind=plan.kind,
-            labels=len(label_ids),
+            names=plan.names,
+            labels=len(labels),
+            rows=len(label_ids),
             dim=encoder.dim,
             logit_scale=encoder.logit_scale,
             logit_bias=encoder.logit_bias,
@@ -236,15 +272,25 @@ def _is_made_alike(info: IndexInfo, plan: Plan) -> bool:
     return (info.encoder_fingerprint, info.templates) == (plan.encoder_fingerprint, plan.templates)
 
 
+def _check_softmax(store: Store, source: EncoderSource) -> None:
+    """Raise an InputError for an encoder whose probabilities do not add up."""
+    encoder = store.find_encoder(source.fingerprint) or source.record(source.fingerprint)
+    if encoder.activation != "softmax":
+        raise InputError(
+            f"names 'mass' adds up softmax probabilities, and {encoder.model_id} has "
+            f"{encoder.activation}: use names 'max', by which the best name counts"
+        )
+
+
 def _report(
     info: IndexInfo,
     taxonomy: Taxonomy,
     started: float,
     *,
     ensured: Ensured | None = None,
+    encoded: int = 0,
     removed: int = 0,
 ) -> BuildReport:
-    encoded = ensured.encoded if ensured else 0
     return BuildReport(
         name=info.name,
         labels=info.labels,

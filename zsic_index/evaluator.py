@@ -1,4 +1,4 @@
-"""Labelled images against an index: how good its answers are, and what calibrates them."""
+"""Images against an index: how good its answers are, and what calibrates them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from zsic_index.calibration import (
     digest,
     fit_sigmoid,
     fit_temperature,
+    hub_bias,
     thresholds_for_precision,
 )
 from zsic_index.conformal import fit_conformal
@@ -37,6 +38,7 @@ from zsic_index.evaluation.record import (
     WorstImage,
 )
 from zsic_index.label_index import LabelIndex
+from zsic_index.records import HUB_ALPHA, HUB_K
 from zsic_index.reliability import Reliability, reliability
 from zsic_index.scan import Scan
 from zsic_index.scoring import Bool, Float32, Float64, Int64
@@ -157,10 +159,70 @@ def embed(index: LabelIndex, labelled: Labelled) -> Known:
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class References:
+    """Images without labels.
+
+    Attributes:
+        embeddings: (R, D) float32 unit-norm.
+        refused: why, for images that cannot be read.
+    """
+
+    embeddings: Float32
+    refused: tuple[str, ...]
+
+
+def embed_references(index: LabelIndex, paths: Iterable[Path]) -> References:
+    """Embed images without labels.
+
+    Raises:
+        InputError: when none of them can be read.
+        ModelError: see ``LabelIndex.classify``.
+    """
+    embeddings, refused = [], []
+    for found in index.stream_embeddings(paths):
+        if isinstance(found, ImageError):
+            refused.append(str(found))
+        else:
+            embeddings.append(found)
+    if not embeddings:
+        raise InputError(f"none of {len(refused)} images can be read, such as: {refused[:1]}")
+    return References(np.stack(embeddings), tuple(refused))
+
+
+def fit_hubs(
+    index: LabelIndex, references: Float32, *, k: int = HUB_K, alpha: float = HUB_ALPHA
+) -> Calibration:
+    """Fit a bias per label to images without labels, against labels that are near to every image.
+
+    Args:
+        index: with the model's own scale and bias.
+        references: (R, D) float32 unit-norm embeddings of images such as will be asked about.
+        k: how many of the images nearest to a label are averaged, at most R.
+        alpha: the part of their mean similarity that is taken from the label's.
+
+    Raises:
+        InputError: for k or alpha out of range, or a kind of index that cannot use it.
+    """
+    index.check_takes_a_bias()
+    hubs = hub_bias(
+        index.embeddings,
+        references,
+        k,
+        alpha,
+        label_ids=index.label_ids,
+        pooling=index.pooling,
+        logit_scale=index.info.logit_scale,
+    )
+    fitted_on = FittedOn(0, digest(index.info.plan, references), _today())
+    return Calibration(index.info.activation, None, fitted_on, hubs=hubs)
+
+
 def calibrate(
     index: LabelIndex,
     known: Known,
     *,
+    hubs: Calibration | None = None,
     precision: float | None = None,
     coverage: float | None = None,
     seed: int = 0,
@@ -173,6 +235,7 @@ def calibrate(
     Args:
         index: with the model's own scale and bias.
         known: its labelled images.
+        hubs: what ``fit_hubs`` gave: the scale is fitted to similarities less its bias.
         precision: what thresholds are to keep; None for no thresholds.
         coverage: how often prediction sets are to hold the right label; None for no sets.
         seed: of the split.
@@ -185,9 +248,16 @@ def calibrate(
     split = precision is not None or coverage is not None
     half = (len(order) + 1) // 2 if split else len(order)
     first, second = known.part(order[:half]), known.part(order[half:])
+    bias = None if hubs is None else hubs.hubs
+    label_bias = None if bias is None else bias.of(index.label_ids)
     if info.activation == "softmax":
         fit = fit_temperature(
-            index.embeddings, first.embeddings, first.first, logit_scale=info.logit_scale
+            index.embeddings,
+            first.embeddings,
+            first.first,
+            logit_scale=info.logit_scale,
+            label_bias=label_bias,
+            pooling=index.pooling,
         )
     else:
         fit = fit_sigmoid(
@@ -196,15 +266,21 @@ def calibrate(
             first.truth,
             logit_scale=info.logit_scale,
             logit_bias=info.logit_bias,
+            label_bias=label_bias,
+            pooling=index.pooling,
         )
+    fitted_on = digest(
+        info.plan,
+        known.embeddings,
+        known.truth.image,
+        known.truth.label,
+        "" if hubs is None else hubs.fitted_on.digest,
+    )
     calibration = Calibration(
         info.activation,
         fit,
-        FittedOn(
-            len(known.paths),
-            digest(info.plan, known.embeddings, known.truth.image, known.truth.label),
-            datetime.date.today().isoformat(),
-        ),
+        FittedOn(len(known.paths), fitted_on, _today()),
+        hubs=bias,
     )
     if not split:
         return calibration
@@ -256,6 +332,7 @@ def evaluate(
             multi_label = _multi_label(index, known, best)
     shown = _shown(index)
     correct = known.truth.contains(answers.rows)
+    reordered = calibrated if calibration and _can_reorder(index, calibration) else None
     structure = index.structure
     names = index.labels
     pairs = metrics.confusions(_matched(known, answers.rows[:, 0]), answers.rows[:, 0], _CONFUSIONS)
@@ -264,20 +341,17 @@ def evaluate(
         model=index.info.model_id,
         labels=len(index),
         source=source,
-        date=datetime.date.today().isoformat(),
+        date=_today(),
         counts=known.counts,
-        top1=metrics.accuracy(correct[:, 0]),
-        top5=metrics.accuracy(metrics.hits_within(answers.rows, known.truth, 5)),
+        top1=_hits(answers, known, 1),
+        top5=_hits(answers, known, 5),
         calibration=CalibrationFigures(
             shown,
             _reliability(answers, correct, shown),
             None
             if calibrated is None
             else _reliability(calibrated, known.truth.contains(calibrated.rows), shown),
-            ""
-            if calibration is None
-            else f"Fitted on {calibration.fitted_on.images:,} images, "
-            f"{calibration.fitted_on.date}.",
+            "" if calibration is None else _note(calibration),
         ),
         ranks=_ranks(structure, known, answers.rows[:, 0]),
         multi_label=multi_label,
@@ -289,7 +363,30 @@ def evaluate(
         template_sets=tuple(
             _template_set(name, other, known) for name, other in (others or {}).items()
         ),
+        calibrated_top1=None if reordered is None else _hits(reordered, known, 1),
+        calibrated_top5=None if reordered is None else _hits(reordered, known, 5),
     )
+
+
+def _can_reorder(index: LabelIndex, calibration: Calibration) -> bool:
+    """Tell whether a calibration can change which label is the most probable."""
+    return calibration.hubs is not None or index.info.names == "mass"
+
+
+def _hits(answers: _Answers, known: Known, most: int) -> metrics.Figure:
+    """Return how often one of the most probable labels is right."""
+    return metrics.accuracy(metrics.hits_within(answers.rows, known.truth, most))
+
+
+def _note(calibration: Calibration) -> str:
+    """Say what a calibration was fitted on."""
+    parts = []
+    if calibration.hubs is not None:
+        parts.append(f"label bias from {calibration.hubs.references:,} images without labels")
+    if calibration.fit is not None:
+        parts.append(f"fitted on {calibration.fitted_on.images:,} images")
+    said = ", ".join(parts)
+    return f"{said[:1].upper()}{said[1:]}, {calibration.fitted_on.date}."
 
 
 @contextmanager
@@ -324,30 +421,26 @@ class _Answers:
     def of(cls, index: LabelIndex, known: Known, top_k: int) -> _Answers:
         found: Scan = index.search(known.embeddings, top_k)
         truth = known.truth
-        pairs = np.einsum(
-            "pd,pd->p",
-            known.embeddings[truth.image].astype(np.float64),
-            index.embeddings[truth.label].astype(np.float64),
-        )
         partition = found.log_partition
-        of_pairs = _probabilities(
-            index, pairs[:, None], None if partition is None else partition[truth.image]
+        activation = index.info.activation
+        logits = index.pair_logits(known.embeddings, truth.image, truth.label)
+        of_pairs = scoring.activate(
+            logits[:, None], activation, None if partition is None else partition[truth.image]
         )[:, 0]
         least, most = np.full(truth.images, np.inf), np.zeros(truth.images)
         np.minimum.at(least, truth.image, of_pairs)
         np.maximum.at(most, truth.image, of_pairs)
         return cls(
             found.rows,
-            _probabilities(index, found.similarities, partition),
+            scoring.activate(found.logits, activation, partition),
             least,
             most,
             partition,
         )
 
 
-def _probabilities(index: LabelIndex, similarities: Float64, partition: Float64 | None) -> Float64:
-    logits = similarities * index.logit_scale + index.logit_bias
-    return scoring.activate(logits, index.info.activation, partition)
+def _today() -> str:
+    return datetime.date.today().isoformat()
 
 
 def _shown(index: LabelIndex) -> int:
@@ -393,6 +486,7 @@ def _multi_label(index: LabelIndex, known: Known, answers: _Answers) -> MultiLab
             known.truth,
             logit_scale=index.logit_scale,
             log_partition=answers.log_partition,
+            pooling=index.pooling,
         ),
         metrics.f1(answers.rows, answers.probabilities >= F1_THRESHOLD, known.truth),
         f"{F1_THRESHOLD:g} for every label",
@@ -436,8 +530,8 @@ def _template_set(name: str, index: LabelIndex, known: Known) -> TemplateSet:
     return TemplateSet(
         name,
         index.info.templates,
-        metrics.accuracy(correct[:, 0]),
-        metrics.accuracy(metrics.hits_within(answers.rows, known.truth, 5)),
+        _hits(answers, known, 1),
+        _hits(answers, known, 5),
         _reliability(answers, correct, _shown(index)).error,
     )
 

@@ -67,6 +67,17 @@ _SHOWN = 200
 """Characters of a path that are shown in messages."""
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Return the image files in a folder and the folders below it, by path; no hidden ones."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+
+
 def describe(source: ImageSource) -> str:
     """Return a short name of an image source for messages and results."""
     match source:

@@ -39,14 +39,14 @@ class Ensured:
 
     Attributes:
         embedding_ids: (n,) int64, the store's id of each label's embedding.
-        encoded: how many labels had to be encoded.
+        encoded: positions of the labels that had to be encoded.
         prompts: how many prompts went through the text tower for them.
         truncated: prompts that were over the token limit and were cut.
         model_loaded: whether the weights were needed.
     """
 
     embedding_ids: Int64
-    encoded: int
+    encoded: tuple[int, ...]
     prompts: int
     truncated: tuple[str, ...]
     model_loaded: bool
@@ -103,7 +103,7 @@ def ensure(
             "another process removed embeddings in the meantime: do it again"
         ) from None
     return Ensured(
-        np.array(ids, dtype=np.int64), len(missing), prompt_count, truncated, model_needed
+        np.array(ids, dtype=np.int64), tuple(missing), prompt_count, truncated, model_needed
     )
 
 

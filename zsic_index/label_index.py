@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar, get_args, overload
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL.Image import Image
 
 from zsic_index import builder, builtin, encoders, prompts, scoring, taxonomy
-from zsic_index.calibration import Calibration
+from zsic_index.calibration import Calibration, ScaleFit, pair_similarities
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint
 from zsic_index.errors import ImageError, InputError, LabelError, ModelError
@@ -25,13 +25,16 @@ from zsic_index.image_embeddings import ImageEmbedder
 from zsic_index.images import Decode, ImageSource
 from zsic_index.index import OpenIndex
 from zsic_index.label_embeddings import Progress, fetch, rendered
+from zsic_index.label_rows import LabelRows
 from zsic_index.node_answers import NodeAnswers
+from zsic_index.pooling import Pooling
 from zsic_index.records import (
     Activation,
     BuildReport,
     Dtype,
     IndexInfo,
     Kind,
+    Names,
     NodePrediction,
     Prediction,
 )
@@ -46,6 +49,7 @@ from zsic_index.taxonomy.structure import Structure
 DEFAULT_TOP_K = 5
 
 Answer = TypeVar("Answer")
+Choice = TypeVar("Choice", bound=str)
 
 _ONE = (str, Path, bytes, Image)
 
@@ -63,12 +67,14 @@ class _Subset:
     Attributes:
         labels: n names.
         label_ids: (n,) int64, _OUTSIDE for a label that is not in the index.
-        matrix: (n, D) float32 unit-norm embeddings.
+        matrix: (n, D) float32 unit-norm embeddings, or a row for each name.
+        pooling: which rows are one label; None where each is.
     """
 
     labels: list[str]
     label_ids: Int64
     matrix: Float32
+    pooling: Pooling | None
 
 
 class LabelIndex:
@@ -115,6 +121,7 @@ class LabelIndex:
         device: str = "auto",
         dtype: Dtype = "float32",
         kind: Kind = "flat",
+        names: Names = "mean",
         progress: Progress | None = None,
     ) -> LabelIndex:
         """Build an index, encoding only what the store does not have; then open it.
@@ -136,6 +143,11 @@ class LabelIndex:
                 log-partition is off by up to ``logit_scale`` times the rounding error that ``info``
                 shows. ``hnsw`` and ``ivf`` are approximate, for label sets that do not fit:
                 probabilities of softmax models are then estimates with an ``interval``.
+            names: what a label with aliases is. ``mean``: the embeddings of all its names are
+                averaged into one. ``max``: its similarity is that of its best name. ``mass``: its
+                probability is the sum of its names', so that similar names of one label share no
+                probability with each other; for softmax models. The last two keep a row for each
+                name, and need ``kind="flat"``.
             progress: called with (labels done, labels to encode) after every commit.
 
         Raises:
@@ -154,7 +166,8 @@ class LabelIndex:
             checked,
             checkpoint,
             resolved,
-            kind=_checked_kind(kind),
+            kind=_checked(kind, Kind, "kind"),
+            names=_checked(names, Names, "names"),
             device=device,
             progress=progress,
         )
@@ -216,7 +229,8 @@ class LabelIndex:
         """Make an index of label embeddings that were computed elsewhere.
 
         Args:
-            labels: N distinct labels, or a file of them.
+            labels: N distinct labels, or a file of them. Aliases are for finding them by: each
+                label has the one embedding that is given.
             embeddings: (N, D) floating-point; each row is normalised.
             logit_scale: the multiplier, already exponentiated, > 0.
             name: the index's name.
@@ -257,23 +271,43 @@ class LabelIndex:
         )
         opened = Store.open(store, create=True)
         report = builder.import_embeddings(
-            opened, name, checked, unit, record, kind=_checked_kind(kind)
+            opened, name, checked, unit, record, kind=_checked(kind, Kind, "kind")
         )
         return cls(opened, *builder.open_index(opened, name), device=device, report=report)
 
     def use(self, calibration: Calibration | None) -> None:
-        """Answer with a fitted logit scale and bias from now on; None for the model's own.
+        """Answer with what was fitted from now on; None for the model's own numbers.
+
+        A fitted logit scale and bias take the place of the model's. A label bias is taken from
+        similarities before all else: order, log-partition, roll-up, subsets and sets follow. What
+        answers call ``similarity`` stays what it is.
 
         Raises:
-            InputError: when it was fitted for another activation.
+            InputError: when it was fitted for another activation, or has a label bias that this
+                kind of index cannot take.
         """
         if calibration is not None and calibration.activation != self._info.activation:
             raise InputError(
                 f"the calibration is for {calibration.activation}, index {self._info.name!r} has "
                 f"{self._info.activation}: calibrate this index"
             )
+        if calibration is not None and calibration.hubs is not None:
+            self.check_takes_a_bias()
         self._calibration = calibration
-        self._searcher.use(self.logit_scale, self.logit_bias)
+        self._searcher.use(self.logit_scale, self.logit_bias, self._bias_of(self.label_ids))
+
+    def check_takes_a_bias(self) -> None:
+        """Raise an InputError where a label bias cannot be used: a search would not know of it."""
+        if self._info.kind in ("hnsw", "ivf"):
+            raise InputError(
+                f"index {self._info.name!r} is of kind {self._info.kind}, which is searched by "
+                "similarity alone: for a label bias build it with kind 'flat' or 'float16'"
+            )
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What answers are made with; None for the model's own scale and bias."""
+        return self._calibration
 
     def keep(self, calibration: Calibration | None) -> None:
         """Keep a calibration in the store, beside this index; None to forget it."""
@@ -308,12 +342,16 @@ class LabelIndex:
     @property
     def logit_scale(self) -> float:
         """The multiplier that answers are made with: the model's own, or the fitted one."""
-        return self._calibration.fit.scale if self._calibration else self._info.logit_scale
+        return self._fit.scale if self._fit else self._info.logit_scale
 
     @property
     def logit_bias(self) -> float:
         """What answers add to the logits: the model's own, or the fitted one."""
-        return self._calibration.fit.bias if self._calibration else self._info.logit_bias
+        return self._fit.bias if self._fit else self._info.logit_bias
+
+    @property
+    def _fit(self) -> ScaleFit | None:
+        return self._calibration.fit if self._calibration else None
 
     def with_templates(self, templates: str | Path | Sequence[str | Path]) -> LabelIndex:
         """Return the same labels under other templates, in memory; no index is made of it.
@@ -327,12 +365,13 @@ class LabelIndex:
         """
         resolved = prompts.resolve(templates)
         self._check_encodes(self.info.name)
-        prompts_of = partial(self.structure.prompts_of, templates=resolved)
-        matrix = fetch(self._store, self._source, self.taxonomy.labels, prompts_of)
+        rows = LabelRows.of(self.structure, self._info.names, resolved)
+        matrix = fetch(self._store, self._source, rows.names, rows.prompts_of)
+        in_order = matrix[rows.in_order(self.structure.row_order)]
         return LabelIndex(
             self._store,
             replace(self._info, templates=resolved, kind="flat"),
-            OpenIndex(self.label_ids, matrix[self.structure.row_order], None),
+            OpenIndex(self.label_ids, in_order, None, self.pooling),
             device=self._device,
             decode=self._decode,
             keep_images=self._keep_images,
@@ -372,8 +411,19 @@ class LabelIndex:
 
     @property
     def embeddings(self) -> Float32:
-        """(N, D) float32 unit-norm label embeddings in row order, memory-mapped and read-only."""
+        """(R, D) float32 unit-norm label embeddings in row order, memory-mapped and read-only.
+
+        R is N, the number of labels; or, where names are pooled, the number of all their names.
+        """
         return self._opened.matrix
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """Which rows are names of one label, and what a label has of them; None where each is one.
+
+        What says "row" of a label elsewhere then means its place among the labels.
+        """
+        return self._opened.pooling
 
     @property
     def label_ids(self) -> Int64:
@@ -539,8 +589,10 @@ class LabelIndex:
             ImageError: when an image is refused.
             ModelError: see ``classify``.
         """
-        similarities = scoring.similarities(self.embeddings, self.embed(images))
-        logits = self._logits(similarities.astype(np.float64))
+        similarities = scoring.similarities(self.embeddings, self.embed(images)).astype(np.float64)
+        if self.pooling is not None:
+            similarities = self.pooling.similarities(similarities, self.logit_scale)
+        logits = self._logits(similarities, np.arange(len(self)))
         partition = scoring.log_sum_exp(logits)
         return scoring.activate(logits, self._info.activation, partition).astype(np.float32)
 
@@ -720,9 +772,21 @@ class LabelIndex:
             EmbeddingError: see ``score``.
         """
         found = self.search(embeddings, top_k)
-        logits = self._logits(found.similarities)
-        probabilities = scoring.activate(logits, self._info.activation, found.log_partition)
+        probabilities = scoring.activate(found.logits, self._info.activation, found.log_partition)
         return self.label_ids[found.rows], probabilities
+
+    def pair_logits(self, embeddings: Float32, image: Int64, label: Int64) -> Float64:
+        """Return the (P,) float64 logits of pairs of an image and a label.
+
+        Args:
+            embeddings: (B, D) float32 unit-norm image embeddings.
+            image: (P,) int64 images.
+            label: (P,) int64 rows of labels.
+        """
+        similarities = pair_similarities(
+            self.embeddings, embeddings, image, label, pooling=self.pooling, scale=self.logit_scale
+        )
+        return self._logits(similarities, label)
 
     def labels_under(self, node: str) -> list[str]:
         """Return what the labels below a node, and itself, are known by, as ``labels`` takes them.
@@ -792,7 +856,7 @@ class LabelIndex:
         while True:
             found = self._searcher.find_groups(embeddings, top_k, answers.grouping)
             probabilities = scoring.activate(
-                self._logits(found.similarities), self._info.activation, found.log_partition
+                found.logits, self._info.activation, found.log_partition
             )
             if found.rows.shape[1] == len(self) or (probabilities[:, -1] < least).all():
                 break
@@ -827,11 +891,18 @@ class LabelIndex:
             known = dict(zip(distinct, self.names_of(distinct), strict=True))
             names = [[known[label_id] for label_id in line] for line in ids.tolist()]
         else:
-            found = Found(self._searcher.scan(subset.matrix, embeddings, top_k))
+            scanned = self._searcher.scan(
+                subset.matrix,
+                embeddings,
+                top_k,
+                pooling=subset.pooling,
+                label_bias=self._bias_of(subset.label_ids),
+            )
+            found = Found(scanned)
             best = found.best
             ids = subset.label_ids[best.rows]
             names = [[subset.labels[row] for row in line] for line in best.rows.tolist()]
-        logits = self._logits(best.similarities)
+        logits = best.logits
         activation = self._info.activation
         probabilities = scoring.activate(logits, activation, best.log_partition)
         if not over_index:
@@ -854,8 +925,20 @@ class LabelIndex:
             )
         ]
 
-    def _logits(self, similarities: Float64) -> Float64:
+    def _logits(self, similarities: Float64, labels: Int64) -> Float64:
+        """Return the logits of similarities of labels, by their places, in the same shape."""
+        bias = self._bias_of(self.label_ids[labels])
+        if bias is not None:
+            similarities = similarities - bias
         return similarities * self.logit_scale + self.logit_bias
+
+    def _bias_of(self, label_ids: Int64) -> Float32 | None:
+        """Return what is taken from the similarities of labels; None for nothing.
+
+        Labels from outside the index, which nothing was fitted for, have the mean of all: 0.
+        """
+        hubs = self._calibration and self._calibration.hubs
+        return hubs.of(label_ids) if hubs else None
 
     def _subset(self, labels: Sequence[str] | None, *, encode_missing: bool) -> _Subset | None:
         if labels is None:
@@ -871,15 +954,20 @@ class LabelIndex:
             raise LabelError(self._not_here(missing[0]))
         present = [label for label in wanted if label in rows]
         at = np.array([rows[label] for label in present], dtype=np.int64)
-        matrix, label_ids = self.embeddings[at], self.label_ids[at]
+        label_ids, pooling = self.label_ids[at], None
+        if self.pooling is None:
+            matrix = self.embeddings[at]
+        else:
+            matrix, pooling = self.embeddings[self.pooling.rows_of(at)], self.pooling.take(at)
         if missing:
             matrix = np.concatenate([matrix, self._encoded(missing)])
             label_ids = np.concatenate([label_ids, np.full(len(missing), _OUTSIDE)])
+            pooling = pooling and pooling.followed_by(len(missing))
         names = self.names_of(label_ids[: len(present)].tolist())
-        return _Subset([*names, *missing], label_ids, matrix)
+        return _Subset([*names, *missing], label_ids, matrix, pooling)
 
     def _row(self, place: LabelPlace) -> int | None:
-        """Return a label's row in this generation."""
+        """Return a label's place in this generation."""
         row = place.position
         if row is not None and row < len(self) and self.label_ids[row] == place.label_id:
             return row
@@ -987,10 +1075,11 @@ def _prediction(
     return Prediction(label, probability, logit, similarity, label_id, over, interval)
 
 
-def _checked_kind(kind: Kind) -> Kind:
-    if kind not in get_args(Kind):
-        raise InputError(f"kind {kind!r}: use one of {', '.join(get_args(Kind))}")
-    return kind
+def _checked(value: Choice, choices: object, what: str) -> Choice:
+    """Return one of the values of a Literal, or raise an InputError that names them."""
+    if value not in get_args(choices):
+        raise InputError(f"{what} {value!r}: use one of {', '.join(get_args(choices))}")
+    return value
 
 
 def _taxonomy(labels: str | Path | Iterable[str] | Taxonomy) -> Taxonomy:

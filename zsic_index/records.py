@@ -15,6 +15,19 @@ Kind = Literal["flat", "float16", "hnsw", "ivf"]
 graph, or inverted lists. The last two are approximate."""
 
 
+Names = Literal["mean", "max", "mass"]
+"""What a label with several names is: the mean of their embeddings; or one row for each, and of
+their logits the largest, or the logarithm of their summed exponentials, which under softmax is
+the summed probability of all its names."""
+
+
+HUB_K = 16
+"""Images near to a label that its bias against hubs is the mean of, unless said otherwise."""
+
+HUB_ALPHA = 0.5
+"""The part of that mean which is taken from the label's similarities, unless said otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One label for one image.
@@ -22,8 +35,11 @@ class Prediction:
     Attributes:
         label: the label's name.
         probability: after the activation; in [0, 1].
-        logit: ``logit_scale * similarity + logit_bias``.
-        similarity: inner product of the two unit-norm embeddings; in [-1, 1].
+        logit: ``logit_scale * similarity + logit_bias``; with a calibration its numbers, and of a
+            similarity less the label's bias.
+        similarity: inner product of the two unit-norm embeddings; in [-1, 1]. Of several names it
+            is the largest; where their mass is summed, what makes the label's logit without bias
+            when it is multiplied by the scale: that can be above 1.
         label_id: the label's stable id in the store; it survives rebuilds. None for a label that
             is not in the index and was encoded for this answer.
         index_probability: over all labels of the index, where ``probability`` is over a subset of
@@ -93,7 +109,9 @@ class IndexInfo:
         encoder_fingerprint: what the label embeddings depend on, hashed.
         templates: prompt templates; empty when the embeddings were imported.
         kind: what is scanned or searched first.
+        names: what a label with several names is.
         labels: N, the number of labels.
+        rows: R, the number of embeddings: N, or one for each name of each label.
         dim: D, the length of an embedding.
         logit_scale: the multiplier, already exponentiated.
         logit_bias: what is added to the logits.
@@ -115,7 +133,9 @@ class IndexInfo:
     encoder_fingerprint: str
     templates: tuple[str, ...]
     kind: Kind
+    names: Names
     labels: int
+    rows: int
     dim: int
     logit_scale: float
     logit_bias: float
@@ -135,7 +155,8 @@ class BuildReport:
     Attributes:
         name: the index.
         labels: labels in the index now.
-        encoded_labels: labels whose embedding was computed by this build.
+        encoded_labels: labels whose embedding, or that of one of whose names, was computed by this
+            build.
         encoded_prompts: prompts that went through the text tower.
         reused_labels: labels whose embedding was in the store already.
         removed_labels: labels of the previous generation that are gone.

@@ -13,6 +13,10 @@ candidates' terms, which carry most of the mass, give way to their exact ones.
 
 The same holds for a matrix in half precision beside the float32 one: what rounding can have done
 is added to what a row can be off by, and candidates are looked at in float32.
+
+A label may have several rows, which a ``Pooling`` makes one logit of, and a bias of its own. Both
+are applied to a block's logits while they are in the cache, right after the product: whatever comes
+then knows labels alone, and a scan without them does nothing more.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zsic_index.group_values import Grouping, GroupValues
+from zsic_index.pooling import Logits, Pooling
 from zsic_index.scoring import (
     Bool,
     Float32,
@@ -82,9 +87,12 @@ Float16 = npt.NDArray[np.float16]
 class Scan:
     """What one pass over the label matrix found.
 
+    A label is meant by its row; where labels have several, by its place among the N labels.
+
     Attributes:
         rows: (B, k) int64, best first; ties go to the lower row.
-        similarities: (B, k) float64, inner products of the same rows.
+        similarities: (B, k) float64, inner products of the same rows; of several, pooled.
+        logits: (B, k) float64, of the similarities less the label's bias.
         log_partition: (B,) float64, logsumexp of all N logits; None when it was not asked for.
         groups: (B, G) float64 probabilities of the groups; None when there are none. Sums add up
             to 1 over all groups.
@@ -92,6 +100,7 @@ class Scan:
 
     rows: Int64
     similarities: Float64
+    logits: Float64
     log_partition: Float64 | None
     groups: Float64 | None = None
 
@@ -105,17 +114,19 @@ def scan(
     rounding: float = 0.0,
     logit_scale: float = 1.0,
     logit_bias: float = 0.0,
+    pooling: Pooling | None = None,
+    label_bias: Float32 | None = None,
     partition: bool = True,
     grouping: Grouping | None = None,
     threads: int | None = None,
     block_elements: int = BLOCK_ELEMENTS,
     segment_rows: int = SEGMENT_ROWS,
 ) -> Scan:
-    """Find the k best rows for each query and, in the same pass, the log-partition.
+    """Find the k best labels for each query and, in the same pass, the log-partition.
 
     Args:
         matrix: (N, D) float32 unit-norm label embeddings, or the same rounded to float16; may be
-            memory-mapped.
+            memory-mapped. With ``pooling`` it has R rows.
         queries: (B, D) float32 unit-norm image embeddings.
         top_k: k; more than N is taken as N.
         exact: (N, D) float32, what was rounded. The top-k is that of these; the log-partition is
@@ -124,8 +135,10 @@ def scan(
         rounding: the largest norm of a row of (exact - matrix).
         logit_scale: multiplier of similarities, > 0.
         logit_bias: added to every logit.
+        pooling: which rows are one label; None where each is.
+        label_bias: (N,) float32, taken from the similarities of each label; None for nothing.
         partition: whether to compute the log-partition.
-        grouping: groups to keep numbers for; ``sum`` needs the partition.
+        grouping: groups of labels to keep numbers for; ``sum`` needs the partition.
         threads: workers; by default one per available core.
         block_elements: (B, block) logits that a worker holds at a time.
         segment_rows: rows that a worker takes at a time.
@@ -133,7 +146,15 @@ def scan(
     Returns:
         A Scan with k = min(top_k, N).
     """
-    goal = Goal.of(matrix.shape, top_k, logit_scale, partition=partition, rounding=rounding)
+    goal = Goal.of(
+        matrix.shape,
+        top_k,
+        logit_scale,
+        partition=partition,
+        rounding=rounding,
+        pooling=pooling,
+        label_bias=label_bias,
+    )
     batch = QUERY_BATCH
     if grouping is not None:
         batch = max(1, min(batch, GROUP_ELEMENTS // grouping.count))
@@ -148,31 +169,89 @@ def scan(
     return joined(parts, goal, logit_bias)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Goal:
     """What a scan is to find, on whatever device.
 
     Attributes:
-        k: rows per query.
+        labels: N.
+        k: labels per query.
         scale: multiplier of similarities.
-        margin: a row is a candidate unless its similarity is so far below the k-th best.
+        margin: a label is a candidate unless its similarity is so far below the k-th best.
         partition: whether to sum.
+        pooling: see ``scan``.
+        label_bias: see ``scan``.
     """
 
+    labels: int
     k: int
     scale: float
     margin: float
     partition: bool
+    pooling: Pooling | None = None
+    label_bias: Float32 | None = None
 
     @classmethod
     def of(
-        cls, shape: tuple[int, ...], top_k: int, scale: float, *, partition: bool, rounding: float
+        cls,
+        shape: tuple[int, ...],
+        top_k: int,
+        scale: float,
+        *,
+        partition: bool,
+        rounding: float,
+        pooling: Pooling | None = None,
+        label_bias: Float32 | None = None,
     ) -> Goal:
         """Return the goal for a matrix of an (N, D) shape; see ``scan``."""
-        # A product of D float32 numbers, summed in any order, is off by no more than half of this,
-        # for vectors of norm 1.
-        margin = 2 * ((shape[1] + 4) * 2.0**-24 + rounding)
-        return cls(min(top_k, shape[0]), scale, margin, partition)
+        # A product of D float32 numbers, summed in any order, is off by no more than this, for
+        # vectors of norm 1; and what is done to it afterwards by a little more.
+        off = (shape[1] + 4) * 2.0**-24 + rounding
+        if pooling is not None:
+            off += pooling.rounding(scale)
+        if label_bias is not None:
+            off += 2.0**-23 * (1 + float(np.abs(label_bias).max(initial=0)))
+        labels = shape[0] if pooling is None else pooling.labels
+        return cls(labels, min(top_k, labels), scale, 2 * off, partition, pooling, label_bias)
+
+    def edges(self, first: int, last: int, rows: int) -> list[int]:
+        """Return where to cut labels ``first`` to ``last`` into parts of at most so many rows."""
+        if self.pooling is None:
+            return [*range(first, last, rows), last]
+        return self.pooling.edges(first, last, rows)
+
+    def rows(self, first: int, last: int) -> tuple[int, int]:
+        """Return the first row of label ``first``, and that of label ``last``."""
+        if self.pooling is None:
+            return first, last
+        return int(self.pooling.starts[first]), int(self.pooling.starts[last])
+
+    @property
+    def most_rows(self) -> int:
+        """The most rows that one label has."""
+        return 1 if self.pooling is None else self.pooling.most
+
+    def of_labels(self, logits: Logits, first: int, last: int) -> Logits:
+        """Return the (B, n) logits of labels from those of their rows, which may be overwritten."""
+        if self.pooling is not None:
+            logits = self.pooling.pool(logits, first, last)
+        if self.label_bias is not None:
+            logits -= (self.label_bias[first:last] * self.scale).astype(logits.dtype)
+        return logits
+
+    def similarities(self, matrix: Float32 | Float16, labels: Int64, query: Float32) -> Float64:
+        """Return the (n,) similarities of labels with one query, exactly, without their bias."""
+        if self.pooling is None:
+            return similarities_of(matrix, labels, query)
+        of_rows = similarities_of(matrix, self.pooling.rows_of(labels), query)
+        pooled: Float64 = self.pooling.take(labels).similarities(of_rows[None], self.scale)[0]
+        return pooled
+
+    def less_bias(self, similarities: Float64, labels: Int64) -> Float64:
+        """Return similarities less the bias of their labels, both of one shape."""
+        if self.label_bias is None:
+            return similarities
+        return np.asarray(similarities - self.label_bias[labels])
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +259,10 @@ class Candidates:
     """What one pass found for a batch of queries.
 
     Attributes:
-        values: (B, m) float32 logits without bias, -inf where there is none; m >= k.
-        rows: (B, m) int64.
-        crowded: (B,) whether there are more rows within the margin than were held.
-        log_sums: (B,) float64 logsumexp of all logits without bias.
+        values: (B, m) float32 logits without the model's bias, -inf where there is none; m >= k.
+        rows: (B, m) int64, whose they are, as in ``Scan``.
+        crowded: (B,) whether there are more of them within the margin than were held.
+        log_sums: (B,) float64 logsumexp of all logits without the model's bias.
     """
 
     values: Float32
@@ -213,13 +292,14 @@ class _Cut:
 
 def joined(parts: Sequence[Part], goal: Goal, logit_bias: float) -> Scan:
     """Return the scan of all batches."""
-    rows = [part.rows for part in parts]
-    similarities = [part.similarities for part in parts]
+    rows = np.concatenate([np.empty((0, goal.k), dtype=np.int64), *(part.rows for part in parts)])
+    similarities = np.concatenate([np.empty((0, goal.k)), *(part.similarities for part in parts)])
     log_sums = np.concatenate([np.empty(0), *(part.log_sums for part in parts)])
     groups = [part.groups for part in parts if part.groups is not None]
     return Scan(
-        np.concatenate([np.empty((0, goal.k), dtype=np.int64), *rows]),
-        np.concatenate([np.empty((0, goal.k)), *similarities]),
+        rows,
+        similarities,
+        goal.less_bias(similarities, rows) * goal.scale + logit_bias,
         log_sums + logit_bias if goal.partition else None,
         np.concatenate(groups) if groups else None,
     )
@@ -233,11 +313,11 @@ def _scan_batch(
     cut: _Cut,
     grouped: tuple[Grouping, float] | None,
 ) -> Part:
-    starts = range(0, len(matrix), cut.segment_rows)
-    workers = max(1, min(cut.workers, len(starts)))
+    segments = list(itertools.pairwise(goal.edges(0, goal.labels, cut.segment_rows)))
+    workers = max(1, min(cut.workers, len(segments)))
     # The product with scaled queries is the logit, but for the bias.
     scaled = _padded(queries * np.float32(goal.scale))
-    log_sums = np.zeros((len(starts), len(queries)))
+    log_sums = np.zeros((len(segments), len(queries)))
     margin = np.float32(goal.margin * goal.scale)
     held = [_Candidates(len(queries), goal.k, margin) for _ in range(workers)]
     groups = [GroupValues.of(len(queries), *grouped) if grouped else None for _ in range(workers)]
@@ -247,20 +327,20 @@ def _scan_batch(
         in_place = len(queries) == 1 and matrix.dtype == np.float32
         most = VECTOR_BLOCK_ROWS if in_place else BLOCK_ROWS
         block = min(max(64, cut.block_elements // len(queries)), most)
-        space = np.empty((len(scaled), block), dtype=np.float32)
-        read = _reader(matrix, block)
+        widest = max(block, goal.most_rows)
+        space = np.empty((len(scaled), widest), dtype=np.float32)
+        read = _reader(matrix, widest)
         while True:
             with lock:
                 segment = next(tickets)
-            if segment >= len(starts):
+            if segment >= len(segments):
                 return
             # What one worker has seen is a lower bound for all.
             for other in held:
                 np.maximum(held[worker].floor, other.floor, out=held[worker].floor)
-            start = starts[segment]
-            rows = range(start, min(start + cut.segment_rows, len(matrix)), block)
+            blocks = goal.edges(*segments[segment], block)
             log_sums[segment] = _scan_segment(
-                read, rows, scaled, space, held[worker], groups[worker], goal
+                read, blocks, scaled, space, held[worker], groups[worker], goal
             )
 
     if workers == 1:
@@ -306,7 +386,7 @@ def _reader(matrix: Float32 | Float16, block: int) -> Callable[[int, int], Float
 
 def _scan_segment(
     read: Callable[[int, int], Float32],
-    blocks: range,
+    blocks: Sequence[int],
     scaled: Float32,
     space: Float32,
     candidates: _Candidates,
@@ -317,7 +397,7 @@ def _scan_segment(
 
     Args:
         read: gives rows of the label matrix.
-        blocks: the first row of each block; ``stop`` is the end of the segment.
+        blocks: the first label of each block, then the end of the segment.
         scaled: (P, D) queries times the scale, then rows that mean nothing.
         space: (P, block) for the logits.
         candidates: the worker's; those of this segment are added.
@@ -325,14 +405,14 @@ def _scan_segment(
         goal: what is wanted.
     """
     sums = _Sums(candidates.batch)
-    for first in blocks:
-        last = min(first + blocks.step, blocks.stop)
-        logits = space[:, : last - first]
+    for first, last in itertools.pairwise(blocks):
+        start, end = goal.rows(first, last)
+        logits = space[:, : end - start]
         if len(scaled) <= _FEW:
-            np.vecdot(read(first, last)[None], scaled[:, None], out=logits)
+            np.vecdot(read(start, end)[None], scaled[:, None], out=logits)
         else:
-            np.matmul(scaled, read(first, last).T, out=logits)
-        logits = logits[: candidates.batch]
+            np.matmul(scaled, read(start, end).T, out=logits)
+        logits = goal.of_labels(logits[: candidates.batch], first, last)
         peak = logits.max(axis=1)
         candidates.offer(logits, peak, first)
         if groups is not None and not groups.takes_terms:
@@ -447,15 +527,16 @@ def finish(matrix: Float32 | Float16, queries: Float32, candidates: Candidates, 
     best = np.empty((len(queries), goal.k))
     for query, (line, line_rows) in enumerate(zip(candidates.values, candidates.rows, strict=True)):
         if candidates.crowded[query]:
-            settled = _settle(matrix, queries[query], goal)
-            best_rows[query], best[query], log_sums[query] = settled
+            best_rows[query], log_sums[query] = _settle(matrix, queries[query], goal)
+            best[query] = goal.similarities(matrix, best_rows[query], queries[query])
             continue
         least = np.partition(line, len(line) - goal.k)[len(line) - goal.k]
         kept = np.flatnonzero(line >= least - np.float32(goal.margin * goal.scale))
         found = line_rows[kept]
-        exact = similarities_of(matrix, found, queries[query])
-        order = np.lexsort((found, -exact))
-        best_rows[query], best[query] = found[order[: goal.k]], exact[order[: goal.k]]
+        similarities = goal.similarities(matrix, found, queries[query])
+        exact = goal.less_bias(similarities, found)
+        order = np.lexsort((found, -exact))[: goal.k]
+        best_rows[query], best[query] = found[order], similarities[order]
         if goal.partition:
             # In the order of the rows, whichever worker found them.
             order = np.argsort(found)
@@ -465,28 +546,31 @@ def finish(matrix: Float32 | Float16, queries: Float32, candidates: Candidates, 
     return Part(best_rows, best, log_sums)
 
 
-def _settle(matrix: Float32 | Float16, query: Float32, goal: Goal) -> tuple[Int64, Float64, float]:
-    """Scan for one query where so many rows are nearly equal that they cannot be held.
+def _settle(matrix: Float32 | Float16, query: Float32, goal: Goal) -> tuple[Int64, float]:
+    """Scan for one query where so many labels are nearly equal that they cannot be held.
 
     Whatever is not clearly worse than the k-th best so far is computed exactly, at once.
 
     Returns:
-        (k,) rows, (k,) similarities, and the logsumexp.
+        (k,) labels, best first, and the logsumexp.
     """
-    rows, exact = np.empty(0, dtype=np.int64), np.empty(0)
+    labels, exact = np.empty(0, dtype=np.int64), np.empty(0)
     log_sum = -np.inf
-    for first in range(0, len(matrix), VECTOR_BLOCK_ROWS):
-        block = matrix[first : first + VECTOR_BLOCK_ROWS].astype(np.float32, copy=False)
-        values = (block @ query).astype(np.float64)
+    for first, last in itertools.pairwise(goal.edges(0, goal.labels, VECTOR_BLOCK_ROWS)):
+        start, end = goal.rows(first, last)
+        block = matrix[start:end].astype(np.float32, copy=False)
+        values = goal.scale * (block @ query).astype(np.float64)
+        values = goal.of_labels(values[None], first, last)[0] / goal.scale
         least = exact[-1] - goal.margin if len(exact) == goal.k else -np.inf
         near = np.flatnonzero(values >= least)
-        values[near] = similarities_of(matrix, near + first, query)
+        here = near + first
+        values[near] = goal.less_bias(goal.similarities(matrix, here, query), here)
         log_sum = float(np.logaddexp(log_sum, log_sum_exp(values * goal.scale)))
-        rows = np.concatenate([rows, near + first])
+        labels = np.concatenate([labels, here])
         exact = np.concatenate([exact, values[near]])
-        best = np.lexsort((rows, -exact))[: goal.k]
-        rows, exact = rows[best], exact[best]
-    return rows, exact, log_sum
+        best = np.lexsort((labels, -exact))[: goal.k]
+        labels, exact = labels[best], exact[best]
+    return labels, log_sum
 
 
 def similarities_of(matrix: Float32 | Float16, rows: Int64, query: Float32) -> Float64:

@@ -14,6 +14,7 @@ from zsic_index import sampled_partition
 from zsic_index.group_values import Grouping
 from zsic_index.index import Approximate, Half, OpenIndex
 from zsic_index.index.approximate import CANDIDATES, recall_of
+from zsic_index.pooling import Pooling
 from zsic_index.records import IndexInfo
 from zsic_index.sampled_partition import Sample
 from zsic_index.scan import Float16, Scan, scan, similarities_of
@@ -36,7 +37,7 @@ class Found:
     """The best rows of B queries.
 
     Attributes:
-        best: their rows, similarities and log-partition.
+        best: their rows, similarities, logits and log-partition.
         low: (B,) float64, what the log-partition is not below with 95 % confidence; None where it
             is exact.
         high: (B,) float64, what it is not above; None where it is exact.
@@ -55,12 +56,14 @@ class Searcher:
         self._opened = opened
         self._device = device
         self._resident: DeviceMatrix | None = None
-        self.use(info.logit_scale, info.logit_bias)
+        self.use(info.logit_scale, info.logit_bias, None)
 
-    def use(self, logit_scale: float, logit_bias: float) -> None:
-        """Make logits with these from now on."""
+    def use(self, logit_scale: float, logit_bias: float, label_bias: Float32 | None) -> None:
+        """Make logits with these from now on; ``label_bias`` is (N,), for exact kinds alone."""
+        assert label_bias is None or not isinstance(self._opened.first, Approximate)
         self._logit_scale = logit_scale
         self._logit_bias = logit_bias
+        self._label_bias = label_bias
 
     def find(self, queries: Float32, top_k: int) -> Found:
         """Find the ``top_k`` best rows for (B, D) float32 unit-norm queries."""
@@ -68,32 +71,39 @@ class Searcher:
             case Half() | None if (resident := self._on_gpu()) is not None:
                 return Found(resident.scan(queries, top_k, **self._numbers))
             case Half() as half:
-                return Found(
-                    self._scan(
-                        half.matrix,
-                        queries,
-                        top_k,
-                        exact=self._opened.matrix,
-                        rounding=half.rounding,
-                    )
-                )
+                exactly = {"exact": self._opened.matrix, "rounding": half.rounding}
+                return Found(self._scan_index(half.matrix, queries, top_k, **exactly))
             case Approximate() as approximate if max(CANDIDATES, _MORE * top_k) < self._info.labels:
                 return self._search(approximate, queries, top_k)
             case _:
-                return Found(self.scan(self._opened.matrix, queries, top_k))
+                return Found(self._scan_index(self._opened.matrix, queries, top_k))
 
     def find_groups(self, queries: Float32, top_k: int, grouping: Grouping) -> Scan:
         """Find the same in one exact pass that also keeps numbers for groups of rows."""
-        return self._scan(self._opened.matrix, queries, top_k, grouping=grouping)
+        return self._scan_index(self._opened.matrix, queries, top_k, grouping=grouping)
 
-    def scan(self, matrix: Float32, queries: Float32, top_k: int) -> Scan:
-        """Scan (n, D) label embeddings exactly, with the index's scale, bias and activation."""
-        return self._scan(matrix, queries, top_k)
+    def scan(
+        self,
+        matrix: Float32,
+        queries: Float32,
+        top_k: int,
+        *,
+        pooling: Pooling | None,
+        label_bias: Float32 | None,
+    ) -> Scan:
+        """Scan some labels exactly, with the index's scale, bias and activation."""
+        return self._scan(matrix, queries, top_k, pooling=pooling, label_bias=label_bias)
 
     def recall(self, queries: Float32, top_k: int) -> float:
         """Return the share of the true ``top_k`` best rows that ``find`` finds."""
         found = self.find(queries, top_k).best.rows
-        return recall_of(found, self.scan(self._opened.matrix, queries, top_k).rows)
+        return recall_of(found, self._scan_index(self._opened.matrix, queries, top_k).rows)
+
+    def _scan_index(
+        self, matrix: Float32 | Float16, queries: Float32, top_k: int, **more: Any
+    ) -> Scan:
+        own = {"pooling": self._opened.pooling, "label_bias": self._label_bias}
+        return self._scan(matrix, queries, top_k, **own, **more)
 
     def _scan(self, matrix: Float32 | Float16, queries: Float32, top_k: int, **more: Any) -> Scan:
         return scan(matrix, queries, top_k, **self._numbers, **more)
@@ -102,28 +112,34 @@ class Searcher:
         rows = approximate.search(queries, max(CANDIDATES, _MORE * top_k))
         if (rows[:, :top_k] < 0).any():
             # A graph that falls apart: nothing is left out without a word.
-            return Found(self.scan(self._opened.matrix, queries, top_k))
+            return Found(self._scan_index(self._opened.matrix, queries, top_k))
         similarities = np.full(rows.shape, -np.inf)
         for query, line, found in zip(queries, rows, similarities, strict=True):
             found[line >= 0] = similarities_of(self._opened.matrix, line[line >= 0], query)
         order = np.lexsort((rows, -similarities))
         rows = np.take_along_axis(rows, order, axis=1)
         similarities = np.take_along_axis(similarities, order, axis=1)
-        best_rows, best = rows[:, :top_k], similarities[:, :top_k]
-        if not self._softmax:
-            return Found(Scan(best_rows, best, None))
         scale, bias = self._logit_scale, self._logit_bias
+        best_rows, best = rows[:, :top_k], similarities[:, :top_k]
+        logits = best * scale + bias
+        if not self._softmax:
+            return Found(Scan(best_rows, best, logits, None))
         partition = sampled_partition.estimate(
             self._sample, queries, rows, similarities * scale, scale
         )
         return Found(
-            Scan(best_rows, best, partition.log_partition + bias),
+            Scan(best_rows, best, logits, partition.log_partition + bias),
             partition.low + bias,
             partition.high + bias,
         )
 
     def _on_gpu(self) -> DeviceMatrix | None:
-        """Return the matrix on a GPU, where there is one and it is worth it."""
+        """Return the matrix on a GPU, where there is one and it is worth it.
+
+        What is done to logits before they are looked at is done on the CPU alone.
+        """
+        if self._opened.pooling is not None or self._label_bias is not None:
+            return None
         if self._resident is not None:
             return self._resident
         info = self._info

@@ -58,16 +58,24 @@ CREATE TABLE label_index (
 	labels INTEGER NOT NULL, 
 	checksum VARCHAR(64) NOT NULL, 
 	created_at FLOAT NOT NULL, 
-	updated_at FLOAT NOT NULL, "plan" VARCHAR(64) DEFAULT '' NOT NULL, kind VARCHAR(16) DEFAULT 'flat' NOT NULL, taxonomy VARCHAR(64), 
+	updated_at FLOAT NOT NULL, "plan" VARCHAR(64) DEFAULT '' NOT NULL, kind VARCHAR(16) DEFAULT 'flat' NOT NULL, taxonomy VARCHAR(64), names VARCHAR(16) DEFAULT 'mean' NOT NULL, rows INTEGER, 
 	UNIQUE (name), 
 	FOREIGN KEY(encoder_id) REFERENCES encoder (id)
 );
-INSERT INTO "label_index" VALUES(1,'things',1,'[]',1,3,'73ca81eccf09e772f129e956e3052753e743631b9fa6e606b4b2b0684f27f10d',1.7954850050623242855e+09,1.79548500565352892877e+09,'','flat',NULL);
+INSERT INTO "label_index" VALUES(1,'things',1,'[]',1,3,'73ca81eccf09e772f129e956e3052753e743631b9fa6e606b4b2b0684f27f10d',1.79555011048258686065e+09,1.79555011051591491702e+09,'b9f0e7da0e60bec2a517684f860271a59173c9e9381553b959d57fc567c23650','flat',NULL,'mean',NULL);
 CREATE TABLE label_threshold (
 	label_id BIGINT NOT NULL, 
 	index_id BIGINT NOT NULL, 
 	threshold FLOAT NOT NULL, 
 	PRIMARY KEY (label_id)
+);
+CREATE TABLE other_name (
+	label_id INTEGER NOT NULL, 
+	place INTEGER NOT NULL, 
+	embedding_id INTEGER NOT NULL, 
+	PRIMARY KEY (label_id, place), 
+	FOREIGN KEY(label_id) REFERENCES label (id) ON DELETE CASCADE, 
+	FOREIGN KEY(embedding_id) REFERENCES embedding (id)
 );
 CREATE TABLE photo (
 	id INTEGER NOT NULL, 
@@ -143,8 +151,8 @@ CREATE TABLE verdict (
 CREATE INDEX ix_label_index_id_position ON label (index_id, position);
 CREATE INDEX ix_photo_content_hash ON photo (content_hash);
 CREATE INDEX ix_tag_run_digest ON tag_run (digest);
-CREATE INDEX ix_photo_tag_run_id ON photo_tag (run_id);
 CREATE INDEX ix_photo_tag_written_by ON photo_tag (written_by);
+CREATE INDEX ix_photo_tag_run_id ON photo_tag (run_id);
 CREATE INDEX ix_photo_tag_path ON photo_tag (path);
 CREATE INDEX ix_sidecar_photo_id ON sidecar (photo_id);
 CREATE INDEX ix_sidecar_written ON sidecar (written);

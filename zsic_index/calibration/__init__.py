@@ -4,7 +4,8 @@ Nothing here loads a model or opens a store. Image embeddings, label embeddings 
 come as arrays; what is fitted is a record that can be kept as JSON.
 """
 
-from zsic_index.calibration.hubs import FoldedBias, HubBias, hub_bias
+from zsic_index.calibration.hubs import HubBias, hub_bias
+from zsic_index.calibration.passes import pair_similarities
 from zsic_index.calibration.precision import (
     NEVER,
     PrecisionThresholds,
@@ -18,7 +19,6 @@ __all__ = [
     "NEVER",
     "Calibration",
     "FittedOn",
-    "FoldedBias",
     "HubBias",
     "PrecisionThresholds",
     "ScaleFit",
@@ -26,5 +26,6 @@ __all__ = [
     "fit_sigmoid",
     "fit_temperature",
     "hub_bias",
+    "pair_similarities",
     "thresholds_for_precision",
 ]

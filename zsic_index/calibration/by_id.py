@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 
-from zsic_index.scoring import Float64, Int64
+from zsic_index.scoring import Float32, Float64, Int64
+
+Values = TypeVar("Values", Float32, Float64)
 
 
-def by_id(known: Int64, values: Float64, asked: Int64, otherwise: float) -> Float64:
+def by_id(known: Int64, values: Values, asked: Int64, otherwise: float) -> Values:
     """Return the value of each asked label id, in the shape of ``asked``.
 
     Args:
@@ -17,6 +21,6 @@ def by_id(known: Int64, values: Float64, asked: Int64, otherwise: float) -> Floa
         otherwise: the value of those that are not known.
     """
     if not len(known):
-        return np.full(asked.shape, otherwise)
+        return np.full(asked.shape, otherwise, dtype=values.dtype)
     at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-    return np.where(known[at] == asked, values[at], otherwise)
+    return np.where(known[at] == asked, values[at], values.dtype.type(otherwise))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -9,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from zsic_index.errors import EmbeddingError
+from zsic_index.pooling import Pooling
 from zsic_index.scoring import Float32, Float64, Int64, available_cores, one_blas_thread
 
 IMAGE_BATCH = 256
@@ -33,38 +35,91 @@ def in_batches(
         return list(pool.map(work, slices))
 
 
-def similarity_blocks(
-    matrix: Float32, queries: Float32, label_bias: Float32 | None
-) -> Iterator[tuple[int, Float32]]:
-    """Yield the first row and the (B, block) similarities of each block of labels.
+def row_blocks(
+    matrix: Float32, queries: Float32, pooling: Pooling | None
+) -> Iterator[tuple[int, int, Float32]]:
+    """Yield the first and the last label, and the (B, rows) similarities, of each block of rows.
 
     The array is the same one each time; a caller may overwrite it.
     """
-    space = np.empty((len(queries), LABEL_BLOCK), dtype=np.float32)
-    for first in range(0, len(matrix), LABEL_BLOCK):
-        rows = matrix[first : first + LABEL_BLOCK]
+    if pooling is None:
+        edges = [*range(0, len(matrix), LABEL_BLOCK), len(matrix)]
+        starts: Int64 | range = range(len(matrix) + 1)
+    else:
+        edges = pooling.edges(0, pooling.labels, LABEL_BLOCK)
+        starts = pooling.starts
+    widest = LABEL_BLOCK if pooling is None else max(LABEL_BLOCK, pooling.most)
+    space = np.empty((len(queries), widest), dtype=np.float32)
+    for first, last in itertools.pairwise(edges):
+        rows = matrix[starts[first] : starts[last]]
         block = space[:, : len(rows)]
         np.matmul(queries, rows.T, out=block)
+        yield first, last, block
+
+
+def similarity_blocks(
+    matrix: Float32,
+    queries: Float32,
+    label_bias: Float32 | None,
+    pooling: Pooling | None = None,
+) -> Iterator[tuple[int, Float32]]:
+    """Yield the first label and the (B, block) similarities of each block of labels, less its bias.
+
+    Names are pooled by ``max``. A caller may overwrite the array.
+    """
+    for first, last, block in row_blocks(matrix, queries, pooling):
+        if pooling is not None:
+            block = pooling.pool(block, first, last)
         if label_bias is not None:
-            block -= label_bias[first : first + LABEL_BLOCK]
+            block -= label_bias[first:last]
         yield first, block
 
 
 def pair_similarities(
-    matrix: Float32, queries: Float32, image: Int64, label: Int64, label_bias: Float32 | None
+    matrix: Float32,
+    queries: Float32,
+    image: Int64,
+    label: Int64,
+    *,
+    label_bias: Float32 | None = None,
+    pooling: Pooling | None = None,
+    scale: float = 1.0,
 ) -> Float64:
-    """Return the (P,) float64 similarities of pairs, less the label's bias."""
-    found = np.empty(len(image))
-    for start in range(0, len(image), 4_096):
+    """Return the (P,) float64 similarities of pairs, less the label's bias.
+
+    Args:
+        matrix: (N, D) float32 label embeddings, or with ``pooling`` a row for each name.
+        queries: (B, D) float32 image embeddings.
+        image: (P,) int64 images.
+        label: (P,) int64 labels.
+        label_bias: (N,) float32; None for nothing.
+        pooling: which rows are one label; None where each is.
+        scale: multiplier of similarities, which matters where names are pooled by ``mass``.
+    """
+    rows, of_row = label, image
+    if pooling is not None:
+        rows, of_row = pooling.rows_of(label), np.repeat(image, pooling.counts[label])
+    found = np.empty(len(rows))
+    for start in range(0, len(rows), 4_096):
         part = slice(start, start + 4_096)
         found[part] = np.einsum(
-            "pd,pd->p", matrix[label[part]].astype(np.float64), queries[image[part]]
+            "pd,pd->p", matrix[rows[part]].astype(np.float64), queries[of_row[part]]
         )
+    if pooling is not None:
+        found = pooling.take(label).similarities(found[None], scale)[0]
     return found if label_bias is None else found - label_bias[label]
 
 
-def check_arrays(matrix: Float32, queries: Float32, label_bias: Float32 | None = None) -> None:
-    """Raise an EmbeddingError unless the shapes are (N, D), (B, D) and (N,), N and B above 0."""
+def check_arrays(
+    matrix: Float32,
+    queries: Float32,
+    label_bias: Float32 | None = None,
+    pooling: Pooling | None = None,
+) -> None:
+    """Raise an EmbeddingError unless the shapes are (R, D), (B, D) and (N,), N and B above 0.
+
+    R is N, or with ``pooling`` the number of its rows.
+    """
     if matrix.ndim != 2 or queries.ndim != 2 or matrix.shape[1] != queries.shape[1]:
         raise EmbeddingError(
             f"label embeddings have shape {matrix.shape}, image embeddings {queries.shape}; "
@@ -74,8 +129,13 @@ def check_arrays(matrix: Float32, queries: Float32, label_bias: Float32 | None =
         raise EmbeddingError(
             f"{len(matrix)} labels and {len(queries)} images: give at least one of each"
         )
-    if label_bias is not None and label_bias.shape != matrix.shape[:1]:
+    if pooling is not None and pooling.starts[-1] != len(matrix):
+        raise EmbeddingError(
+            f"names are pooled from {pooling.starts[-1]:,} rows; there are {len(matrix):,}"
+        )
+    labels = len(matrix) if pooling is None else pooling.labels
+    if label_bias is not None and label_bias.shape != (labels,):
         raise EmbeddingError(
             f"label_bias has shape {label_bias.shape}; give one number for each of "
-            f"{len(matrix):,} labels"
+            f"{labels:,} labels"
         )

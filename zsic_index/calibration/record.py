@@ -19,7 +19,6 @@ from zsic_index.calibration.temperature import ScaleFit
 from zsic_index.conformal import ConformalLimit
 from zsic_index.errors import InputError
 from zsic_index.records import Activation
-from zsic_index.scoring import Float64, Int64, activate
 
 VERSION = 1
 """Of the JSON form."""
@@ -32,7 +31,7 @@ class FittedOn:
     """What a calibration was fitted on.
 
     Attributes:
-        images: how many images.
+        images: how many images with labels; those without are counted by ``HubBias``.
         digest: of all that went in; see ``digest``.
         date: when, as the caller writes it (ISO 8601).
     """
@@ -46,11 +45,13 @@ class FittedOn:
 class Calibration:
     """Everything that was fitted for one index.
 
-    The index's own logit scale and bias stay what they are; this stands beside them.
+    The index's own logit scale and bias stay what they are; this stands beside them. A calibrated
+    logit is ``scale * (similarity - bias of the label) + bias``, and all else follows from logits.
 
     Attributes:
         activation: the model's.
-        fit: logit scale and bias, before and after.
+        fit: logit scale and bias, before and after, fitted with ``hubs`` where there is one; None
+            for the model's own.
         fitted_on: what it was fitted on.
         hubs: what is subtracted from similarities first; None for nothing.
         thresholds: probabilities from which on answers are accepted; None where none were fitted.
@@ -58,29 +59,11 @@ class Calibration:
     """
 
     activation: Activation
-    fit: ScaleFit
+    fit: ScaleFit | None
     fitted_on: FittedOn
     hubs: HubBias | None = None
     thresholds: PrecisionThresholds | None = None
     conformal: ConformalLimit | None = None
-
-    def logits(self, similarities: Float64, label_ids: Int64) -> Float64:
-        """Return calibrated logits of (B, k) similarities; ``label_ids`` has the same shape."""
-        if self.hubs is not None:
-            similarities = similarities - self.hubs.of(label_ids)
-        return similarities * self.fit.scale + self.fit.bias
-
-    def probabilities(
-        self, similarities: Float64, label_ids: Int64, log_partition: Float64 | None
-    ) -> Float64:
-        """Return calibrated probabilities of (B, k) similarities.
-
-        Args:
-            similarities: inner products of unit-norm embeddings.
-            label_ids: whose they are, (B, k).
-            log_partition: (B,) over all labels, of calibrated logits; None under sigmoid.
-        """
-        return activate(self.logits(similarities, label_ids), self.activation, log_partition)
 
     def to_json(self) -> str:
         """Return a JSON object that ``from_json`` reads back, every number as it was."""
@@ -88,7 +71,7 @@ class Calibration:
             {
                 "version": VERSION,
                 "activation": self.activation,
-                "fit": asdict(self.fit),
+                "fit": self.fit and asdict(self.fit),
                 "fitted_on": asdict(self.fitted_on),
                 "hubs": self.hubs and _hubs_dict(self.hubs),
                 "thresholds": self.thresholds and _thresholds_dict(self.thresholds),
@@ -111,7 +94,7 @@ class Calibration:
             if version == VERSION:
                 return cls(
                     activation=_activation(value["activation"]),
-                    fit=ScaleFit(**_numbers(value["fit"])),
+                    fit=_where_given(_scale_fit, value["fit"]),
                     fitted_on=FittedOn(**value["fitted_on"]),
                     hubs=_where_given(_hubs, value["hubs"]),
                     thresholds=_where_given(_thresholds, value["thresholds"]),
@@ -155,6 +138,10 @@ def _activation(value: object) -> Activation:
 
 def _where_given(read: Callable[[Any], Part], value: object) -> Part | None:
     return None if value is None else read(value)
+
+
+def _scale_fit(value: dict[str, Any]) -> ScaleFit:
+    return ScaleFit(**_numbers(value))
 
 
 def _conformal(value: dict[str, Any]) -> ConformalLimit:

@@ -22,6 +22,7 @@ from zsic_index.calibration.passes import (
 )
 from zsic_index.calibration.temperature import MAX_CHANGE, ScaleFit
 from zsic_index.errors import InputError
+from zsic_index.pooling import Pooling
 from zsic_index.reliability import reliability
 from zsic_index.scoring import Bool, Float32, Float64, Int64, activate
 from zsic_index.truth import Truth
@@ -44,6 +45,7 @@ def fit_sigmoid(
     logit_scale: float,
     logit_bias: float,
     label_bias: Float32 | None = None,
+    pooling: Pooling | None = None,
     threads: int | None = None,
 ) -> ScaleFit:
     """Find the logit scale and bias at which right and wrong labels are most likely under sigmoid.
@@ -53,12 +55,14 @@ def fit_sigmoid(
     image, its labels have to be complete.
 
     Args:
-        matrix: (N, D) float32 unit-norm label embeddings; may be memory-mapped.
+        matrix: (N, D) float32 unit-norm label embeddings, or with ``pooling`` a row for each name;
+            may be memory-mapped.
         embeddings: (B, D) float32 unit-norm image embeddings.
-        truth: right labels of the B images; rows of ``matrix``.
+        truth: right labels of the B images, by row or, with ``pooling``, by place.
         logit_scale: the model's own, > 0.
         logit_bias: the model's own.
         label_bias: (N,) float32 subtracted from the similarities, if they are to be used so.
+        pooling: which rows are one label, by ``max``; None where each is.
         threads: workers; by default one per available core.
 
     Raises:
@@ -66,11 +70,13 @@ def fit_sigmoid(
         InputError: when there are no right labels, and when no scale is best: see
             ``fit_temperature``.
     """
-    check_arrays(matrix, embeddings, label_bias)
-    if (truth.images, truth.labels) != (len(embeddings), len(matrix)):
+    assert pooling is None or pooling.how == "max", "only softmax has a mass that adds up"
+    check_arrays(matrix, embeddings, label_bias, pooling)
+    labels = len(matrix) if pooling is None else pooling.labels
+    if (truth.images, truth.labels) != (len(embeddings), labels):
         raise InputError(
             f"the right labels are of {truth.images:,} images and {truth.labels:,} labels; "
-            f"there are {len(embeddings):,} and {len(matrix):,}"
+            f"there are {len(embeddings):,} and {labels:,}"
         )
     if not len(truth.image):
         raise InputError("no image has a right label: give at least one")
@@ -84,10 +90,12 @@ def fit_sigmoid(
     reach = 2.0 ** math.ceil(math.log2(furthest))
 
     def work(part: slice) -> _Counts:
-        return _count(matrix, embeddings[part], reach, label_bias)
+        return _count(matrix, embeddings[part], reach, label_bias, pooling)
 
     parts = in_batches(len(embeddings), IMAGE_BATCH, work, threads)
-    own = pair_similarities(matrix, embeddings, truth.image, truth.label, label_bias)
+    own = pair_similarities(
+        matrix, embeddings, truth.image, truth.label, label_bias=label_bias, pooling=pooling
+    )
     counts = np.sum([part.pairs for part in parts], axis=0)
     filled = np.flatnonzero(counts)
     width = 2 * reach / SIMILARITY_BINS
@@ -160,14 +168,20 @@ class _Loss:
         return step, -float(slope @ step)
 
 
-def _count(matrix: Float32, queries: Float32, reach: float, label_bias: Float32 | None) -> _Counts:
+def _count(
+    matrix: Float32,
+    queries: Float32,
+    reach: float,
+    label_bias: Float32 | None,
+    pooling: Pooling | None,
+) -> _Counts:
     # One more for similarities that rounding has put above 1.
     size = SIMILARITY_BINS + 1
     pairs = np.zeros(size, dtype=np.int64)
-    shown = min(SHOWN, len(matrix))
+    shown = min(SHOWN, len(matrix) if pooling is None else pooling.labels)
     best = np.full((len(queries), shown), -np.inf, dtype=np.float32)
     rows = np.full((len(queries), shown), -1, dtype=np.int64)
-    for first, block in similarity_blocks(matrix, queries, label_bias):
+    for first, block in similarity_blocks(matrix, queries, label_bias, pooling):
         hot = np.flatnonzero(block.max(axis=1) > best.min(axis=1))
         held = np.concatenate([best[hot], block[hot]], axis=1)
         at = np.argpartition(held, held.shape[1] - shown, axis=1)[:, -shown:]

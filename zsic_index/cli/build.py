@@ -19,7 +19,7 @@ from zsic_index.cli.options import (
 )
 from zsic_index.cli.progress import Progress
 from zsic_index.prompts import TEMPLATE_SETS
-from zsic_index.records import Kind
+from zsic_index.records import Kind, Names
 
 if TYPE_CHECKING:
     from zsic_index.records import BuildReport
@@ -60,6 +60,14 @@ kind_option = click.option(
 )
 @kind_option
 @click.option(
+    "--names",
+    type=click.Choice(get_args(Names)),
+    default="mean",
+    show_default=True,
+    help="What a label with aliases is: the mean of its names' embeddings, its best name, or the "
+    "summed probability of all (softmax models). max and mass keep a row for each name.",
+)
+@click.option(
     "--ranks",
     metavar="COLUMNS",
     help="Columns of a table that hold a rank each, from the top down, with commas between them.",
@@ -83,6 +91,7 @@ def build(
     device: str,
     dtype: Any,
     kind: Any,
+    names: Any,
     ranks: str | None,
     leaves_only: bool,
     check_only: bool,
@@ -118,6 +127,7 @@ def build(
             device=device,
             dtype=dtype,
             kind=kind,
+            names=names,
             progress=progress,
         ) as index,
     ):

@@ -1,4 +1,4 @@
-"""Labelled images: ``calibrate`` and ``eval``."""
+"""Images to fit and to measure with: ``calibrate`` and ``eval``."""
 
 from __future__ import annotations
 
@@ -10,17 +10,38 @@ from typing import TYPE_CHECKING
 import click
 
 from zsic_index.cli.options import common_options, device_option, name_option
+from zsic_index.records import HUB_ALPHA, HUB_K
 
 if TYPE_CHECKING:
+    from zsic_index.calibration import Calibration
     from zsic_index.evaluator import Known
     from zsic_index.label_index import LabelIndex
-
-source_argument = click.argument("source", type=click.Path(exists=True, path_type=Path))
+    from zsic_index.scoring import Float32
 
 
 @click.command()
-@source_argument
+@click.argument("source", type=click.Path(exists=True, path_type=Path), required=False)
 @name_option
+@click.option(
+    "--hubs",
+    "references",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="IMAGES",
+    help="First fit a bias against labels that are near to every image, to images without labels: "
+    "a folder, a .txt with a path on each line, or a table with the column path.",
+)
+@click.option(
+    "--k",
+    type=click.IntRange(min=1),
+    help="With --hubs: how many of the images nearest to a label are averaged.  "
+    f"[default: {HUB_K}]",
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(min=0),
+    help="With --hubs: the part of their mean similarity that is taken from the label's.  "
+    f"[default: {HUB_ALPHA}]",
+)
 @click.option(
     "--precision",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -34,46 +55,53 @@ source_argument = click.argument("source", type=click.Path(exists=True, path_typ
 @device_option
 @common_options
 def calibrate(
-    source: Path,
+    source: Path | None,
     name: str,
+    references: Path | None,
+    k: int | None,
+    alpha: float | None,
     precision: float | None,
     coverage: float | None,
     device: str,
     store: str | None,
 ) -> None:
-    """Fit an index's probabilities to labelled images, and keep what was fitted.
+    """Fit an index's probabilities to images, and keep what was fitted in the place of the last.
 
     SOURCE is a folder with a folder of images for each label, or a .csv or .tsv file with the
-    columns path and label. The model's own probabilities stay the default: query and eval take the
-    fitted ones with --calibrated.
+    columns path and label. With --hubs it can be left out. The model's own probabilities stay the
+    default: query and eval take the fitted ones with --calibrated.
     """
     from zsic_index import evaluator
     from zsic_index.label_index import LabelIndex
 
+    if source is None and references is None:
+        raise click.UsageError("give labelled images as SOURCE, or others with --hubs, or both")
+    if source is None and (precision is not None or coverage is not None):
+        raise click.UsageError("--precision and --coverage need labelled images: give SOURCE")
+    if references is None and (k is not None or alpha is not None):
+        raise click.UsageError("--k and --alpha are for --hubs: give it images")
     with LabelIndex.open(name, store=store, device=device, keep_images=True) as index:
-        known = _known(index, source)
-        found = evaluator.calibrate(index, known, precision=precision, coverage=coverage)
+        hubs = None
+        if references is not None:
+            hubs = evaluator.fit_hubs(
+                index,
+                _references(index, references),
+                k=HUB_K if k is None else k,
+                alpha=HUB_ALPHA if alpha is None else alpha,
+            )
+        if source is None:
+            assert hubs is not None, "there is one or the other"
+            found = hubs
+        else:
+            found = evaluator.calibrate(
+                index, _known(index, source), hubs=hubs, precision=precision, coverage=coverage
+            )
         index.keep(found)
-    fit = found.fit
-    click.echo(f"{name}: fitted on {found.fitted_on.images:,} images")
-    click.echo(f"logit scale {fit.scale_before:.3f} -> {fit.scale:.3f}")
-    if found.activation == "sigmoid":
-        click.echo(f"logit bias {fit.bias_before:.3f} -> {fit.bias:.3f}")
-    click.echo(f"calibration error {fit.ece_before:.1%} -> {fit.ece:.1%}, on the same images")
-    if found.thresholds is not None:
-        click.echo(
-            f"thresholds for {found.thresholds.precision:.0%} precision: "
-            f"{found.thresholds.overall:.4g} overall, {len(found.thresholds.label_ids):,} own"
-        )
-    if found.conformal is not None:
-        click.echo(
-            f"sets of {found.conformal.coverage:.0%} coverage: all labels from a probability of "
-            f"{found.conformal.limit:.4g} on"
-        )
+    _print_fitted(name, found)
 
 
 @click.command("eval")
-@source_argument
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
 @name_option
 @click.option("--calibrated", is_flag=True, help="Compare with the probabilities fitted before.")
 @click.option(
@@ -131,6 +159,40 @@ def evaluate(
         with output.open("w", encoding="utf-8") as file:
             report.write(found, format, file)
         click.echo(f"wrote {output}")
+
+
+def _print_fitted(name: str, found: Calibration) -> None:
+    if (hubs := found.hubs) is not None:
+        click.echo(
+            f"{name}: label bias from {hubs.references:,} images without labels "
+            f"(k {hubs.k}, alpha {hubs.alpha:g}): {hubs.bias.min():+.4f} to {hubs.bias.max():+.4f}"
+        )
+    if (fit := found.fit) is not None:
+        click.echo(f"{name}: fitted on {found.fitted_on.images:,} images")
+        click.echo(f"logit scale {fit.scale_before:.3f} -> {fit.scale:.3f}")
+        if found.activation == "sigmoid":
+            click.echo(f"logit bias {fit.bias_before:.3f} -> {fit.bias:.3f}")
+        click.echo(f"calibration error {fit.ece_before:.1%} -> {fit.ece:.1%}, on the same images")
+    if found.thresholds is not None:
+        click.echo(
+            f"thresholds for {found.thresholds.precision:.0%} precision: "
+            f"{found.thresholds.overall:.4g} overall, {len(found.thresholds.label_ids):,} own"
+        )
+    if found.conformal is not None:
+        click.echo(
+            f"sets of {found.conformal.coverage:.0%} coverage: all labels from a probability of "
+            f"{found.conformal.limit:.4g} on"
+        )
+
+
+def _references(index: LabelIndex, source: Path) -> Float32:
+    from zsic_index import evaluator
+    from zsic_index.evaluation import read_unlabelled
+
+    found = evaluator.embed_references(index, read_unlabelled(source))
+    for reason in found.refused:
+        click.echo(f"refused: {reason}", err=True)
+    return found.embeddings
 
 
 def _known(index: LabelIndex, source: Path) -> Known:

@@ -316,16 +316,14 @@ def _translator(
 
 def _expand(image: str) -> Iterator[tuple[str, ImageSource]]:
     """Yield (name, source) for what one IMAGE argument stands for."""
-    from zsic_index.images import SUFFIXES
+    from zsic_index.images import files_below
 
     path = Path(image)
     if image == "-":
         yield "-", sys.stdin.buffer.read()
     elif path.is_dir():
-        for child in sorted(path.rglob("*")):
-            hidden = any(part.startswith(".") for part in child.relative_to(path).parts)
-            if child.suffix.lower() in SUFFIXES and child.is_file() and not hidden:
-                yield str(child), child
+        for child in files_below(path):
+            yield str(child), child
     elif not path.exists() and glob.has_magic(image):
         # Path.glob takes no absolute patterns.
         for match in sorted(glob.glob(image, recursive=True)):  # noqa: PTH207

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zsic_index.errors import InputError
+from zsic_index.pooling import Pooling
 from zsic_index.scoring import Bool, Float32, Float64, Int64
 from zsic_index.truth import Truth
 
@@ -148,8 +149,11 @@ def mean_average_precision(
     *,
     logit_scale: float = 1.0,
     log_partition: Float64 | None = None,
+    pooling: Pooling | None = None,
 ) -> float:
     """Return the mean over labels of their average precision; only labels with a right image count.
+
+    A label's bias is the same for all images, and changes none of this.
 
     Args:
         matrix: (N, D) float32 label embeddings; may be memory-mapped.
@@ -158,6 +162,7 @@ def mean_average_precision(
         logit_scale: the multiplier of similarities, > 0; only matters with ``log_partition``.
         log_partition: (B,) of each image, for images in the order of their softmax probabilities;
             None for that of similarities, which is the sigmoid's.
+        pooling: which rows of ``matrix`` are one label; None where each is.
     """
     labels = np.unique(truth.label)
     if not len(labels):
@@ -169,7 +174,11 @@ def mean_average_precision(
     total = 0.0
     for start in range(0, len(labels), step):
         some = labels[start : start + step]
-        scores = (embeddings @ matrix[some].T).astype(np.float64) * logit_scale - shift[:, None]
+        rows = some if pooling is None else pooling.rows_of(some)
+        scores = (embeddings @ matrix[rows].T).astype(np.float64) * logit_scale
+        if pooling is not None:
+            scores = pooling.take(some).pool(scores)
+        scores = scores - shift[:, None]
         first, end = np.searchsorted(at_label, (some[0], some[-1] + 1))
         relevant = np.zeros(scores.shape, dtype=np.bool_)
         relevant[of_image[first:end], np.searchsorted(some, at_label[first:end])] = True

@@ -53,6 +53,11 @@ def _headline(evaluation: Evaluation) -> str:
         _card("Right label first", evaluation.top1),
         _card("Among the first five", evaluation.top5),
     ]
+    if evaluation.calibrated_top1 is not None and evaluation.calibrated_top5 is not None:
+        cards += [
+            _card("Right label first, calibrated", evaluation.calibrated_top1),
+            _card("Among the first five, calibrated", evaluation.calibrated_top5),
+        ]
     calibration = evaluation.calibration
     final = calibration.after or calibration.before
     note = f"{percent(calibration.before.error)} before" if calibration.after else "not calibrated"

@@ -152,6 +152,9 @@ class Evaluation:
         counts: what became of what was given.
         top1: how often the most probable label is right.
         top5: how often one of the five most probable labels is.
+        calibrated_top1: the same as ``top1`` with a calibration that can change the order; None
+            without one. What is said by rank and of confusions is without it.
+        calibrated_top5: the same as ``top5``.
         calibration: how far probabilities can be believed.
         ranks: accuracy per rank, from the highest rank down; empty without a taxonomy.
         multi_label: None where no image has several labels.
@@ -176,6 +179,8 @@ class Evaluation:
     confusions: tuple[Confusion, ...] = ()
     worst: tuple[WorstImage, ...] = ()
     template_sets: tuple[TemplateSet, ...] = ()
+    calibrated_top1: Figure | None = None
+    calibrated_top5: Figure | None = None
 
 
 def as_dict(evaluation: Evaluation) -> dict[str, Any]:

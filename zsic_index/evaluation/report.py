@@ -59,6 +59,12 @@ def _write_table(evaluation: Evaluation, out: TextIO) -> None:
 
 def _figures(evaluation: Evaluation) -> list[list[str]]:
     rows = [_row("top-1", evaluation.top1), _row("top-5", evaluation.top5)]
+    for name, figure in (
+        ("top-1, calibrated", evaluation.calibrated_top1),
+        ("top-5, calibrated", evaluation.calibrated_top5),
+    ):
+        if figure is not None:
+            rows.append(_row(name, figure))
     rows += [_row(f"top-1, {one.rank}", one.accuracy) for one in evaluation.ranks]
     if (many := evaluation.multi_label) is not None:
         rows += [

@@ -1,7 +1,9 @@
 """The file of an index's float32 embeddings and label ids, and which other file a kind has.
 
 It is an ``IndexFlatIP`` of N embeddings in an ``IndexIDMap`` of label ids, as ``faiss.read_index``
-reads it. What is opened is mapped: nothing takes time in proportion to N.
+reads it. What is opened is mapped: nothing takes time in proportion to N. Where labels have a row
+for each of their names, it is one of R embeddings: the rows of a label stand together, each with
+the label's id, and the ids are read to tell where labels begin.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from zsic_index.errors import IndexFileError, StoreError
 from zsic_index.index import approximate, files, half
 from zsic_index.index.approximate import Approximate
 from zsic_index.index.half import Half
+from zsic_index.pooling import Pooling
 from zsic_index.records import IndexInfo
 from zsic_index.scoring import Float32, Int64
 
@@ -37,14 +40,16 @@ class OpenIndex:
     """The open files of an index.
 
     Attributes:
-        label_ids: (N,) int64, the label id of each row, memory-mapped and read-only.
-        matrix: (N, D) float32 unit-norm embeddings, memory-mapped and read-only.
+        label_ids: (N,) int64, the label id of each label; memory-mapped where each has one row.
+        matrix: (R, D) float32 unit-norm embeddings, memory-mapped and read-only.
         first: what a scan or a search goes through first; None for ``flat``.
+        pooling: which rows are one label; None where each is.
     """
 
     label_ids: Int64
     matrix: Float32
     first: Half | Approximate | None
+    pooling: Pooling | None = None
 
 
 def write(
@@ -60,8 +65,8 @@ def write(
     Args:
         folder: where; made when missing.
         info: gives name, id, generation, kind and D; its checksum is not looked at.
-        label_ids: (N,) int64 in row order.
-        embeddings: (n, D) float32 blocks of unit norm, N rows in all.
+        label_ids: (R,) int64, the label of each row.
+        embeddings: (n, D) float32 blocks of unit norm, R rows in all.
         expected: the checksum that the content must have, where it is known.
 
     Returns:
@@ -89,7 +94,7 @@ def write(
             file.write(_COUNT.pack(len(label_ids)))
             file.write(np.ascontiguousarray(label_ids, "<i8").data)
         if start != len(label_ids):
-            raise StoreError(f"index {info.name!r}: {start} embeddings for {len(label_ids)} labels")
+            raise StoreError(f"index {info.name!r}: {start} embeddings for {len(label_ids)} rows")
         if expected not in (None, info.checksum):
             raise StoreError(
                 f"index {info.name!r}: the store's labels or embeddings are not those it was built "
@@ -112,6 +117,13 @@ def open_file(folder: Path, info: IndexInfo) -> OpenIndex:
     """
     path = files.path_of(folder, info)
     label_ids, matrix = _map(path, info)
+    pooling = None
+    if info.names != "mean" and info.rows != info.labels:
+        pooling = Pooling.of_rows(label_ids, info.names)
+        if pooling.labels != info.labels:
+            raise IndexFileError(f"index file {path} is damaged: it has {pooling.labels} labels")
+        label_ids = label_ids[pooling.starts[:-1]]
+        label_ids.setflags(write=False)
     first: Half | Approximate | None = None
     match info.kind:
         case "flat":
@@ -120,7 +132,7 @@ def open_file(folder: Path, info: IndexInfo) -> OpenIndex:
             first = half.open_file(_path_of_first(folder, info), info)
         case "hnsw" | "ivf":
             first = approximate.open_file(_path_of_first(folder, info), info, path)
-    return OpenIndex(label_ids, matrix, first)
+    return OpenIndex(label_ids, matrix, first, pooling)
 
 
 def verify(folder: Path, info: IndexInfo) -> None:
@@ -130,8 +142,9 @@ def verify(folder: Path, info: IndexInfo) -> None:
         IndexFileError: when it is not exactly what was written.
     """
     opened = open_file(folder, info)
-    if files.checksum(opened.label_ids, [opened.matrix]) != info.checksum:
-        path = files.path_of(folder, info)
+    path = files.path_of(folder, info)
+    label_ids, matrix = _map(path, info)
+    if files.checksum(label_ids, [matrix]) != info.checksum:
         raise IndexFileError(f"index file {path} is damaged: its checksum differs")
     if isinstance(opened.first, Half):
         half.verify(_path_of_first(folder, info), opened.first, opened.matrix)
@@ -159,13 +172,13 @@ def _head(count: int, dim: int) -> bytes:
 
 
 def _map(path: Path, info: IndexInfo) -> tuple[Int64, Float32]:
-    """Map the (N,) label ids and the (N, D) embeddings of a file."""
-    ids_at = files.read_trailer(path, info).size - 8 * info.labels
-    matrix_at = ids_at - _COUNT.size - 4 * info.labels * info.dim
+    """Map the (R,) label ids and the (R, D) embeddings of a file."""
+    ids_at = files.read_trailer(path, info).size - 8 * info.rows
+    matrix_at = ids_at - _COUNT.size - 4 * info.rows * info.dim
     if matrix_at < 0:
         raise IndexFileError(f"index file {path} is not the one of index {info.name!r}")
-    label_ids = np.memmap(path, "<i8", "r", ids_at, info.labels)
-    matrix = np.memmap(path, "<f4", "r", matrix_at, (info.labels, info.dim))
+    label_ids = np.memmap(path, "<i8", "r", ids_at, info.rows)
+    matrix = np.memmap(path, "<f4", "r", matrix_at, (info.rows, info.dim))
     return np.asarray(label_ids), np.asarray(matrix)
 
 

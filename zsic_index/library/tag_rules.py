@@ -92,8 +92,7 @@ class TagRules:
         index = self._index
         parts: list[Any] = [
             index.info.plan,
-            index.logit_scale,
-            index.logit_bias,
+            index.calibration and index.calibration.to_json(),
             asdict(self._settings),
             _described(self._thresholds),
             sorted(self._own.items()),

@@ -22,12 +22,13 @@ from sqlalchemy import (
     insert,
     select,
     text,
+    union_all,
     update,
 )
 
 from zsic_index.errors import IndexNotFoundError, StoreError
 from zsic_index.records import Activation, Dtype, IndexInfo
-from zsic_index.scoring import Float32, Int64
+from zsic_index.scoring import Bool, Float32, Int64
 from zsic_index.store import schema
 from zsic_index.store.database import Database
 from zsic_index.store.location import StoreLocation
@@ -39,6 +40,7 @@ from zsic_index.store.tables import (
     Encoder,
     Label,
     LabelIndex,
+    OtherName,
     Taxonomy,
 )
 
@@ -74,7 +76,8 @@ class LabelPlace:
     Attributes:
         label_id: its id.
         name: what it is known by.
-        position: its row in the present generation; None when it has left the index.
+        position: its place among the labels of the present generation; None when it has left the
+            index.
     """
 
     label_id: int
@@ -88,8 +91,8 @@ class Snapshot:
 
     Attributes:
         info: the index.
-        label_ids: (N,) int64 in row order.
-        embedding_ids: (N,) int64 in row order.
+        label_ids: (R,) int64, the label of each row; the rows of one label are together.
+        embedding_ids: (R,) int64 in row order.
     """
 
     info: IndexInfo
@@ -408,8 +411,8 @@ class Store:
 
         Args:
             info: the index as it shall be; ``generation`` is one more than the present one.
-            label_ids: (N,) in row order.
-            embedding_ids: (N,) in row order.
+            label_ids: (R,) the label of each row; the rows of one label are together.
+            embedding_ids: (R,) in row order.
             labels: N names, by which labels are known.
             shown: N names for people.
             taxonomy: what ``info.taxonomy`` is the digest of.
@@ -427,8 +430,10 @@ class Store:
                     .scalar_subquery(),
                     templates=json.dumps(info.templates, ensure_ascii=False),
                     kind=info.kind,
+                    names=info.names,
                     generation=info.generation,
                     labels=info.labels,
+                    rows=None if info.rows == info.labels else info.rows,
                     checksum=info.checksum,
                     taxonomy=info.taxonomy,
                     plan=info.plan,
@@ -448,26 +453,26 @@ class Store:
     def _write_rows(
         self, connection: Connection, index_id: int, label_ids: Int64, embedding_ids: Int64
     ) -> None:
-        """Set position and embedding where they differ; take labels that are gone out."""
+        """Set position and embeddings where they differ; take labels that are gone out."""
         old_ids, old_embeddings = _rows(connection, index_id)
-        old = {
-            label_id: (position, embedding_id)
-            for position, (label_id, embedding_id) in enumerate(
-                zip(old_ids.tolist(), old_embeddings.tolist(), strict=True)
-            )
-        }
-        moved = []
-        for position, (label_id, embedding_id) in enumerate(
-            zip(label_ids.tolist(), embedding_ids.tolist(), strict=True)
-        ):
-            if old.pop(label_id, None) != (position, embedding_id):
-                moved.append({"key": label_id, "at": position, "embedding": embedding_id})
+        old = _first_rows(old_ids, old_embeddings)
+        moved: list[dict[str, int | None]] = []
+        for label_id, place in _first_rows(label_ids, embedding_ids).items():
+            if old.pop(label_id, None) != place:
+                moved.append({"key": label_id, "at": place[0], "embedding": place[1]})
         parameters = [*moved, *({"key": key, "at": None, "embedding": None} for key in old)]
         if parameters:
             connection.execute(
                 text("UPDATE label SET position = :at, embedding_id = :embedding WHERE id = :key"),
                 parameters,
             )
+        others = _other_rows(label_ids, embedding_ids)
+        if others == _other_rows(old_ids, old_embeddings):
+            return
+        of_index = select(_LABEL.c.id).where(_LABEL.c.index_id == index_id)
+        connection.execute(delete(_OTHER_NAME).where(_OTHER_NAME.c.label_id.in_(of_index)))
+        if others:
+            connection.execute(insert(_OTHER_NAME), others)
 
     def label_names(self, label_ids: Iterable[int]) -> dict[int, str]:
         """Return the names of label ids, also of labels that have left their index since."""
@@ -528,7 +533,12 @@ class Store:
             connection.execute(delete(_INDEX).where(_INDEX.c.id == info.index_id))
             _forget_taxonomies(connection)
             for chunk in chunks(sorted(used)):
-                kept = select(_LABEL.c.embedding_id).where(_LABEL.c.embedding_id.in_(chunk))
+                kept = union_all(
+                    *(
+                        select(table.c.embedding_id).where(table.c.embedding_id.in_(chunk))
+                        for table in (_LABEL, _OTHER_NAME)
+                    )
+                )
                 connection.execute(
                     delete(_EMBEDDING).where(
                         _EMBEDDING.c.id.in_(chunk), _EMBEDDING.c.id.not_in(kept)
@@ -562,6 +572,20 @@ class Store:
                 for name, said, count in counts
                 if said != count
             ]
+            others = (
+                select(func.count())
+                .select_from(_OTHER_NAME.join(_LABEL, _LABEL.c.id == _OTHER_NAME.c.label_id))
+                .where(_LABEL.c.index_id == _INDEX.c.id)
+                .scalar_subquery()
+            )
+            said_rows = func.coalesce(_INDEX.c.rows, _INDEX.c.labels)
+            found += [
+                f"index {name!r} says {said} rows but has {count}"
+                for name, said, count in connection.execute(
+                    select(_INDEX.c.name, said_rows, _INDEX.c.labels + others)
+                )
+                if said != count
+            ]
         return found
 
 
@@ -571,6 +595,7 @@ _INDEX: Table = LabelIndex.__table__  # type: ignore[assignment]
 _LABEL: Table = Label.__table__  # type: ignore[assignment]
 _TAXONOMY: Table = Taxonomy.__table__  # type: ignore[assignment]
 _CALIBRATION: Table = Calibration.__table__  # type: ignore[assignment]
+_OTHER_NAME: Table = OtherName.__table__  # type: ignore[assignment]
 
 _SHOWN = func.coalesce(_LABEL.c.shown, _LABEL.c.name)
 
@@ -598,7 +623,9 @@ def _index_info(row: Row[Any]) -> IndexInfo:
         encoder_fingerprint=row.encoder_fingerprint,
         templates=tuple(json.loads(row.templates)),
         kind=row.kind,
+        names=row.names,
         labels=row.labels,
+        rows=row.labels if row.rows is None else row.rows,
         dim=row.dim,
         logit_scale=row.logit_scale,
         logit_bias=row.logit_bias,
@@ -613,13 +640,46 @@ def _index_info(row: Row[Any]) -> IndexInfo:
 
 
 def _rows(connection: Connection, index_id: int) -> tuple[Int64, Int64]:
-    rows = connection.execute(
-        select(_LABEL.c.id, _LABEL.c.embedding_id)
-        .where(_LABEL.c.index_id == index_id, _LABEL.c.position.is_not(None))
+    """Return (R,) label ids and (R,) embedding ids of an index, in row order."""
+    here = (_LABEL.c.index_id == index_id, _LABEL.c.position.is_not(None))
+    firsts = connection.execute(
+        select(_LABEL.c.position, _LABEL.c.id, _LABEL.c.embedding_id)
+        .where(*here)
         .order_by(_LABEL.c.position)
     ).all()
-    both = np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, 2)
-    return both[:, 0].copy(), both[:, 1].copy()
+    others = connection.execute(
+        select(_LABEL.c.position, _LABEL.c.id, _OTHER_NAME.c.embedding_id)
+        .join(_LABEL, _LABEL.c.id == _OTHER_NAME.c.label_id)
+        .where(*here)
+        .order_by(_LABEL.c.position, _OTHER_NAME.c.place)
+    ).all()
+    found = np.array([tuple(row) for row in (*firsts, *others)], dtype=np.int64).reshape(-1, 3)
+    if others:
+        found = found[np.argsort(found[:, 0], kind="stable")]
+    return found[:, 1].copy(), found[:, 2].copy()
+
+
+def _is_first(label_ids: Int64) -> Bool:
+    """Tell which of (R,) rows are the first of their label, whose id is above 0."""
+    return np.asarray(np.diff(label_ids, prepend=0) != 0)
+
+
+def _first_rows(label_ids: Int64, embedding_ids: Int64) -> dict[int, tuple[int, int]]:
+    """Return the position and the first embedding of each label."""
+    first = _is_first(label_ids)
+    both = zip(label_ids[first].tolist(), embedding_ids[first].tolist(), strict=True)
+    return {label: (position, embedding) for position, (label, embedding) in enumerate(both)}
+
+
+def _other_rows(label_ids: Int64, embedding_ids: Int64) -> list[dict[str, int]]:
+    """Return what ``other_name`` has for the rows that are not the first of their label."""
+    first = _is_first(label_ids)
+    rows = np.arange(len(label_ids))
+    other = rows[~first]
+    place = other - np.maximum.accumulate(np.where(first, rows, 0))[other]
+    found = np.stack([label_ids[other], place, embedding_ids[other]], axis=1)
+    keys = ("label_id", "place", "embedding_id")
+    return [dict(zip(keys, row, strict=True)) for row in found.tolist()]
 
 
 def _other(name: str, shown: str) -> str | None:

@@ -52,7 +52,7 @@ class Embedding(Base):
 
 
 class LabelIndex(Base):
-    """A named set of labels on one encoder."""
+    """A named set of labels on one encoder; ``rows`` is NULL where each label has one."""
 
     __tablename__ = "label_index"
     # Ids are never used twice: a FAISS file left behind must not fit a later index.
@@ -63,8 +63,10 @@ class LabelIndex(Base):
     encoder_id: Mapped[int | None] = mapped_column(ForeignKey("encoder.id"))
     templates: Mapped[str] = mapped_column(Text)
     kind: Mapped[str] = mapped_column(String(16), server_default="flat")
+    names: Mapped[str] = mapped_column(String(16), server_default="mean")
     generation: Mapped[int] = mapped_column(Integer)
     labels: Mapped[int] = mapped_column(Integer)
+    rows: Mapped[int | None] = mapped_column(Integer)
     checksum: Mapped[str] = mapped_column(String(64))
     plan: Mapped[str] = mapped_column(String(64), server_default="")
     taxonomy: Mapped[str | None] = mapped_column(String(64))
@@ -117,6 +119,18 @@ class Label(Base):
     shown: Mapped[str | None] = mapped_column(Text)
     position: Mapped[int | None] = mapped_column(Integer)
     embedding_id: Mapped[int | None] = mapped_column(ForeignKey("embedding.id"))
+
+
+class OtherName(Base):
+    """A further row of a label: the embedding of another of its names; ``place`` counts from 1."""
+
+    __tablename__ = "other_name"
+
+    label_id: Mapped[int] = mapped_column(
+        _Id, ForeignKey("label.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    place: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    embedding_id: Mapped[int] = mapped_column(ForeignKey("embedding.id"))
 
 
 class Photo(Base):

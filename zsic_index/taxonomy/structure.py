@@ -217,22 +217,34 @@ class Structure:
         source = int(self._template_source[self.taxonomy.label_nodes[label]])
         return self.taxonomy.templates[source] if source >= 0 else ()
 
+    def names_of(self, label: int) -> tuple[str, ...]:
+        """Return a label's name and then its aliases, each once.
+
+        Where it has prompts of its own there is nothing to tell its names apart by: only its name.
+        """
+        node = int(self.taxonomy.label_nodes[label])
+        others = () if node in self.taxonomy.prompts else self.taxonomy.aliases.get(node, ())
+        return tuple(dict.fromkeys((self.taxonomy.labels[label], *others)))
+
+    def prompts_of_name(self, label: int, name: str, templates: Sequence[str]) -> list[str]:
+        """Return one of a label's names in its templates; see ``prompts_of``."""
+        return prompts.render(name, self.templates_of(label) or templates)
+
     def prompts_of(self, label: int, templates: Sequence[str]) -> list[str]:
         """Return a label's prompts: its own, or its names in its templates.
 
-        Its names are the label and its aliases: all prompts are averaged into one embedding, so
-        that names for the same thing do not share its probability between them.
+        All prompts are averaged into one embedding, so that names for the same thing do not share
+        its probability between them.
 
         Args:
             label: its position.
             templates: what to use where the taxonomy has no templates for it.
         """
-        node = int(self.taxonomy.label_nodes[label])
-        if own := self.taxonomy.prompts.get(node):
+        if own := self.taxonomy.prompts.get(int(self.taxonomy.label_nodes[label])):
             return list(own)
-        names = (self.taxonomy.labels[label], *self.taxonomy.aliases.get(node, ()))
-        chosen = self.templates_of(label) or templates
-        return list(dict.fromkeys(text for name in names for text in prompts.render(name, chosen)))
+        names = self.names_of(label)
+        found = [self.prompts_of_name(label, name, templates) for name in names]
+        return list(dict.fromkeys(prompt for of_name in found for prompt in of_name))
 
     @cached_property
     def _template_source(self) -> Int64:

@@ -1,0 +1,43 @@
+"""Reading images without labels: a folder, or a list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zsic_index.errors import InputError
+from zsic_index.images import files_below
+from zsic_index.rows import decoded, read_rows
+
+
+def read_unlabelled(path: str | Path) -> list[Path]:
+    """Return image files, each once, in the order of the list or of their paths.
+
+    - A folder: all images in it and below; folders mean nothing.
+    - A ``.txt`` with a path on each line, or a ``.csv``, ``.tsv`` or ``.json`` table with the
+      column ``path``. Paths are relative to the file.
+
+    Raises:
+        InputError: when it cannot be read, or there is no image in it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = files_below(path)
+    elif path.suffix.lower() == ".txt":
+        found = [path.parent / line for line in _lines(path)]
+    else:
+        rows = read_rows(path, ("path",))
+        found = [path.parent / row.values["path"] for row in rows if "path" in row.values]
+    if not found:
+        raise InputError(
+            f"{path}: no images in it: give a folder of images, a .txt with a path on each line, "
+            "or a table with the column path"
+        )
+    return list(dict.fromkeys(found))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = decoded(path.read_bytes(), path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
