@@ -5,7 +5,8 @@ there at once and no thread of the parent is missing in it.
 
     python tests/tag_kills.py ROOT KILLS SHARE SEED
 
-A kill comes at any moment of the first SHARE of an uninterrupted run's time.
+A kill comes at any moment of the first SHARE of an uninterrupted run's time, at first; then that is
+adjusted so that there are several kills to a run.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from libraries import tag
 # transformers imports its parts when they are first asked for.
 PARTS = (transformers.CLIPModel, transformers.CLIPImageProcessor, transformers.AutoTokenizer)
 
+_KILLS_PER_ROUND = 8
+
 
 def main() -> None:
     """Kill and resume until there were enough kills; print what became of every round."""
@@ -38,8 +41,11 @@ def main() -> None:
     while killed < kills:
         rounds += 1
         store = start_afresh(root)
+        before = killed
         while not attempt(root, chance.uniform(0, longest)):
             killed += 1
+        # A machine that is less busy now than before lets most runs through.
+        longest *= 0.7 if killed - before < _KILLS_PER_ROUND else 1.2
         print(json.dumps({"round": rounds, "killed": killed}), flush=True)
         shutil.copytree(root, f"{root}.{rounds}", copy_function=shutil.copy2)
         shutil.copy2(store, f"{store}.{rounds}")

@@ -122,4 +122,4 @@ def test_a_few_kills(tmp_path: Path, store: Path) -> None:
 @pytest.mark.timeout(7200)
 def test_two_hundred_kills_over_two_thousand_photos(tmp_path: Path, store: Path) -> None:
     rounds = campaign(tmp_path, store, photos=2_000, kills=200, share=0.25, seed=2)
-    print(f"{rounds} rounds")
+    print(f"{rounds} runs came to their end")
