@@ -459,8 +459,13 @@ def test_the_users_keywords_within_a_photo_are_not_hidden(root: Path) -> None:
         directory = ImageFileDirectory_v2()
         directory[700] = xmp.replace("Rex", "Napoli").encode()
         image.save(tiff, tiffinfo=directory)
+    # The containers of RAW files and videos are not read: packets are found in them.
+    raw, video = root / "dog-face.NEF", root / "dog-face.mov"
+    raw.write_bytes(b"MM\0*" + bytes(5_000) + xmp.replace("Rex", "Fido").encode() + bytes(99))
+    video.write_bytes(bytes(70_000))
     tag(root, write="sidecar")
-    for path, own in ((photo, "Rex"), (tiff, "Napoli")):
+    assert "Rex" not in video.with_name("dog-face.mov.xmp").read_text(encoding="utf-8")
+    for path, own in ((photo, "Rex"), (tiff, "Napoli"), (raw, "Fido")):
         text = Path(f"{path}.xmp").read_text(encoding="utf-8")
         for property_ in ("dc:subject", "lr:hierarchicalSubject", "digiKam:TagsList"):
             within = text.split(f"<{property_}>")[1].split(f"</{property_}>")[0]

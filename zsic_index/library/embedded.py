@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
+import re
 import warnings
 from pathlib import Path
 
 from PIL import Image, ImageFile, IptcImagePlugin, TiffImagePlugin
 
-from zsic_index import images
+from zsic_index import images, raw_files
 from zsic_index.errors import SidecarError
-from zsic_index.library.keywords import TagPath
+from zsic_index.library.keywords import TagPath, distinct
 from zsic_index.library.sidecars import tags_within
 
 _XMP = ("xmp", "XML:com.adobe.xmp")
@@ -22,11 +25,20 @@ _KEYWORDS = (2, 25)
 """Of IPTC."""
 
 
+_PILLOW_SUFFIXES = frozenset(images.SUFFIXES) - raw_files.SUFFIXES - {".heic", ".heif", ".hif"}
+
+_PACKET = re.compile(rb"<x:xmpmeta[\s>].{,2000000}?</x:xmpmeta>", re.DOTALL)
+"""An XMP packet, which lies in every container as it is so that it can be found like this."""
+
+
 def embedded_tags(photo: Path) -> tuple[TagPath, ...]:
     """Return the tags in a photo's own XMP and IPTC; none where they, or it, cannot be read.
 
-    Programs that read them would fail on the same damage, so nothing that they show is lost.
+    Programs that read them would fail on the same damage, so nothing that they show is lost. In
+    RAW, HEIC and video files, whose containers nothing here reads, XMP packets are searched for.
     """
+    if photo.suffix.lower() not in _PILLOW_SUFFIXES:
+        return _tags_in_packets(photo)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -37,6 +49,19 @@ def embedded_tags(photo: Path) -> tuple[TagPath, ...]:
     except Exception:
         # Pillow's readers raise SyntaxError, struct.error and more on broken files.
         return ()
+
+
+def _tags_in_packets(photo: Path) -> tuple[TagPath, ...]:
+    found: list[TagPath] = []
+    try:
+        with photo.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            packets = [match[0] for match in _PACKET.finditer(data)]
+    except (OSError, ValueError):  # ValueError: an empty file.
+        return ()
+    for packet in packets:
+        with contextlib.suppress(SidecarError):
+            found += tags_within(packet)
+    return distinct(found)
 
 
 def _xmp(image: Image.Image) -> bytes | None:
