@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -687,13 +687,22 @@ def test_lists_from_files(root: Path, tmp_path: Path) -> None:
 
 
 def test_watch_sees_new_photos(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    naps: Iterator[int] = iter(range(2))
+    away = root.with_name("away")
+    naps: Iterator[Callable[[], object]] = iter(
+        [
+            lambda: put(root, "frog"),
+            lambda: root.rename(away),  # A share that is down for a while.
+            lambda: away.rename(root),
+            lambda: put(root, "lion"),
+        ]
+    )
 
     def nap(seconds: float) -> None:
         assert seconds == 5
-        if next(naps, None) is None:
+        event = next(naps, None)
+        if event is None:
             raise KeyboardInterrupt
-        put(root, "frog")
+        event()
 
     monkeypatch.setattr("zsic_index.cli.library.time.sleep", nap)
     done = CliRunner().invoke(
@@ -701,7 +710,9 @@ def test_watch_sees_new_photos(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert done.exit_code == 1  # interrupted
     assert leaves(root / "frog.jpg") == ["frog"]
-    assert done.stdout.count("photos changed") == 2
+    assert leaves(root / "lion.jpg") == ["lion"]
+    assert done.stdout.count("photos changed") == 3
+    assert done.stderr.count("is its drive mounted?") == 1
 
 
 def test_everyday_tags_are_a_taxonomy_in_two_languages() -> None:

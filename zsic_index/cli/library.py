@@ -17,7 +17,7 @@ import click
 from zsic_index import outputs
 from zsic_index.cli.options import common_options, device_option, name_option
 from zsic_index.cli.query import EXIT_SOME_REFUSED
-from zsic_index.errors import InputError
+from zsic_index.errors import InputError, ZsicError
 
 if TYPE_CHECKING:
     from zsic_index.library.tagging import Change, RunReport
@@ -169,9 +169,11 @@ def watch(interval: float, quiet: bool, **asked: Any) -> None:
     Folders are looked through each time, which works on network shares too; what has not changed
     costs next to nothing.
     """
+    from zsic_index.library.tagging import RunReport
+
     said: set[str] = set()
+    report = _tag(asked)
     while True:
-        report = _tag(asked)
         if not quiet and (report.counts["photos_changed"] or report.sidecars.written):
             click.echo(time.strftime("%Y-%m-%d %H:%M:%S "), nl=False)
             _print_report(report, asked, dry_run=False)
@@ -180,6 +182,12 @@ def watch(interval: float, quiet: bool, **asked: Any) -> None:
         for line in fresh:
             click.echo(line, err=True)
         time.sleep(interval)
+        try:
+            report = _tag(asked)
+        except ZsicError as error:
+            # A share that is down for a while, another run: the next time it may be over.
+            click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {error}", err=True)
+            report = RunReport()
 
 
 @click.command()
