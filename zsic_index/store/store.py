@@ -139,7 +139,11 @@ class Store:
         location = StoreLocation.parse(store)
         if location.path is not None:
             location.path.parent.mkdir(parents=True, exist_ok=True)
-        return schema.upgrade(Database(location))
+        database = Database(location)
+        try:
+            return schema.upgrade(database)
+        finally:
+            database.close()
 
     @property
     def location(self) -> StoreLocation:
