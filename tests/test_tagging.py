@@ -38,11 +38,23 @@ needs_exiftool = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the index ``things``."""
+    """A store with the index ``things``, and the embeddings of what most tests embed.
+
+    They are computed here once, by the same code that they would be computed by there.
+    """
     folder = tmp_path_factory.mktemp("built")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZSIC_STORE", str(folder / "store.db"))
+        build(folder, OTHER_TAXONOMY, name="others")
         build(folder)
+        with Store.open() as store:
+            store.remove("others")
+        names = ("dog-face", "pizza", "octopus", "automobile", "umbrella", "frog")
+        photos = put(folder / "photos", *names)
+        for number in range(1, 40):
+            photos += put(folder / "photos", "pizza", "dog-face", variant=number)
+        with LabelIndex.open("things", keep_images=True, decode="scaled") as index:
+            index.embed(photos)
     return folder
 
 
@@ -80,7 +92,9 @@ def cli(*words: object) -> Result:
 # A run
 
 
-def test_photos_get_the_tags_that_they_show(root: Path) -> None:
+def test_photos_get_the_tags_that_they_show(root: Path, store: Path, tmp_path: Path) -> None:
+    store.unlink()  # with all embeddings
+    build(tmp_path)
     ran = tag(root)
     assert (ran.counts["inputs"], ran.counts["done"], ran.counts["embedded"]) == (5, 5, 5)
     assert tag_paths(root / "dog-face.jpg") == [("ai", "animals", "mammals", "dog face")]
