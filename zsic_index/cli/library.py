@@ -391,13 +391,19 @@ def _tag(
 ) -> RunReport:
     from zsic_index.decisions import Thresholds, read_thresholds
     from zsic_index.label_index import LabelIndex
-    from zsic_index.library.tag_rules import DEFAULT_THRESHOLD, TagRules, TagSettings
-    from zsic_index.library.tagging import RunSettings, Tagging
+    from zsic_index.library.run_settings import RunSettings
+    from zsic_index.library.tag_rules import DEFAULT_THRESHOLD, TagSettings
+    from zsic_index.library.tagging import Tagging
     from zsic_index.library.walk import checked_roots
 
     threshold, thresholds = asked["threshold"], asked["thresholds"]
     if threshold is not None and thresholds is not None:
         raise click.UsageError("give one of --threshold and --thresholds ('*' is every label)")
+    chosen: Thresholds | None
+    if thresholds is None:
+        chosen = Thresholds(DEFAULT_THRESHOLD if threshold is None else threshold)
+    else:
+        chosen = None if thresholds == "calibrated" else read_thresholds(thresholds)
     roots = checked_roots(asked["roots"])
     if progress is not None:
         progress.count(roots, asked["exclude"])
@@ -408,18 +414,6 @@ def _tag(
         decode=asked["decode"],
         keep_images=True,
     ) as index:
-        calibrated = asked["calibrated"] or thresholds == "calibrated"
-        fitted = index.required_calibration() if calibrated else None
-        index.use(fitted)
-        chosen: Any = Thresholds(DEFAULT_THRESHOLD if threshold is None else threshold)
-        if thresholds == "calibrated":
-            chosen = fitted and fitted.thresholds
-            if chosen is None:
-                raise InputError(
-                    "no thresholds were fitted: run 'zsic-index calibrate' with --precision"
-                )
-        elif thresholds is not None:
-            chosen = read_thresholds(thresholds)
         tags = TagSettings(
             asked["root"],
             asked["max_tags"],
@@ -428,7 +422,6 @@ def _tag(
             asked["ancestors"],
             asked["lang"],
         )
-        own = index.store.photos.label_thresholds(index.info.index_id)
         settings = RunSettings(
             tuple(roots),
             asked["exclude"],
@@ -438,10 +431,12 @@ def _tag(
             asked["both"],
             asked["limit"],
             asked["retry"],
+            chosen,
+            asked["calibrated"] or chosen is None,
         )
         return Tagging(
             index,
-            TagRules(index, tags, chosen, own),
+            settings.rules(index),
             settings,
             dry_run=dry_run,
             on_change=on_change,

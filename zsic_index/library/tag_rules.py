@@ -112,13 +112,24 @@ class TagRules:
             return []
         wanted = max(_CANDIDATES, 5 * self._settings.max_tags)
         label_ids, probabilities = self._index.best(embeddings, wanted)
-        reached = probabilities >= self._floors_of(label_ids)
+        reached = probabilities >= self.floors_of(label_ids)
         return [
             self._tags_of(embedding, said, *_chosen(ids, values, enough))
             for embedding, said, ids, values, enough in zip(
                 embeddings, verdicts, label_ids, probabilities, reached, strict=True
             )
         ]
+
+    def floors_of(self, label_ids: Int64) -> Float64:
+        """Return the probability from which on each label becomes a tag, in the shape given."""
+        distinct, places = np.unique(label_ids, return_inverse=True)
+        ids = distinct.tolist()
+        missing = [label_id for label_id in ids if label_id not in self._floors]
+        if missing:
+            found = label_floors(self._index, self._thresholds, np.array(missing))
+            self._floors |= dict(zip(missing, found.tolist(), strict=True))
+            self._floors |= {one: self._own[one] for one in missing if one in self._own}
+        return np.array([self._floors[one] for one in ids])[places].reshape(label_ids.shape)
 
     def path_of(self, label_id: int) -> TagPath | None:
         """Return the tag that a label becomes; None for one that keywords cannot hold."""
@@ -162,16 +173,6 @@ class TagRules:
 
     def _may_be_given(self, label_id: int) -> bool:
         return label_id not in self._never and (self._only is None or label_id in self._only)
-
-    def _floors_of(self, label_ids: Int64) -> Float64:
-        distinct, places = np.unique(label_ids, return_inverse=True)
-        ids = distinct.tolist()
-        missing = [label_id for label_id in ids if label_id not in self._floors]
-        if missing:
-            found = label_floors(self._index, self._thresholds, np.array(missing))
-            self._floors |= dict(zip(missing, found.tolist(), strict=True))
-            self._floors |= {one: self._own[one] for one in missing if one in self._own}
-        return np.array([self._floors[one] for one in ids])[places].reshape(label_ids.shape)
 
     def _probabilities_of(self, embedding: Float32, label_ids: Sequence[int]) -> dict[int, float]:
         """Return the probabilities of labels of the index that are not among the best."""

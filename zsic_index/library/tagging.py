@@ -18,11 +18,11 @@ import secrets
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -30,13 +30,11 @@ from zsic_index.errors import ImageError, MissingExtraError, StoreError
 from zsic_index.image_embeddings import Embedded
 from zsic_index.label_index import LabelIndex
 from zsic_index.library.run_lock import run_lock
-from zsic_index.library.sidecar_paths import Style
+from zsic_index.library.run_settings import RunSettings
 from zsic_index.library.sidecar_writing import SidecarWriter, Wanted, Written
-from zsic_index.library.tag_rules import TagRules, TagSettings
+from zsic_index.library.tag_rules import TagRules
 from zsic_index.library.walk import FoundFolder, FoundPhoto, walk
 from zsic_index.store.photos import KnownPhoto, Looked, Run, SidecarRow, StoredTag
-
-Write = Literal["none", "sidecar"]
 
 _AT_ONCE = 1_024
 """Photos whose embeddings are looked up, and that are recorded, together."""
@@ -49,31 +47,6 @@ _STRAY_AFTER_S = 300.0
 
 _REMEMBERED = 1_000
 """Lines about single files that a report holds at most; all are counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """What a run is asked.
-
-    Attributes:
-        roots: absolute folders, see ``walk.checked_roots``.
-        exclude: patterns of names and paths that are left out.
-        tags: how labels become tags.
-        write: whether tags are written to sidecars.
-        style: what new sidecars are called.
-        both: whether both sidecars of a photo that has two are written.
-        limit: photos that are embedded at most; None for all.
-        retry: whether files that were refused, and have not changed, are tried again.
-    """
-
-    roots: tuple[str, ...]
-    exclude: tuple[str, ...] = ()
-    tags: TagSettings = field(default_factory=TagSettings)
-    write: Write = "none"
-    style: Style = "full"
-    both: bool = False
-    limit: int | None = None
-    retry: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +114,7 @@ class Tagging:
         rules: TagRules,
         settings: RunSettings,
         *,
+        folders: Collection[str] | None = None,
         dry_run: bool = False,
         on_change: Callable[[Change], None] | None = None,
         progress: Progress | None = None,
@@ -151,6 +125,7 @@ class Tagging:
             index: opened with ``keep_images``.
             rules: what tags photos get of it.
             settings: what is asked.
+            folders: those below the roots that are looked at; None for all.
             dry_run: whether only to tell what would change. Embeddings are kept all the same.
             on_change: called for every photo whose tags change.
             progress: called with the counts so far.
@@ -160,6 +135,7 @@ class Tagging:
         self._photos = index.store.photos
         self._rules = rules
         self._settings = settings
+        self._folders = folders
         self._dry_run = dry_run
         self._on_change = on_change
         self._progress = progress
@@ -241,8 +217,8 @@ class Tagging:
         for root in self._settings.roots:
             identity = _identity(root)
             walked: set[str] = set()
-            whole, found, gone = True, 0, []
-            for folder in walk(root, self._settings.exclude):
+            whole, found, gone = self._folders is None, 0, []
+            for folder in walk(root, self._settings.exclude, self._folders):
                 walked.add(folder.path)
                 if folder.unread is not None:
                     whole = False

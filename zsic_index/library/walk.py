@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
@@ -94,14 +94,18 @@ def checked_roots(roots: Sequence[str | Path]) -> list[str]:
     ]
 
 
-def walk(root: str, exclude: Sequence[str] = ()) -> Iterator[FoundFolder]:
+def walk(
+    root: str, exclude: Sequence[str] = (), folders: Collection[str] | None = None
+) -> Iterator[FoundFolder]:
     """Yield the folders at and below a root, in the order of their names.
 
     Args:
         root: an absolute path.
         exclude: patterns as in ``fnmatch``. One with a ``/`` is compared with paths from the root,
             any other with each name.
+        folders: only these, as far as a walk without them gets there; None for all.
     """
+    ways = None if folders is None else {way for one in folders for way in _ways(one)}
     seen: set[tuple[int, int]] = set()
     waiting = [root]
     while waiting:
@@ -119,19 +123,30 @@ def walk(root: str, exclude: Sequence[str] = ()) -> Iterator[FoundFolder]:
         if any(entry.name == _NO_MEDIA for entry in listed):
             continue
         files: list[os.DirEntry[str]] = []
-        folders: list[os.DirEntry[str]] = []
+        below: list[os.DirEntry[str]] = []
         for entry in listed:
             if _is_left_out(entry, root, exclude):
                 continue
-            (folders if _is_folder(entry) else files).append(entry)
-        strays = stray_files(entry.name for entry in listed)
-        yield _folder(path, files, tuple(strays))
-        waiting += [entry.path for entry in reversed(folders)]
+            (below if _is_folder(entry) else files).append(entry)
+        if folders is None or path in folders:
+            strays = stray_files(entry.name for entry in listed)
+            yield _folder(path, files, tuple(strays))
+        waiting += [entry.path for entry in reversed(below) if ways is None or entry.path in ways]
 
 
 def count(root: str, exclude: Sequence[str] = ()) -> int:
     """Return how many photos there are, for a progress bar."""
     return sum(len(folder.photos) for folder in walk(root, exclude))
+
+
+def _ways(folder: str) -> Iterator[str]:
+    """Yield a folder and all above it."""
+    while True:
+        yield folder
+        above = os.path.dirname(folder)
+        if above == folder:
+            return
+        folder = above
 
 
 def _is_within(path: str, other: str) -> bool:

@@ -122,6 +122,23 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelCounts:
+    """How often a label has been given, and what the user said of it.
+
+    Attributes:
+        tagged: photos that have it now.
+        accepted: pictures that it was accepted for; copies of a photo count once.
+        rejected: the same for rejected.
+        unsure: the same for unsure.
+    """
+
+    tagged: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    unsure: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One run; see ``tables.TagRun``. Times are in seconds since 1970."""
 
@@ -352,6 +369,44 @@ class PhotoStore:
                 for row in rows:
                     found[row.content_hash][row.label_id] = row.verdict
         return found
+
+    def verdicts_of(self, label_id: int) -> dict[bytes, VerdictName]:
+        """Return what the user said of one label, by content."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(_VERDICT.c.content_hash, _VERDICT.c.verdict).where(
+                    _VERDICT.c.label_id == label_id
+                )
+            )
+            return dict(rows.all())
+
+    def label_counts(self, index_id: int, under: str | None = None) -> dict[int, LabelCounts]:
+        """Return what labels have been given to and what was said of them, by label.
+
+        Args:
+            index_id: whose tags are counted; verdicts are counted whichever index they are of.
+            under: only photos in and below this folder.
+        """
+        present = _PHOTO.c.missing_since.is_(None)
+        among = present if under is None else present & _under(under)
+        tagged = (
+            select(_TAG.c.label_id, func.count())
+            .join(_PHOTO, _PHOTO.c.id == _TAG.c.photo_id)
+            .where(_TAG.c.index_id == index_id, _TAG.c.label_id.is_not(None), among)
+            .group_by(_TAG.c.label_id)
+        )
+        said = (
+            select(_VERDICT.c.label_id, _VERDICT.c.verdict, func.count())
+            .where(_VERDICT.c.content_hash.in_(select(_PHOTO.c.content_hash).where(among)))
+            .group_by(_VERDICT.c.label_id, _VERDICT.c.verdict)
+        )
+        found: dict[int, dict[str, int]] = defaultdict(dict)
+        with self._database.read() as connection:
+            for label_id, number in connection.execute(tagged):
+                found[label_id]["tagged"] = number
+            for label_id, verdict, number in connection.execute(said):
+                found[label_id][verdict] = number
+        return {label_id: LabelCounts(**numbers) for label_id, numbers in found.items()}
 
     def give_verdicts(
         self,
