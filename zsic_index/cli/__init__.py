@@ -20,6 +20,7 @@ from zsic_index.cli.evaluate import calibrate, evaluate
 from zsic_index.cli.labels import labels
 from zsic_index.cli.library import export, search, show, status, tag, undo, watch
 from zsic_index.cli.query import query
+from zsic_index.cli.review import review
 from zsic_index.cli.stores import db, info, list_, rm, verify
 from zsic_index.errors import ZsicError
 
@@ -72,6 +73,7 @@ for command in (
     labels,
     tag,
     watch,
+    review,
     search,
     show,
     status,

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from zsic_index import outputs
-from zsic_index.cli.options import common_options, device_option, name_option
+from zsic_index.cli.options import (
+    absolute,
+    common_options,
+    decode_option,
+    device_option,
+    name_option,
+)
 from zsic_index.cli.query import EXIT_SOME_REFUSED
 from zsic_index.errors import InputError, ZsicError
 
@@ -27,15 +33,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SHOWN = 20
 """Lines about single files that are printed."""
-
-decode_option = click.option(
-    "--decode",
-    type=click.Choice(["scaled", "exact"]),
-    default="scaled",
-    show_default=True,
-    help="scaled lets a JPEG's decoder scale it down, several times faster, for slightly other "
-    "embeddings. Embeddings of one way are never taken for the other.",
-)
 
 _TAG_OPTIONS = (
     click.argument(
@@ -270,7 +267,7 @@ def search(
     with LabelIndex.open(
         name, store=store, device=device, decode=decode, keep_images=True
     ) as index:
-        found = search(index, words, top_k, under=_absolute(under) if under else None)
+        found = search(index, words, top_k, under=absolute(under) if under else None)
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], ensure_ascii=False, indent=2))
         return
@@ -288,7 +285,7 @@ def show(photo: Path, as_json: bool, store: str | None) -> None:
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
-        known = _known(opened.photos.find(*os.path.split(_absolute(photo))), photo)
+        known = _known(opened.photos.find(*os.path.split(absolute(photo))), photo)
         (found,) = records(opened, [known])
         sidecars = opened.photos.sidecars([known.photo_id]).get(known.photo_id, [])
     paths = [row.path for row in sidecars]
@@ -377,7 +374,7 @@ def export(target: Path, format: str | None, under: Path | None, store: str | No
     if chosen not in photo_records.FORMATS:
         raise click.UsageError(f"{target}: give --format {', '.join(photo_records.FORMATS)}")
     with Store.open(store) as opened:
-        photos = opened.photos.photos(under=_absolute(under) if under else None)
+        photos = opened.photos.photos(under=absolute(under) if under else None)
         number = photo_records.export(photo_records.records(opened, photos), target, chosen)
     click.echo(f"{target}: {number:,} photos")
 
@@ -457,11 +454,6 @@ def _listed(nodes: tuple[str, ...]) -> tuple[str, ...]:
         else:
             found.append(node)
     return tuple(found)
-
-
-def _absolute(path: Path) -> str:
-    # Not resolved: photos are known by the path that they were found at.
-    return os.path.abspath(path)  # noqa: PTH100
 
 
 def _known(photo: KnownPhoto | None, asked: Path) -> KnownPhoto:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +40,11 @@ def common_options(command: Command) -> Command:
     )(command)
 
 
+def absolute(path: Path) -> str:
+    """Return a path as photos are known by: where they were found, not resolved."""
+    return os.path.abspath(path)  # noqa: PTH100
+
+
 class LabelFile(click.Path):
     """A label file: a path, or the name of one in the package."""
 
@@ -69,6 +75,16 @@ name_option = click.option("-n", "--name", required=True, help="Name of the inde
 
 
 revision_option = click.option("--revision", help="Branch, tag or commit of a Hub model.")
+
+
+decode_option = click.option(
+    "--decode",
+    type=click.Choice(["scaled", "exact"]),
+    default="scaled",
+    show_default=True,
+    help="scaled lets a JPEG's decoder scale it down, several times faster, for slightly other "
+    "embeddings. Embeddings of one way are never taken for the other.",
+)
 
 
 device_option = click.option(

@@ -57,10 +57,13 @@ class RunSettings:
             known["thresholds"] = Thresholds(**known["thresholds"])
         return cls(**known)
 
-    def rules(self, index: LabelIndex) -> TagRules:
+    def rules(self, index: LabelIndex, own: Mapping[int, float] | None = None) -> TagRules:
         """Return what tags photos get of an index, which answers as the run asks from now on.
 
-        The labels' own thresholds, which verdicts have led to, are those that the store has now.
+        Args:
+            index: the index.
+            own: the labels' own thresholds, by id; by default those that the store has now, which
+                verdicts have led to.
 
         Raises:
             InputError: when the index has no calibration, or one without thresholds, and needs it.
@@ -75,5 +78,6 @@ class RunSettings:
                 raise InputError(
                     "no thresholds were fitted: run 'zsic-index calibrate' with --precision"
                 )
-        own = index.store.photos.label_thresholds(index.info.index_id)
+        if own is None:
+            own = index.store.photos.label_thresholds(index.info.index_id)
         return TagRules(index, self.tags, thresholds, own)

@@ -88,7 +88,10 @@ class TagRules:
 
     @cached_property
     def digest(self) -> bytes:
-        """32 bytes that stand for all that tags depend on, but the embedding and verdicts."""
+        """32 bytes that stand for all that tags depend on, but the embedding and verdicts.
+
+        With the scale and bias that the index has when it is first asked for.
+        """
         index = self._index
         parts: list[Any] = [
             index.info.plan,
@@ -98,6 +101,14 @@ class TagRules:
             sorted(self._own.items()),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).digest()
+
+    def decision(self, embedding_key: bytes) -> bytes:
+        """Return 32 bytes that stand for what a photo's tags are decided from, but verdicts.
+
+        Args:
+            embedding_key: what its embedding is kept under.
+        """
+        return hashlib.sha256(self.digest + embedding_key).digest()
 
     def decide(
         self, embeddings: Float32, verdicts: Sequence[Mapping[int, VerdictName]]
@@ -176,6 +187,8 @@ class TagRules:
 
     def _probabilities_of(self, embedding: Float32, label_ids: Sequence[int]) -> dict[int, float]:
         """Return the probabilities of labels of the index that are not among the best."""
+        if not label_ids:
+            return {}
         keys = self._index.keys_of(label_ids)
         here = self._index.rows_of(keys)
         present = [key for key in keys if key in here]

@@ -417,7 +417,7 @@ class Tagging:
             self._on_change(Change(item.path, added, withdrawn))
 
     def _decision(self, content_hash: bytes) -> bytes:
-        return hashlib.sha256(self._rules.digest + self._embedder.key(content_hash)).digest()
+        return self._rules.decision(self._embedder.key(content_hash))
 
     def _refuse(self, item: _Item, why: str) -> None:
         path = item.path

@@ -191,14 +191,17 @@ class PhotoStore:
         """Return the photos of a folder by name, and what an index last decided from."""
         return {one.name: one for one in self._known([_PHOTO.c.folder == folder], index_id)}
 
-    def folders_under(self, root: str) -> list[str]:
-        """Return the folders at and below a root that photos are known in which are not missing."""
+    def folders_under(self, root: str | None) -> list[str]:
+        """Return the folders at and below a root that photos are known in which are not missing.
+
+        Args:
+            root: a folder; None for all there are.
+        """
+        below: ColumnElement[bool] = _PHOTO.c.missing_since.is_(None)
+        if root is not None:
+            below &= _under(root)
         with self._database.read() as connection:
-            rows = connection.execute(
-                select(_PHOTO.c.folder)
-                .distinct()
-                .where(_under(root), _PHOTO.c.missing_since.is_(None))
-            )
+            rows = connection.execute(select(_PHOTO.c.folder).distinct().where(below))
             return list(rows.scalars())
 
     def photos(

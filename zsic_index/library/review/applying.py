@@ -1,0 +1,232 @@
+"""From verdicts to tags: what would change, and changing it, each folder as its last run did."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+import numpy as np
+
+from zsic_index.label_index import LabelIndex
+from zsic_index.library.run_settings import RunSettings
+from zsic_index.library.tag_rules import TagRules
+from zsic_index.library.tagging import Tagging
+from zsic_index.store.photos import KnownPhoto, StoredTag, tags_digest
+
+_AT_ONCE = 1_024
+"""Photos that are decided about together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What applying would change.
+
+    Attributes:
+        photos: photos that would get or lose tags.
+        added: tags that they would get.
+        withdrawn: tags that they would lose. Rejected ones have gone from the store already.
+        sidecars: photos whose sidecars do not have the tags that there would be; their sidecars
+            change only where they are written.
+    """
+
+    photos: int
+    added: int
+    withdrawn: int
+    sidecars: int
+
+
+@dataclass(slots=True)
+class Applied:
+    """What applying has changed.
+
+    Attributes:
+        photos: photos that have got or lost tags.
+        added: tags that they have got.
+        withdrawn: tags that they have lost.
+        written: sidecars that were made or changed.
+        removed: sidecars of ours that went.
+        waiting: files that are new or have changed since they were tagged; they wait for ``tag``.
+        problems: lines about files that are left as they are.
+    """
+
+    photos: int = 0
+    added: int = 0
+    withdrawn: int = 0
+    written: int = 0
+    removed: int = 0
+    waiting: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A photo that is to be decided about again, or whose sidecars are behind.
+
+    Attributes:
+        photo: the photo.
+        stale: whether it is to be decided about again.
+        added: tags that it would get.
+        withdrawn: tags that it would lose.
+        behind: whether its sidecars do not have the tags that it would have then.
+    """
+
+    photo: KnownPhoto
+    stale: bool
+    added: int
+    withdrawn: int
+    behind: bool
+
+
+class Applying:
+    """Applies verdicts and thresholds to the photos below a folder.
+
+    A folder is decided about as the last run that covered it did. Photos that have no embedding are
+    left to the next ``tag``: no model is loaded here.
+    """
+
+    def __init__(self, index: LabelIndex, under: str | None = None) -> None:
+        """Look the runs up.
+
+        Args:
+            index: opened with ``keep_images``.
+            under: only photos in and below this folder.
+        """
+        self._index = index
+        self._index_id = index.info.index_id
+        self._store = index.store.photos
+        self._embedder = index.image_embedder()
+        self._under = under
+        self.seen = 0
+
+    @property
+    def last_settings(self) -> RunSettings:
+        """What the last run over some of these photos was asked; the defaults where none was."""
+        found = self._settings()
+        return found[0] if found else RunSettings(roots=())
+
+    def pending(self) -> Pending:
+        """Return what applying would change."""
+        found = [one for settings in self._covering() for one in self._changes(*settings)]
+        changed = [one for one in found if one.added or one.withdrawn]
+        return Pending(
+            len(changed),
+            sum(one.added for one in changed),
+            sum(one.withdrawn for one in changed),
+            sum(one.behind for one in found),
+        )
+
+    def apply(self, *, write: bool) -> Applied:
+        """Decide again where that is needed, and write sidecars if that is wanted.
+
+        Args:
+            write: whether sidecars that are behind are written.
+
+        Raises:
+            RootGoneError: when a root goes away meanwhile.
+            StoreError: when a run is at work on the store.
+        """
+        self.seen = 0
+        applied = Applied()
+        for settings, folders in self._covering():
+            concerned = {
+                one.photo.folder
+                for one in self._changes(settings, folders)
+                if one.stale or (write and one.behind)
+            }
+            if concerned:
+                asked = replace(
+                    settings, write="sidecar" if write else "none", limit=0, retry=False
+                )
+                self._run(asked, concerned, applied)
+        return applied
+
+    def _run(self, settings: RunSettings, folders: set[str], applied: Applied) -> None:
+        before = self.seen
+
+        def show(counts: Counter[str]) -> None:
+            self.seen = before + counts["inputs"]
+
+        report = Tagging(
+            self._index, settings.rules(self._index), settings, folders=folders, progress=show
+        ).run()
+        applied.photos += report.counts["photos_changed"]
+        applied.added += report.counts["tags_added"]
+        applied.withdrawn += report.counts["tags_withdrawn"]
+        applied.written += report.sidecars.written
+        applied.removed += report.sidecars.removed
+        applied.waiting += report.counts["skipped"]
+        applied.problems += [*report.root_problems, *report.sidecars.problems]
+
+    def _settings(self) -> list[RunSettings]:
+        """Return what the runs of this index over these photos were asked, the latest first."""
+        name = self._index.info.name
+        runs = [run for run in self._store.runs() if run.index_name == name]
+        found = [RunSettings.from_record(run.settings) for run in reversed(runs)]
+        return [one for one in found if any(_meet(root, self._under) for root in one.roots)]
+
+    def _covering(self) -> Iterator[tuple[RunSettings, set[str]]]:
+        """Yield for each run that is the last over some folders its settings and these folders."""
+        left = set(self._store.folders_under(self._under))
+        for settings in self._settings():
+            here = {
+                folder for folder in left if any(_within(folder, root) for root in settings.roots)
+            }
+            left -= here
+            if here:
+                yield settings, here
+
+    def _changes(self, settings: RunSettings, folders: set[str]) -> Iterator[_Change]:
+        """Yield the photos of some folders that are stale, or whose sidecars are behind."""
+        rules = settings.rules(self._index)
+        remaining = (
+            one
+            for one in self._store.photos(index_id=self._index_id, under=self._under)
+            if one.folder in folders and one.content_hash is not None and one.problem is None
+        )
+        while part := list(islice(remaining, _AT_ONCE)):
+            tags = self._decided_again(part, rules)
+            sidecars = self._store.sidecars([one.photo_id for one in part])
+            stored = self._store.tags(list(tags))
+            for one in part:
+                added = withdrawn = 0
+                digest = one.tags_digest
+                if one.photo_id in tags:
+                    had = {tag.path for tag in stored[one.photo_id] if self._is_ours(tag)}
+                    has = {tag.path for tag in tags[one.photo_id]}
+                    added, withdrawn = len(has - had), len(had - has)
+                    others = [tag for tag in stored[one.photo_id] if not self._is_ours(tag)]
+                    digest = tags_digest([*others, *tags[one.photo_id]])
+                rows = sidecars.get(one.photo_id, [])
+                behind = any(row.tags_digest != digest for row in rows) or bool(digest and not rows)
+                if one.photo_id in tags or behind:
+                    yield _Change(one, one.photo_id in tags, added, withdrawn, behind)
+
+    def _decided_again(
+        self, photos: Sequence[KnownPhoto], rules: TagRules
+    ) -> dict[int, list[StoredTag]]:
+        """Return the tags of those photos that were decided from something else, or not at all."""
+        keys = {one.photo_id: self._embedder.key(one.content_hash or b"") for one in photos}
+        stale = [one for one in photos if one.decision != rules.decision(keys[one.photo_id])]
+        found = self._index.store.find_embeddings([keys[one.photo_id] for one in stale])
+        have = [one for one in stale if keys[one.photo_id] in found]
+        if not have:
+            return {}
+        said = self._store.verdicts(one.content_hash for one in have if one.content_hash)
+        embeddings = np.array([found[keys[one.photo_id]] for one in have], dtype=np.float32)
+        verdicts = [said.get(one.content_hash or b"", {}) for one in have]
+        decided = rules.decide(embeddings, verdicts)
+        return {one.photo_id: tags for one, tags in zip(have, decided, strict=True)}
+
+    def _is_ours(self, tag: StoredTag) -> bool:
+        return tag.index_id == self._index_id
+
+
+def _within(folder: str, root: str) -> bool:
+    return folder == root or folder.startswith(os.path.join(root, ""))  # noqa: PTH118
+
+
+def _meet(root: str, under: str | None) -> bool:
+    return under is None or _within(under, root) or _within(root, under)
