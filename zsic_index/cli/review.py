@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from zsic_index.cli.options import absolute, common_options, decode_option, name_option
+from zsic_index.cli.progress import Progress
 
 
 @click.command()
@@ -41,7 +42,8 @@ def review(
     from zsic_index.library.review.session import Review
 
     with LabelIndex.open(name, store=store, decode=decode, keep_images=True) as index:
-        session = Review(index, None if under is None else absolute(under))
+        with Progress(show=True, what="photos") as progress:
+            session = Review(index, None if under is None else absolute(under), progress)
         try:
             with ReviewServer(session, port) as server:
                 click.echo(

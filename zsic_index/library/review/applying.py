@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -61,25 +61,6 @@ class Applied:
     problems: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """A photo that is to be decided about again, or whose sidecars are behind.
-
-    Attributes:
-        photo: the photo.
-        stale: whether it is to be decided about again.
-        added: tags that it would get.
-        withdrawn: tags that it would lose.
-        behind: whether its sidecars do not have the tags that it would have then.
-    """
-
-    photo: KnownPhoto
-    stale: bool
-    added: int
-    withdrawn: int
-    behind: bool
-
-
 class Applying:
     """Applies verdicts and thresholds to the photos below a folder.
 
@@ -109,14 +90,23 @@ class Applying:
 
     def pending(self) -> Pending:
         """Return what applying would change."""
-        found = [one for settings in self._covering() for one in self._changes(*settings)]
-        changed = [one for one in found if one.added or one.withdrawn]
-        return Pending(
-            len(changed),
-            sum(one.added for one in changed),
-            sum(one.withdrawn for one in changed),
-            sum(one.behind for one in found),
-        )
+        photos = added = withdrawn = behind = 0
+        for settings, folders in self._covering():
+            rules = settings.rules(self._index)
+            for part in self._parts(folders):
+                digests = {one.photo_id: one.tags_digest for one in part}
+                decided = self._decided(self._stale(part, rules), rules)
+                stored = self._store.tags(list(decided))
+                for photo_id, tags in decided.items():
+                    others = [tag for tag in stored[photo_id] if tag.index_id != self._index_id]
+                    had = {tag.path for tag in stored[photo_id]} - {tag.path for tag in others}
+                    has = {tag.path for tag in tags}
+                    added += len(has - had)
+                    withdrawn += len(had - has)
+                    photos += had != has
+                    digests[photo_id] = tags_digest([*others, *tags])
+                behind += len(self._behind(digests))
+        return Pending(photos, added, withdrawn, behind)
 
     def apply(self, *, write: bool) -> Applied:
         """Decide again where that is needed, and write sidecars if that is wanted.
@@ -131,11 +121,7 @@ class Applying:
         self.seen = 0
         applied = Applied()
         for settings, folders in self._covering():
-            concerned = {
-                one.photo.folder
-                for one in self._changes(settings, folders)
-                if one.stale or (write and one.behind)
-            }
+            concerned = self._concerned(settings, folders, write=write)
             if concerned:
                 asked = replace(
                     settings, write="sidecar" if write else "none", limit=0, retry=False
@@ -178,50 +164,60 @@ class Applying:
             if here:
                 yield settings, here
 
-    def _changes(self, settings: RunSettings, folders: set[str]) -> Iterator[_Change]:
-        """Yield the photos of some folders that are stale, or whose sidecars are behind."""
+    def _concerned(
+        self, settings: RunSettings, folders: Collection[str], *, write: bool
+    ) -> set[str]:
+        """Return those folders that have something to be done in them."""
         rules = settings.rules(self._index)
+        found: set[str] = set()
+        for part in self._parts(folders):
+            found |= {one.folder for one in self._stale(part, rules)}
+            if write:
+                behind = self._behind({one.photo_id: one.tags_digest for one in part})
+                found |= {one.folder for one in part if one.photo_id in behind}
+        return found
+
+    def _parts(self, folders: Collection[str]) -> Iterator[list[KnownPhoto]]:
+        """Yield the photos of folders, some at a time."""
         remaining = (
             one
             for one in self._store.photos(index_id=self._index_id, under=self._under)
             if one.folder in folders and one.content_hash is not None and one.problem is None
         )
         while part := list(islice(remaining, _AT_ONCE)):
-            tags = self._decided_again(part, rules)
-            sidecars = self._store.sidecars([one.photo_id for one in part])
-            stored = self._store.tags(list(tags))
-            for one in part:
-                added = withdrawn = 0
-                digest = one.tags_digest
-                if one.photo_id in tags:
-                    had = {tag.path for tag in stored[one.photo_id] if self._is_ours(tag)}
-                    has = {tag.path for tag in tags[one.photo_id]}
-                    added, withdrawn = len(has - had), len(had - has)
-                    others = [tag for tag in stored[one.photo_id] if not self._is_ours(tag)]
-                    digest = tags_digest([*others, *tags[one.photo_id]])
-                rows = sidecars.get(one.photo_id, [])
-                behind = any(row.tags_digest != digest for row in rows) or bool(digest and not rows)
-                if one.photo_id in tags or behind:
-                    yield _Change(one, one.photo_id in tags, added, withdrawn, behind)
+            yield part
 
-    def _decided_again(
-        self, photos: Sequence[KnownPhoto], rules: TagRules
-    ) -> dict[int, list[StoredTag]]:
-        """Return the tags of those photos that were decided from something else, or not at all."""
-        keys = {one.photo_id: self._embedder.key(one.content_hash or b"") for one in photos}
-        stale = [one for one in photos if one.decision != rules.decision(keys[one.photo_id])]
-        found = self._index.store.find_embeddings([keys[one.photo_id] for one in stale])
-        have = [one for one in stale if keys[one.photo_id] in found]
+    def _stale(self, photos: Sequence[KnownPhoto], rules: TagRules) -> list[KnownPhoto]:
+        """Return photos that were decided about from something else than there is now."""
+        return [one for one in photos if one.decision != rules.decision(self._key(one))]
+
+    def _decided(self, photos: Sequence[KnownPhoto], rules: TagRules) -> dict[int, list[StoredTag]]:
+        """Return the tags that photos would get, by id; those without an embedding are left out."""
+        found = self._index.store.find_embeddings([self._key(one) for one in photos])
+        have = [one for one in photos if self._key(one) in found]
         if not have:
             return {}
         said = self._store.verdicts(one.content_hash for one in have if one.content_hash)
-        embeddings = np.array([found[keys[one.photo_id]] for one in have], dtype=np.float32)
-        verdicts = [said.get(one.content_hash or b"", {}) for one in have]
-        decided = rules.decide(embeddings, verdicts)
+        embeddings = np.array([found[self._key(one)] for one in have], dtype=np.float32)
+        decided = rules.decide(embeddings, [said.get(one.content_hash or b"", {}) for one in have])
         return {one.photo_id: tags for one, tags in zip(have, decided, strict=True)}
 
-    def _is_ours(self, tag: StoredTag) -> bool:
-        return tag.index_id == self._index_id
+    def _behind(self, digests: Mapping[int, str]) -> set[int]:
+        """Return photos that have a sidecar without these tags, or tags and no sidecar.
+
+        Args:
+            digests: photo id → what stands for its tags; empty for none.
+        """
+        rows = self._store.sidecars(list(digests))
+        found = set()
+        for photo_id, digest in digests.items():
+            written = {row.tags_digest for row in rows.get(photo_id, ())} or {""}
+            if written != {digest}:
+                found.add(photo_id)
+        return found
+
+    def _key(self, photo: KnownPhoto) -> bytes:
+        return self._embedder.key(photo.content_hash or b"")
 
 
 def _within(folder: str, root: str) -> bool:

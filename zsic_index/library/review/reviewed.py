@@ -11,6 +11,7 @@ import numpy as np
 
 from zsic_index import scoring
 from zsic_index.errors import InputError
+from zsic_index.label_embeddings import Progress
 from zsic_index.label_index import LabelIndex
 from zsic_index.scan import similarities_of
 from zsic_index.scoring import Float32, Float64, Int64
@@ -35,12 +36,15 @@ class ReviewedPhotos:
         copies: (n,) int64, how many photos have that content.
     """
 
-    def __init__(self, index: LabelIndex, under: str | None = None) -> None:
+    def __init__(
+        self, index: LabelIndex, under: str | None = None, progress: Progress | None = None
+    ) -> None:
         """Gather what the store has.
 
         Args:
             index: opened with ``keep_images``.
             under: only photos in and below this folder.
+            progress: called with (photos gathered, photos there are in all).
 
         Raises:
             InputError: when there are none.
@@ -54,6 +58,7 @@ class ReviewedPhotos:
         copies: list[int] = []
         self.contents: list[bytes] = []
         self._places: dict[bytes, int] = {}
+        total = index.store.photos.counts()["photos"]
         for found, embeddings in _gathered(index, under, self._places, copies):
             ids += found.values()
             self.contents += found
@@ -62,6 +67,8 @@ class ReviewedPhotos:
                 partition = index.search(embeddings, 1).log_partition
                 assert partition is not None, "softmax has one"
                 partitions.append(partition)
+            if progress:
+                progress(sum(copies), max(total, sum(copies)))
         if not ids:
             self._file.close()
             raise InputError(

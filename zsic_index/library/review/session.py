@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from zsic_index.errors import InputError
+from zsic_index.label_embeddings import Progress
 from zsic_index.label_index import LabelIndex
 from zsic_index.library.review.applying import Applied, Applying, Pending
 from zsic_index.library.review.fitting import FittedThreshold, fit
@@ -138,12 +139,15 @@ class Review:
     get their tags by ``apply``.
     """
 
-    def __init__(self, index: LabelIndex, under: str | None = None) -> None:
+    def __init__(
+        self, index: LabelIndex, under: str | None = None, progress: Progress | None = None
+    ) -> None:
         """Gather what there is to review.
 
         Args:
             index: opened with ``keep_images``; it is used by nobody else meanwhile.
             under: only photos in and below this absolute folder.
+            progress: see ``ReviewedPhotos``.
 
         Raises:
             InputError: when there are no photos.
@@ -156,7 +160,7 @@ class Review:
         self._applying = Applying(index, under)
         # Before photos are gathered: with it the index answers as the last run did.
         self._rules = self._applying.last_settings.rules(index, own={})
-        self.photos = ReviewedPhotos(index, under)
+        self.photos = ReviewedPhotos(index, under, progress)
         self.labels = LabelList(index)
         self._lock = threading.Lock()
         self._turn = threading.Lock()
