@@ -13,8 +13,9 @@ from PIL import Image
 
 from zsic_index import LabelIndex, builtin
 from zsic_index.decisions import Thresholds
-from zsic_index.library.tag_rules import TagRules, TagSettings
-from zsic_index.library.tagging import Change, RunReport, RunSettings, Tagging
+from zsic_index.library.run_settings import RunSettings
+from zsic_index.library.tag_rules import TagSettings
+from zsic_index.library.tagging import Change, RunReport, Tagging
 from zsic_index.store import Store
 
 TAXONOMY = """\
@@ -95,12 +96,16 @@ def tag(
     """Run ``tag`` in this process."""
     roots = [root] if isinstance(root, Path) else list(root)
     with LabelIndex.open(name, keep_images=True, decode="scaled") as index:
-        tags = tags or TagSettings()
-        own = index.store.photos.label_thresholds(index.info.index_id)
-        rules = TagRules(index, tags, Thresholds(threshold), own)
+        settings = RunSettings(
+            tuple(map(str, roots)),
+            tags=tags or TagSettings(),
+            thresholds=Thresholds(threshold),
+            **asked,
+        )
         changes: list[Change] = []
-        settings = RunSettings(tuple(map(str, roots)), tags=tags, **asked)
-        run = Tagging(index, rules, settings, dry_run=dry_run, on_change=changes.append)
+        run = Tagging(
+            index, settings.rules(index), settings, dry_run=dry_run, on_change=changes.append
+        )
         return Ran(run.run(), changes)
 
 

@@ -22,8 +22,9 @@ from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Encoder, Pixels, resolve
 from zsic_index.image_embeddings import IMAGES_PER_BATCH, OVERSAMPLING
 from zsic_index.label_index import LabelIndex
-from zsic_index.library.tag_rules import TagRules, TagSettings
-from zsic_index.library.tagging import RunReport, RunSettings, Tagging
+from zsic_index.library.run_settings import RunSettings
+from zsic_index.library.tag_rules import TagSettings
+from zsic_index.library.tagging import RunReport, Tagging
 from zsic_index.store import Store
 from zsic_index.store.photos import Looked, Run
 
@@ -154,8 +155,10 @@ def _tag(store: Path, root: Path) -> RunReport:
     with LabelIndex.open(
         _NAME, store=store, device="cpu", decode="scaled", keep_images=True
     ) as index:
-        rules = TagRules(index, TagSettings(max_tags=TAGS), Thresholds(0.0), {})
-        return Tagging(index, rules, RunSettings((str(root),))).run()
+        settings = RunSettings(
+            (str(root),), tags=TagSettings(max_tags=TAGS), thresholds=Thresholds(0.0)
+        )
+        return Tagging(index, settings.rules(index), settings).run()
 
 
 def _model_of(store: Path) -> str:

@@ -187,8 +187,6 @@ class TagRules:
 
     def _probabilities_of(self, embedding: Float32, label_ids: Sequence[int]) -> dict[int, float]:
         """Return the probabilities of labels of the index that are not among the best."""
-        if not label_ids:
-            return {}
         keys = self._index.keys_of(label_ids)
         here = self._index.rows_of(keys)
         present = [key for key in keys if key in here]
