@@ -27,8 +27,8 @@ class ReviewedPhotos:
 
     Embeddings lie in a temporary file that is memory-mapped, so that a label costs one pass over it
     and what is held does not grow with their length. The log-partition over all labels is computed
-    once for each photo. Answers are the index's own, to the last digits of a float64, with the
-    scale and bias that it had when they were gathered.
+    once for each photo. Answers are the index's own, to the last digits of a float64, with what it
+    was calibrated by when they were gathered.
 
     Attributes:
         photo_ids: (n,) int64, ascending; of copies that of the first.
@@ -50,7 +50,8 @@ class ReviewedPhotos:
             InputError: when there are none.
             ModelError: when the index has no model.
         """
-        self._activation = index.info.activation
+        self._index = index
+        self._hubs = index.calibration.hubs if index.calibration else None
         self._scale, self._bias = index.logit_scale, index.logit_bias
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         partitions: list[Float64] = []
@@ -63,7 +64,7 @@ class ReviewedPhotos:
             ids += found.values()
             self.contents += found
             self._file.write(embeddings.data)
-            if self._activation == "softmax":
+            if index.info.activation == "softmax":
                 partition = index.search(embeddings, 1).log_partition
                 assert partition is not None, "softmax has one"
                 partitions.append(partition)
@@ -105,14 +106,25 @@ class ReviewedPhotos:
         places = self._places
         return {places[content]: value for content, value in found.items() if content in places}
 
-    def probabilities(self, embedding: Float32) -> Float64:
-        """Return the (n,) probabilities of the label that has this (D,) embedding.
+    def probabilities(self, row: int) -> Float64:
+        """Return the (n,) probabilities of the label at a row of the index.
 
         Under softmax they are over all labels of the index.
         """
-        similarities = similarities_of(self._embeddings, np.arange(len(self)), embedding)
-        logits = (similarities * self._scale + self._bias)[:, None]
-        return scoring.activate(logits, self._activation, self._log_partition)[:, 0]
+        index, label = self._index, np.array([row])
+        rows = label if index.pooling is None else index.pooling.rows_of(label)
+        photos = np.arange(len(self))
+        similarities = np.stack(
+            [similarities_of(self._embeddings, photos, index.embeddings[one]) for one in rows],
+            axis=1,
+        )
+        if index.pooling is not None:
+            similarities = index.pooling.take(label).similarities(similarities, self._scale)
+        if self._hubs is not None:
+            similarities = similarities - self._hubs.of(index.label_ids[label])
+        logits = similarities * self._scale + self._bias
+        activation = index.info.activation
+        return scoring.activate(logits, activation, self._log_partition)[:, 0]
 
 
 def _gathered(

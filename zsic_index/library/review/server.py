@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -24,6 +25,9 @@ MOST_BYTES = 1 << 16
 
 _IDLE_S = 60.0
 """How long a connection may say nothing."""
+
+_READ_PAST_S = 1.0
+"""How long the rest of a refused request is waited for."""
 
 _MOST_FIELDS = 20
 """In the query of an address."""
@@ -139,7 +143,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _read_past(self) -> None:
         """Read a refused body of moderate size: closed before that, a client never sees why."""
         length = self.headers.get("Content-Length", "")
-        if not self._is_read and re.fullmatch(r"\d{1,7}", length, re.ASCII):
+        if self._is_read or not re.fullmatch(r"\d{1,7}", length, re.ASCII):
+            return
+        self.connection.settimeout(_READ_PAST_S)
+        with contextlib.suppress(OSError):
             self.rfile.read(int(length))
 
     def _send(self, answer: Answer, status: HTTPStatus, cookie: str | None = None) -> None:

@@ -407,7 +407,7 @@ class Review:
             if found is not None:
                 self._held.move_to_end(label.label_id)
                 return found
-        probabilities = self.photos.probabilities(self.index.embeddings[label.row])
+        probabilities = self.photos.probabilities(label.row)
         places = np.argsort(-probabilities, kind="stable")
         found = _Ranked(probabilities[places], places)
         with self._lock:
