@@ -109,11 +109,17 @@ def _logger_as_it_was() -> Iterator[None]:
     logger.handlers[:], logger.propagate = handlers, propagate
 
 
+def chromium() -> str:
+    """Return the program of a Chromium; a test is skipped where there is none."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no Chromium here")
+    return found
+
+
 def in_a_browser(page: str, tmp_path: Path) -> str:
     """Return what a real browser makes of a page: its DOM, after scripts have run."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium here")
+    browser = chromium()
     file = tmp_path / "page.html"
     file.write_text(page, encoding="utf-8")
     command = [

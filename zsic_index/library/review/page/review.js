@@ -16,7 +16,7 @@ const STEPS = 1000, MOST_LOG_ODDS = Math.log(0.9999 / 0.0001);
 const at = (id) => document.getElementById(id);
 const state = {
   session: null, labels: [], total: 0, label: null, sorted: new Float64Array(0), threshold: 0.5,
-  shown: "all", photos: [], asked: 0, matching: 0, more: false, selected: 0, loading: false,
+  shown: "all", photos: [], asked: 0, matching: 0, more: false, selected: 0, enlarged: 0, loading: false,
 };
 
 // Talking to the server
@@ -187,7 +187,8 @@ function showThresholds() {
 }
 
 async function useThreshold(threshold) {
-  const found = await ask("/api/thresholds", { label: state.label.id, threshold });
+  const label = state.label.id;
+  const found = await inTurn(() => ask("/api/thresholds", { label, threshold }));
   Object.assign(state.label, found);
   showThresholds();
   setThreshold(found.threshold ?? 1);
@@ -198,7 +199,9 @@ async function useThreshold(threshold) {
 
 async function fitThreshold() {
   const precision = Number(at("precision").value) / 100;
-  const found = await ask("/api/fit", { label: state.label.id, precision });
+  const label = state.label.id;
+  const found = await inTurn(() => ask("/api/fit", { label, precision }));
+  if (label !== state.label.id) return;
   setThreshold(found.threshold);
   at("threshold-note").textContent = `${percent(found.threshold)}: ${found.note}`;
 }
@@ -211,6 +214,7 @@ async function loadPhotos(more = false) {
   const after = more && state.photos.length ? state.photos[state.photos.length - 1].rank : -1;
   state.loading = true;
   try {
+    await waiting.last;
     const found = await ask(
       `/api/labels/${label.id}/photos?shown=${shown}&threshold=${threshold}&after=${after}`);
     if (turn !== state.asked) return;
@@ -454,6 +458,7 @@ function showLarge() {
 
 function fillLarge() {
   const photo = state.photos[state.selected];
+  state.enlarged = state.selected;
   const source = `/photos/${photo.id}/large`;
   if (!at("large-image").src.endsWith(source)) at("large-image").src = source;
   at("large-image").alt = photo.name;
@@ -617,7 +622,8 @@ function listen() {
   for (const button of at("large").querySelectorAll("[data-step]")) {
     button.addEventListener("click", () => select(state.selected + Number(button.dataset.step)));
   }
-  at("large").addEventListener("close", () => select(state.selected));
+  // By then the focus is back where it was before, and has taken the selection with it.
+  at("large").addEventListener("close", () => select(state.enlarged));
   at("large-image").addEventListener("error", doing(() => ask(at("large-image").src)));
   for (const dialog of document.querySelectorAll("dialog")) {
     dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
