@@ -57,6 +57,12 @@ def test_demo(unpacked: Path, tmp_path: Path) -> None:
     assert (tmp_path / "zsic-index-demo.html").exists()
 
 
+def test_the_page_of_review_is_in_it(unpacked: Path) -> None:
+    page = unpacked / "zsic_index" / "library" / "review" / "page"
+    for name in ("index.html", "review.css", "review.js", "icon.svg"):
+        assert (page / name).stat().st_size > 0
+
+
 def test_licences_and_card_are_in_it(unpacked: Path) -> None:
     room = unpacked / "zsic_index" / "builtin"
     for name in ("MODEL_CARD.md", "NOTICE.md", "evaluation.json", "emoji.csv"):
