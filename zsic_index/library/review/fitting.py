@@ -64,18 +64,19 @@ def fit(probabilities: Float64, accepted: Bool, wanted: float) -> FittedThreshol
     if math.isfinite(kept):
         precision, recall = _figures(probabilities, accepted, kept)
         note = (
-            f"At least {wanted:.0%} of the photos above are right, with {CONFIDENCE:.0%} "
-            f"confidence, as far as the {len(accepted)} decided ones stand for them."
+            f"At least {_percent(wanted)} of the photos above are right, with "
+            f"{_percent(CONFIDENCE)} confidence, as far as the {len(accepted)} decided ones stand "
+            "for them."
         )
         return FittedThreshold(kept, "precision", precision, recall, len(accepted), note)
     cut = _best_f1(probabilities, accepted)
     precision, recall = _figures(probabilities, accepted, cut)
     least = math.ceil(NormalDist().inv_cdf(CONFIDENCE) ** 2 * wanted / (1 - wanted))
     note = (
-        f"{len(accepted)} decided photos do not show that {wanted:.0%} are right above any "
+        f"{len(accepted)} decided photos do not show that {_percent(wanted)} are right above any "
         f"threshold (it takes {least} of {least}, or more with a miss among them). This is the "
-        f"best cut between accepted and rejected: {precision:.0%} of the decided ones above are "
-        f"accepted, and {recall:.0%} of the accepted are above."
+        f"best cut between accepted and rejected: {_percent(precision)} of the decided ones above "
+        f"are accepted, and {_percent(recall)} of the accepted are above."
     )
     return FittedThreshold(cut, "f1", precision, recall, len(accepted), note)
 
@@ -95,3 +96,7 @@ def _figures(probabilities: Float64, accepted: Bool, threshold: float) -> tuple[
     above = probabilities >= threshold
     hits = int((accepted & above).sum())
     return hits / int(above.sum()), hits / int(accepted.sum())
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f} %"
