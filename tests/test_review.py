@@ -893,7 +893,11 @@ def raw(server: ReviewServer, text: bytes) -> bytes:
 
 
 def test_the_command_serves_until_ctrl_c(root: Path) -> None:
-    code = "from zsic_index.cli import main; main(prog_name='zsic-index')"
+    # A shell starts background jobs, which this may be one of, without Ctrl-C.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from zsic_index.cli import main; main(prog_name='zsic-index')"
+    )
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", code, "review", "-n", "things", "--no-browser"],
         stdout=subprocess.PIPE,
