@@ -155,12 +155,12 @@ class TagRules:
         label_ids: list[int],
         probabilities: list[float],
     ) -> list[StoredTag]:
-        given = {
-            label_id: probability
+        given = (
+            (label_id, probability)
             for label_id, probability in zip(label_ids, probabilities, strict=True)
             if self._may_be_given(label_id) and said.get(label_id) != "rejected"
-        }
-        chosen = dict(islice(given.items(), self._settings.max_tags))
+        )
+        chosen = dict(islice(given, self._settings.max_tags))
         accepted = [
             label_id
             for label_id, verdict in said.items()
