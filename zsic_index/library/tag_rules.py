@@ -29,7 +29,7 @@ DEFAULT_THRESHOLD = 0.1
 DEFAULT_MAX_TAGS = 10
 
 _CANDIDATES = 50
-"""Labels per photo that are looked at, at least."""
+"""Labels per photo that are looked at, at least, where only some may be given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,12 @@ class TagRules:
         """
         if not len(embeddings):
             return []
-        wanted = max(_CANDIDATES, 5 * self._settings.max_tags)
+        most = self._settings.max_tags
+        if self._only is None and not self._never:
+            # Of so many labels, what the user has rejected leaves enough.
+            wanted = most + max(map(len, verdicts))
+        else:
+            wanted = max(_CANDIDATES, 5 * most)
         label_ids, probabilities = self._index.best(embeddings, wanted)
         reached = probabilities >= self.floors_of(label_ids)
         return [
