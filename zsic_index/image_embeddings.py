@@ -107,7 +107,8 @@ class ImageEmbedder:
         content_hash = None
         if self._store is not None:
             content_hash = images.content_hash(content, name)
-            known = self._store.find_embedding(self.key(content_hash))
+            key = self.key(content_hash)
+            known = self._store.find_embeddings([key]).get(key)
             if known is not None:
                 return Embedded(known, content_hash)
         encoder = self._source.encoder()

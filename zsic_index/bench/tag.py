@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from zsic_index import images, scoring
+from zsic_index.batches import batched
 from zsic_index.bench import checkpoints
 from zsic_index.bench.timing import Comparison, Contender, compare
 from zsic_index.decisions import Thresholds
@@ -210,8 +211,7 @@ def _seed(store: Path, paths: list[Path]) -> None:
         embedder, opened = index.image_embedder(), index.store
         run = opened.photos.start(Run("seed", "seed", _NAME, None, "", {}))
         fingerprint = index.info.encoder_fingerprint
-        for start in range(0, len(paths), _SEEDED_AT_ONCE):
-            part = paths[start : start + _SEEDED_AT_ONCE]
+        for part in batched(paths, _SEEDED_AT_ONCE):
             hashes = [hashlib.sha256(path.read_bytes()).digest() for path in part]
             rows = scoring.check_embeddings(rng.standard_normal((len(part), index.info.dim)))
             opened.add_embeddings(fingerprint, list(map(embedder.key, hashes)), rows)

@@ -11,7 +11,7 @@ from zsic_index.calibration.precision import (
     PrecisionThresholds,
     thresholds_for_precision,
 )
-from zsic_index.calibration.record import Calibration, FittedOn, digest
+from zsic_index.calibration.record import Calibration, FittedOn, digest, required
 from zsic_index.calibration.sigmoid import fit_sigmoid
 from zsic_index.calibration.temperature import ScaleFit, fit_temperature
 
@@ -27,5 +27,6 @@ __all__ = [
     "fit_temperature",
     "hub_bias",
     "pair_similarities",
+    "required",
     "thresholds_for_precision",
 ]

@@ -109,6 +109,17 @@ class Calibration:
         )
 
 
+def required(found: Part | None, what: str, option: str) -> Part:
+    """Return a part of a calibration.
+
+    Raises:
+        InputError: when it was not fitted; the message names the option that fits it.
+    """
+    if found is None:
+        raise InputError(f"no {what} were fitted: run 'zsic-index calibrate' with {option}")
+    return found
+
+
 def digest(*inputs: npt.NDArray[Any] | str) -> str:
     """Return the sha256 over arrays (shape, dtype, numbers) and texts, in order, hexadecimal."""
     found = hashlib.sha256()

@@ -13,7 +13,7 @@ import click
 
 from zsic_index import outputs
 from zsic_index.cli.options import common_options, device_option, name_option
-from zsic_index.errors import ImageError, InputError
+from zsic_index.errors import ImageError
 from zsic_index.records import NodePrediction, Prediction
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ def query(
     and the exit code is 3.
     """
     from zsic_index import taxonomy
+    from zsic_index.calibration import required
     from zsic_index.decider import Decider, Decision
     from zsic_index.decisions import Thresholds, read_thresholds
     from zsic_index.label_index import LabelIndex
@@ -223,10 +224,12 @@ def query(
         if threshold is not None:
             chosen = Thresholds(threshold)
         elif thresholds == "calibrated":
-            chosen = _fitted(fitted and fitted.thresholds, "thresholds", "--precision")
+            chosen = required(fitted and fitted.thresholds, "thresholds", "--precision")
         elif thresholds is not None:
             chosen = read_thresholds(thresholds)
-        limit = _fitted(fitted and fitted.conformal, "sets", "--coverage") if as_sets else None
+        limit = None
+        if as_sets:
+            limit = required(fitted.conformal if fitted else None, "sets", "--coverage")
         decider = Decider(index, rules=rules, thresholds=chosen, sets=limit, negatives=negatives)
         return decider.stream(sources(), top_k=top_k)
 
@@ -272,12 +275,6 @@ def _rules(
     if negatives:
         rules.append(MostNegativeMass(NEGATIVE_LIMIT))
     return rules
-
-
-def _fitted(found: Any, what: str, option: str) -> Any:
-    if found is None:
-        raise InputError(f"no {what} were fitted: run 'zsic-index calibrate' with {option}")
-    return found
 
 
 def _floors(given: tuple[str, ...]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImageFile, IptcImagePlugin, TiffImagePlugin
 
-from zsic_index import images, raw_files
+from zsic_index import heif, images, raw_files
 from zsic_index.errors import SidecarError
 from zsic_index.library.keywords import TagPath, distinct
 from zsic_index.library.sidecars import tags_within
@@ -25,7 +25,7 @@ _KEYWORDS = (2, 25)
 """Of IPTC."""
 
 
-_PILLOW_SUFFIXES = frozenset(images.SUFFIXES) - raw_files.SUFFIXES - {".heic", ".heif", ".hif"}
+_PILLOW_SUFFIXES = frozenset(images.SUFFIXES) - raw_files.SUFFIXES - {*heif.SUFFIXES}
 
 _PACKET = re.compile(rb"<x:xmpmeta[\s>].{,2000000}?</x:xmpmeta>", re.DOTALL)
 """An XMP packet, which lies in every container as it is so that it can be found like this."""

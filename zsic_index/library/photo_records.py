@@ -6,10 +6,10 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from zsic_index.batches import batched
 from zsic_index.errors import InputError
 from zsic_index.store import Store
 from zsic_index.store.photos import KnownPhoto, StoredTag, VerdictName
@@ -64,8 +64,7 @@ class PhotoRecord:
 def records(store: Store, photos: Iterable[KnownPhoto]) -> Iterator[PhotoRecord]:
     """Yield what the store knows of photos."""
     runs = {run.run_id: run for run in store.photos.runs()}
-    remaining = iter(photos)
-    while part := list(islice(remaining, _AT_ONCE)):
+    for part in batched(photos, _AT_ONCE):
         tags = store.photos.tags([one.photo_id for one in part])
         verdicts = store.photos.verdicts(one.content_hash for one in part if one.content_hash)
         for one in part:
@@ -133,9 +132,8 @@ def _export_parquet(found: Iterable[PhotoRecord], target: Path) -> int:
         ) from None
     text, number = pyarrow.string(), 0
     types = {name: pyarrow.float64() if name == "probability" else text for name in _TAG_COLUMNS}
-    remaining = iter(found)
     with parquet.ParquetWriter(target, pyarrow.schema(types.items())) as writer:
-        while part := list(islice(remaining, _AT_ONCE)):
+        for part in batched(found, _AT_ONCE):
             number += len(part)
             rows = [row for one in part for row in _rows(one)]
             writer.write_table(pyarrow.Table.from_pylist(rows, schema=writer.schema))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
+from zsic_index.batches import batched
 from zsic_index.errors import InputError
 from zsic_index.label_index import LabelIndex
 
@@ -57,8 +57,7 @@ def _similarities(
     index: LabelIndex, query: np.ndarray[tuple[int], np.dtype[np.float64]], under: str | None
 ) -> Iterator[FoundPhoto]:
     embedder = index.image_embedder()
-    remaining = index.store.photos.photos(under=under)
-    while part := list(islice(remaining, _AT_ONCE)):
+    for part in batched(index.store.photos.photos(under=under), _AT_ONCE):
         keys = {one.path: embedder.key(one.content_hash) for one in part if one.content_hash}
         found = index.store.find_embeddings(list(set(keys.values())))
         paths = [path for path, key in keys.items() if key in found]

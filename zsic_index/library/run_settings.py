@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from zsic_index.calibration import required
 from zsic_index.decisions import Thresholds
-from zsic_index.errors import InputError
 from zsic_index.label_index import LabelIndex
 from zsic_index.library.sidecar_paths import Style
 from zsic_index.library.tag_rules import DEFAULT_THRESHOLD, TagRules, TagSettings
@@ -73,11 +73,7 @@ class RunSettings:
         index.use(fitted)
         thresholds: Any = self.thresholds
         if thresholds is None:
-            thresholds = fitted and fitted.thresholds
-            if thresholds is None:
-                raise InputError(
-                    "no thresholds were fitted: run 'zsic-index calibrate' with --precision"
-                )
+            thresholds = required(fitted and fitted.thresholds, "thresholds", "--precision")
         if own is None:
             own = index.store.photos.label_thresholds(index.info.index_id)
         return TagRules(index, self.tags, thresholds, own)

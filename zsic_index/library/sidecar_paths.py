@@ -22,12 +22,11 @@ from zsic_index.library.xmp import DERIVED_FROM, SIDECAR_FOR, Packet, parse
 Style = Literal["full", "adobe"]
 """What a new sidecar is called: ``photo.jpg.xmp``, or ``photo.xmp`` for RAW files only."""
 
-# fmt: off
-MEDIA_SUFFIXES = frozenset({
-    *images.SUFFIXES, ".jp2", ".jxl", ".psd", ".mov", ".mp4", ".m4v", ".avi", ".mts", ".m2ts",
-    ".mkv", ".3gp", ".webm",
-})
-# fmt: on
+VIDEO_SUFFIXES = frozenset(
+    {".mov", ".mp4", ".m4v", ".avi", ".mts", ".m2ts", ".mkv", ".3gp", ".webm"}
+)
+
+MEDIA_SUFFIXES = frozenset({*images.SUFFIXES, *VIDEO_SUFFIXES, ".jp2", ".jxl", ".psd"})
 """Files that a sidecar may be for, whether we can read them or not."""
 
 Folder = Mapping[str, Sequence[str]]

@@ -7,7 +7,6 @@ committed for many files at once, and so is what came of them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -158,6 +157,8 @@ class SidecarWriter:
         jobs: list[_Job] = []
         for one in wanted:
             known = {row.path: self._recovered(row) for row in rows.get(one.photo_id, ())}
+            if not one.tags and not known:
+                continue
             if one.names is None:
                 jobs += [
                     _Job(one, Path(path), row.sidecar_for, _photo_of(one, path), row)
@@ -195,12 +196,12 @@ class SidecarWriter:
         )
 
     def _put(self, job: _Job, prepared: Prepared) -> Prepared:
-        for _ in range(sidecars.ATTEMPTS):
-            if not prepared.changes or prepared.put():
-                return prepared
-            prepared = self._prepare(job)
-            self._photos.put_sidecars([_intent(job, prepared)])
-        raise sidecars.kept_changing(job.path)
+        def again() -> Prepared:
+            fresh = self._prepare(job)
+            self._photos.put_sidecars([_intent(job, fresh)])
+            return fresh
+
+        return sidecars.put(job.path, prepared, again)
 
     def _recovered(self, row: SidecarRow) -> SidecarRow:
         """Return what is known of a sidecar; after a kill the file says what came of an intent."""
@@ -296,8 +297,9 @@ def _with_state(row: SidecarRow, content: bytes | None) -> SidecarRow:
         found = Path(row.path).stat()
     except OSError:
         return row
-    written = hashlib.sha256(content).hexdigest()
-    return replace(row, written=written, size=found.st_size, mtime_ns=found.st_mtime_ns)
+    return replace(
+        row, written=fingerprint(content), size=found.st_size, mtime_ns=found.st_mtime_ns
+    )
 
 
 def _photo_of(wanted: Wanted, sidecar: str) -> Path:

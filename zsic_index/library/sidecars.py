@@ -6,7 +6,7 @@ whole each time: those that are to stay when others are undone are simply given 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from zsic_index.library.merge import Merged, Origin, Tag, merge
 from zsic_index.library.sidecar_record import SidecarRecord
 from zsic_index.library.xmp import parse
 
-ATTEMPTS = 5
+_ATTEMPTS = 5
 """How often a sidecar is merged anew when other programs keep writing it."""
 
 
@@ -69,13 +69,13 @@ def apply(
         InputError: for a tag that keywords cannot hold.
     """
     tags, embedded = tuple(tags), tuple(embedded)
-    for _ in range(ATTEMPTS):
-        prepared = prepare(
+
+    def fresh() -> Prepared:
+        return prepare(
             path, tags, record, origin=origin, embedded=embedded, sidecar_for=sidecar_for
         )
-        if not prepared.changes or prepared.put():
-            return prepared.merged
-    raise kept_changing(path)
+
+    return put(path, fresh(), fresh).merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +134,23 @@ def prepare(
     return Prepared(snapshot, merged)
 
 
-def kept_changing(path: Path) -> SidecarError:
-    """Return what is said of a sidecar that other programs keep writing."""
-    return SidecarError(
-        f"{path}: was changed by another program {ATTEMPTS} times in a row; it is left as that "
+def put(path: Path, prepared: Prepared, again: Callable[[], Prepared]) -> Prepared:
+    """Write a prepared sidecar; return what was written.
+
+    Args:
+        path: the sidecar.
+        prepared: what it is to be.
+        again: prepares it anew, when another program has changed it meanwhile.
+
+    Raises:
+        SidecarError: when it cannot be written, or programs keep changing it.
+    """
+    for _ in range(_ATTEMPTS):
+        if not prepared.changes or prepared.put():
+            return prepared
+        prepared = again()
+    raise SidecarError(
+        f"{path}: was changed by another program {_ATTEMPTS} times in a row; it is left as that "
         "program has it: run again when it is done"
     )
 

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from zsic_index.batches import batched
 from zsic_index.errors import ImageError, MissingExtraError, StoreError
 from zsic_index.image_embeddings import Embedded
 from zsic_index.label_index import LabelIndex
@@ -34,7 +35,7 @@ from zsic_index.library.run_settings import RunSettings
 from zsic_index.library.sidecar_writing import SidecarWriter, Wanted, Written
 from zsic_index.library.tag_rules import TagRules
 from zsic_index.library.walk import FoundFolder, FoundPhoto, walk
-from zsic_index.store.photos import KnownPhoto, Looked, Run, SidecarRow, StoredTag
+from zsic_index.store.photos import KnownPhoto, Looked, Run, SidecarRow, StoredTag, without
 
 _AT_ONCE = 1_024
 """Photos whose embeddings are looked up, and that are recorded, together."""
@@ -295,8 +296,7 @@ class Tagging:
                 have.append((item, Embedded(found[key], content)))
             else:
                 yield item
-        for start in range(0, len(have), _AT_ONCE):
-            part = have[start : start + _AT_ONCE]
+        for part in batched(have, _AT_ONCE):
             self._submit([item for item, _ in part], [one for _, one in part], "reused")
 
     def _look_for_missing(
@@ -381,11 +381,8 @@ class Tagging:
             if one.problem is not None:
                 continue
             tags = stored[item.known.photo_id] if item.known is not None else []
-            had = {tag.path: tag for tag in tags if tag.index_id == self._index_id}
-            has = {tag.path: tag for tag in one.tags}
-            added = tuple(tag for path, tag in has.items() if path not in had)
-            withdrawn = tuple(tag for path, tag in had.items() if path not in has)
-            self._changed(item, added, withdrawn)
+            had = [tag for tag in tags if tag.index_id == self._index_id]
+            self._changed(item, without(one.tags, had), without(had, one.tags))
 
     def _commit(self, items: Sequence[_Item], looked: Sequence[Looked]) -> None:
         recorded = self._photos.record(looked, self._index_id, self._report.run_id)
@@ -395,11 +392,10 @@ class Tagging:
             return
         ids = [one.photo_id for one in recorded]
         tags = self._photos.tags(ids)
-        rows = self._photos.sidecars(ids)
         wanted = [
             _wanted(item, one.content_hash, photo_id, tags[photo_id])
             for item, one, photo_id in zip(items, looked, ids, strict=True)
-            if one.problem is None and (tags[photo_id] or photo_id in rows)
+            if one.problem is None
         ]
         self._photos.note_written([one.photo_id for one in wanted], self._report.run_id)
         self._report.sidecars.add(self._writer.write(wanted))

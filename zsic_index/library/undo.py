@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from zsic_index.batches import batched
 from zsic_index.library.run_lock import run_lock
 from zsic_index.library.sidecar_writing import SidecarWriter, Wanted, Written
 from zsic_index.store import Store
@@ -47,9 +48,7 @@ def undo(store: Store, keys: Mapping[int, Sequence[TagKey]]) -> UndoReport:
     photos = store.photos
     with run_lock(store.location.files):
         writer = SidecarWriter(photos, {run.run_id: run for run in photos.runs()})
-        ids = list(keys)
-        for start in range(0, len(ids), _AT_ONCE):
-            part = ids[start : start + _AT_ONCE]
+        for part in batched(keys, _AT_ONCE):
             known, tags = photos.by_id(part), photos.tags(part)
             written = writer.write(
                 [

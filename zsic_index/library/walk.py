@@ -14,19 +14,15 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
 
-from zsic_index import images, raw_files
+from zsic_index import heif, images, raw_files
 from zsic_index.errors import InputError
 from zsic_index.library.atomic_files import stray_files
-from zsic_index.library.sidecar_paths import MEDIA_SUFFIXES, Folder
-
-VIDEO_SUFFIXES = frozenset(
-    {".mov", ".mp4", ".m4v", ".avi", ".mts", ".m2ts", ".mkv", ".3gp", ".webm"}
-)
+from zsic_index.library.sidecar_paths import MEDIA_SUFFIXES, VIDEO_SUFFIXES, Folder
 
 _EMBEDDED_SUFFIXES = frozenset(images.SUFFIXES)
 """Files that an embedding can be made of."""
 
-_BESIDE_RAW = (".jpg", ".jpeg", ".heic", ".heif", ".hif")
+_BESIDE_RAW = (".jpg", ".jpeg", *heif.SUFFIXES)
 """What cameras write beside a RAW file, the preferred first."""
 
 _LIVE_SUFFIXES = frozenset({".mov", ".mp4"})
@@ -90,7 +86,7 @@ def checked_roots(roots: Sequence[str | Path]) -> list[str]:
     return [
         path
         for path in dict.fromkeys(found)
-        if not any(_is_within(path, other) for other in found if other != path)
+        if not any(is_within(path, other) for other in found if other != path)
     ]
 
 
@@ -149,8 +145,9 @@ def _ways(folder: str) -> Iterator[str]:
         folder = above
 
 
-def _is_within(path: str, other: str) -> bool:
-    return path.startswith(os.path.join(other, ""))
+def is_within(path: str, other: str) -> bool:
+    """Return whether an absolute path is a folder, or below it."""
+    return path == other or path.startswith(os.path.join(other, ""))
 
 
 def _is_left_out(entry: os.DirEntry[str], root: str, exclude: Sequence[str]) -> bool:

@@ -263,8 +263,8 @@ class PhotoStore:
                     decisions.append(
                         {"photo_id": photo_id, "index_id": index_id, "digest": one.decision}
                     )
-                added = tuple(tag for path, tag in has.items() if path not in had)
-                withdrawn = tuple(tag for path, tag in had.items() if path not in has)
+                added = without(has.values(), had.values())
+                withdrawn = without(had.values(), has.values())
                 gone += [(photo_id, index_id, tag.path) for tag in withdrawn]
                 for path, tag in has.items():
                     there = had.get(path)
@@ -575,6 +575,12 @@ class PhotoStore:
         )
         with self._database.read() as connection:
             return [KnownPhoto(*tuple(row)) for row in connection.execute(query)]
+
+
+def without(tags: Iterable[StoredTag], others: Iterable[StoredTag]) -> tuple[StoredTag, ...]:
+    """Return tags, by their paths, that are not among others."""
+    paths = {tag.path for tag in others}
+    return tuple(tag for tag in tags if tag.path not in paths)
 
 
 def tags_digest(tags: Iterable[StoredTag]) -> str:

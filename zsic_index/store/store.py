@@ -216,14 +216,6 @@ class Store:
                 ],
             )
 
-    def find_embedding(self, fingerprint: bytes) -> Float32 | None:
-        """Return one (D,) embedding by its fingerprint, or None."""
-        with self._database.read() as connection:
-            vector = connection.execute(
-                select(_EMBEDDING.c.vector).where(_EMBEDDING.c.fingerprint == fingerprint)
-            ).scalar()
-        return None if vector is None else np.frombuffer(vector, dtype=VECTOR_DTYPE)
-
     def read_embeddings(self, ids: Int64, dim: int) -> Iterator[Float32]:
         """Yield the embeddings of ``ids`` in their order, as (n, dim) float32 blocks.
 

@@ -6,11 +6,12 @@ import hashlib
 import unicodedata
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
+from zsic_index.batches import batched
 from zsic_index.prompts import DEFAULT_TEMPLATE
 from zsic_index.taxonomy.model import Taxonomy
 from zsic_index.taxonomy.names import folded
@@ -82,7 +83,7 @@ def check(
     tokens: list[Hashable] = []
     too_long: list[tuple[int, int]] = []
     every = (structure.prompts_of(label, templates) for label in range(len(names)))
-    for batch in _batches(every, _BATCH):
+    for batch in batched(every, _BATCH):
         prompts.extend(_digest("\0".join(one).encode()) for one in batch)
         if tokenise is None:
             continue
@@ -133,8 +134,3 @@ def _skeleton(name: str) -> str:
 
 def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
-
-
-def _batches(values: Iterator[T], size: int) -> Iterator[list[T]]:
-    while batch := list(islice(values, size)):
-        yield batch

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 import numpy as np
 
+from zsic_index.batches import batched
 from zsic_index.label_index import LabelIndex
 from zsic_index.library.run_settings import RunSettings
 from zsic_index.library.tag_rules import TagRules
 from zsic_index.library.tagging import Tagging
+from zsic_index.library.walk import is_within
 from zsic_index.store.photos import KnownPhoto, StoredTag, tags_digest
 
 _AT_ONCE = 1_024
@@ -158,7 +158,7 @@ class Applying:
         left = set(self._store.folders_under(self._under))
         for settings in self._settings():
             here = {
-                folder for folder in left if any(_within(folder, root) for root in settings.roots)
+                folder for folder in left if any(is_within(folder, root) for root in settings.roots)
             }
             left -= here
             if here:
@@ -178,14 +178,13 @@ class Applying:
         return found
 
     def _parts(self, folders: Collection[str]) -> Iterator[list[KnownPhoto]]:
-        """Yield the photos of folders, some at a time."""
+        """Return the photos of folders, some at a time."""
         remaining = (
             one
             for one in self._store.photos(index_id=self._index_id, under=self._under)
             if one.folder in folders and one.content_hash is not None and one.problem is None
         )
-        while part := list(islice(remaining, _AT_ONCE)):
-            yield part
+        return batched(remaining, _AT_ONCE)
 
     def _stale(self, photos: Sequence[KnownPhoto], rules: TagRules) -> list[KnownPhoto]:
         """Return photos that were decided about from something else than there is now."""
@@ -220,9 +219,5 @@ class Applying:
         return self._embedder.key(photo.content_hash or b"")
 
 
-def _within(folder: str, root: str) -> bool:
-    return folder == root or folder.startswith(os.path.join(root, ""))  # noqa: PTH118
-
-
 def _meet(root: str, under: str | None) -> bool:
-    return under is None or _within(under, root) or _within(root, under)
+    return under is None or is_within(under, root) or is_within(root, under)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import IO, TypeVar
 
 import numpy as np
 
 from zsic_index import scoring
+from zsic_index.batches import batched
 from zsic_index.errors import InputError
 from zsic_index.label_embeddings import Progress
 from zsic_index.label_index import LabelIndex
@@ -139,8 +139,7 @@ def _gathered(
         copies: photos of each place; added to.
     """
     embedder = index.image_embedder()
-    remaining = index.store.photos.photos(under=under)
-    while part := list(islice(remaining, _AT_ONCE)):
+    for part in batched(index.store.photos.photos(under=under), _AT_ONCE):
         fresh: dict[bytes, list[int]] = {}
         for one in part:
             if one.content_hash is None or one.problem is not None:
