@@ -32,6 +32,7 @@ LAYERS = (
     ("builder",),
     ("label_index",),
     ("demo", "pipeline", "evaluator", "decider"),
+    ("question",),
     ("library",),
     ("bench",),
     ("cli",),

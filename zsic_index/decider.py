@@ -14,7 +14,7 @@ from zsic_index.decisions import Answers, Rule, Thresholds, refuse_negatives, re
 from zsic_index.errors import ImageError, InputError
 from zsic_index.images import ImageSource
 from zsic_index.label_index import DEFAULT_TOP_K, LabelIndex
-from zsic_index.records import Prediction
+from zsic_index.records import NodePrediction, Prediction
 from zsic_index.scoring import Float32, Float64, Int64
 
 _LARGEST_SET = 1_000
@@ -26,11 +26,11 @@ class Decision:
     """What is said of one image.
 
     Attributes:
-        predictions: the accepted ones, best first.
+        predictions: the accepted labels, best first; or nodes, where those were asked for.
         reason: why none of the labels is accepted; None where some are.
     """
 
-    predictions: list[Prediction]
+    predictions: Sequence[Prediction | NodePrediction]
     reason: str | None = None
 
 

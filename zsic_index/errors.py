@@ -5,7 +5,9 @@
     │   ├── LabelError        labels, label files, unknown labels
     │   ├── TemplateError     prompt templates
     │   ├── ImageError        one image that is refused; the rest of a batch goes on
-    │   │   └── MissingExtraError  its decoder comes with an extra that is not installed
+    │   │   ├── ImageFormatError   it is of no format that is known or allowed
+    │   │   │   └── MissingExtraError  its decoder comes with an extra that is not installed
+    │   │   └── ImageTooLargeError  it has more bytes or pixels than are allowed
     │   ├── SidecarError      one sidecar that is left alone; the rest of a library goes on
     │   └── EmbeddingError    ready embeddings of a wrong shape, dtype or norm
     ├── ModelError            a checkpoint that cannot be found, read or used
@@ -40,7 +42,15 @@ class ImageError(InputError):
     """One image that is refused."""
 
 
-class MissingExtraError(ImageError):
+class ImageFormatError(ImageError):
+    """One image that is of no format that is known or allowed."""
+
+
+class ImageTooLargeError(ImageError):
+    """One image of more bytes or pixels than are allowed."""
+
+
+class MissingExtraError(ImageFormatError):
     """An image whose decoder is not installed.
 
     Args:

@@ -12,7 +12,7 @@ from zsic_index import images, scoring
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Pixels
 from zsic_index.errors import ImageError
-from zsic_index.images import Decode, ImageSource
+from zsic_index.images import LIMITS, Decode, ImageLimits, ImageSource
 from zsic_index.scoring import Float32
 from zsic_index.store import Store
 
@@ -35,9 +35,14 @@ class Embedded:
     content_hash: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Fresh:
-    """An image for the vision tower."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Fresh:
+    """An image for the vision tower.
+
+    Attributes:
+        pixels: the tower's input.
+        content_hash: see ``Embedded``.
+    """
 
     pixels: Pixels
     content_hash: bytes | None
@@ -52,6 +57,7 @@ class ImageEmbedder:
         dim: D, the length of an embedding.
         decode: how JPEGs are decoded; embeddings of one way are never taken for the other.
         store: where embeddings are looked up and kept, by content; None to keep none.
+        limits: what is accepted as an image.
     """
 
     def __init__(
@@ -62,12 +68,14 @@ class ImageEmbedder:
         *,
         decode: Decode = "exact",
         store: Store | None = None,
+        limits: ImageLimits = LIMITS,
     ) -> None:
         self._source = source
         self._fingerprint = fingerprint
         self._dim = dim
         self._decode = decode
         self._store = store
+        self._limits = limits
 
     def embed(
         self, sources: Iterable[ImageSource]
@@ -90,40 +98,50 @@ class ImageEmbedder:
         """
         for batch in images.prepare_all(
             sources,
-            self._prepare,
+            self.prepare,
             batch_size=IMAGES_PER_BATCH,
             threads=scoring.available_cores(),
         ):
-            yield self._finish(batch)
+            yield self.finish(batch)
 
     def key(self, content_hash: bytes) -> bytes:
         """Return what the embedding of an image of that content is kept under."""
         depends_on = f"{self._fingerprint} {self._decode} "
         return hashlib.sha256(depends_on.encode() + content_hash).digest()
 
-    def _prepare(self, source: ImageSource) -> Embedded | _Fresh:
-        """Look an image up or, where it is not known, decode it; called from several threads."""
-        name, content = images.describe(source), images.read(source)
+    def prepare(self, source: ImageSource, name: str | None = None) -> Embedded | Fresh:
+        """Look an image up or, where it is not known, decode it; may be called from many threads.
+
+        Args:
+            source: the image.
+            name: what to call it in messages; by default what ``images.describe`` says.
+
+        Raises:
+            ImageError: when it is refused.
+            ModelError: when the encoder is needed and cannot be loaded.
+        """
+        name = name or images.describe(source)
+        content = images.read(source, self._limits)
         content_hash = None
         if self._store is not None:
-            content_hash = images.content_hash(content, name)
+            content_hash = images.content_hash(content, name, self._limits)
             key = self.key(content_hash)
             known = self._store.find_embeddings([key]).get(key)
             if known is not None:
                 return Embedded(known, content_hash)
         encoder = self._source.encoder()
         enough = None if self._decode == "exact" else OVERSAMPLING * encoder.image_size
-        pixels = encoder.preprocess(images.decode(content, name, at_least=enough))
-        return _Fresh(pixels, content_hash)
+        decoded = images.decode(content, name, at_least=enough, limits=self._limits)
+        pixels = encoder.preprocess(decoded)
+        return Fresh(pixels, content_hash)
 
-    def _finish(
-        self, batch: Sequence[Embedded | _Fresh | ImageError]
-    ) -> list[Embedded | ImageError]:
-        fresh = [entry for entry in batch if isinstance(entry, _Fresh)]
+    def finish(self, batch: Sequence[Embedded | Fresh | ImageError]) -> list[Embedded | ImageError]:
+        """Embed what was prepared, in the same order; ``encode_images`` has one batch of it."""
+        fresh = [entry for entry in batch if isinstance(entry, Fresh)]
         made: Iterator[Embedded | ImageError] = iter(self._encoded(fresh) if fresh else ())
-        return [next(made) if isinstance(entry, _Fresh) else entry for entry in batch]
+        return [next(made) if isinstance(entry, Fresh) else entry for entry in batch]
 
-    def _encoded(self, fresh: Sequence[_Fresh]) -> list[Embedded | ImageError]:
+    def _encoded(self, fresh: Sequence[Fresh]) -> list[Embedded | ImageError]:
         encoded = self._source.encoder().encode_images([one.pixels for one in fresh])
         unit = iter(scoring.check_embeddings(encoded.embeddings, self._dim))
         found: list[Embedded | ImageError] = [

@@ -19,6 +19,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -26,7 +27,7 @@ from typing import Literal, TypeVar
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from zsic_index import heif, raw_files
-from zsic_index.errors import ImageError
+from zsic_index.errors import ImageError, ImageFormatError, ImageTooLargeError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 """Formats that Pillow may open; but for HEIC and RAW, any other is refused whatever its name."""
@@ -55,6 +56,24 @@ ImageSource = str | Path | bytes | Image.Image
 
 Content = bytes | Image.Image
 """What is left of a source once its file has been read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What is accepted as an image.
+
+    Attributes:
+        max_pixels: the largest width x height that is decoded.
+        formats: what may be opened: some of ``FORMATS``, ``HEIC`` and ``RAW``. The decoder of
+            another is never called.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    formats: tuple[str, ...] = (*FORMATS, "HEIC", "RAW")
+
+
+LIMITS = ImageLimits()
+"""What is accepted unless something else is said."""
 
 Decode = Literal["exact", "scaled"]
 """Whether a JPEG is decoded in full, or by its own decoder at 1/2, 1/4 or 1/8 of its size."""
@@ -93,7 +112,7 @@ def describe(source: ImageSource) -> str:
     )
 
 
-def read(source: ImageSource) -> Content:
+def read(source: ImageSource, limits: ImageLimits = LIMITS) -> Content:
     """Return the content of a source: a file is read once, whatever happens to it afterwards.
 
     Of a RAW file, known by its suffix or by how it starts, that is the picture in it.
@@ -105,7 +124,7 @@ def read(source: ImageSource) -> Content:
         return source
     name = describe(source)
     if isinstance(source, bytes):
-        return _picture_in(source, name)
+        return _picture_in(source, name, limits)
     if name.startswith(("http://", "https://")):
         raise ImageError(f"{name}: addresses are not fetched: download the image and give its path")
     try:
@@ -117,7 +136,7 @@ def read(source: ImageSource) -> Content:
             raise ImageError(f"{name}: is not a file: give the image's file, or its bytes")
         with path.open("rb") as file:
             if path.suffix.lower() in raw_files.SUFFIXES and found.st_size <= MAX_FILE_SIZE:
-                return raw_files.read(path, name, max_pixels=MAX_PIXELS)
+                return _raw_picture(path, name, limits)
             data = file.read(MAX_FILE_SIZE + 1)
     except ImageError:
         raise
@@ -126,17 +145,23 @@ def read(source: ImageSource) -> Content:
         reason = error.strerror if isinstance(error, OSError) else None
         raise ImageError(f"{name}: cannot be read: {reason or error}") from error
     if len(data) > MAX_FILE_SIZE:
-        raise ImageError(
+        raise ImageTooLargeError(
             f"{name}: is larger than the limit of {MAX_FILE_SIZE:,} bytes: scale it down first"
         )
-    return _picture_in(data, name)
+    return _picture_in(data, name, limits)
 
 
-def _picture_in(data: bytes, name: str) -> Content:
-    return raw_files.read(data, name, max_pixels=MAX_PIXELS) if raw_files.is_raw(data) else data
+def _picture_in(data: bytes, name: str, limits: ImageLimits) -> Content:
+    return _raw_picture(data, name, limits) if raw_files.is_raw(data) else data
 
 
-def content_hash(content: Content, name: str) -> bytes:
+def _raw_picture(source: Path | bytes, name: str, limits: ImageLimits) -> Content:
+    if "RAW" not in limits.formats:
+        raise _not_allowed(name, limits)
+    return raw_files.read(source, name, max_pixels=limits.max_pixels)
+
+
+def content_hash(content: Content, name: str, limits: ImageLimits = LIMITS) -> bytes:
     """Return 32 bytes that stand for a file's bytes, or for an image's upright pixels.
 
     Raises:
@@ -144,7 +169,7 @@ def content_hash(content: Content, name: str) -> bytes:
     """
     if isinstance(content, bytes):
         return hashlib.sha256(content).digest()
-    upright = decode(content, name)
+    upright = decode(content, name, limits=limits)
     return hashlib.sha256(b"RGB %d %d " % upright.size + upright.tobytes()).digest()
 
 
@@ -163,7 +188,9 @@ def open_image(source: ImageSource) -> Image.Image:
     return decode(read(source), describe(source))
 
 
-def decode(content: Content, name: str, *, at_least: int | None = None) -> Image.Image:
+def decode(
+    content: Content, name: str, *, at_least: int | None = None, limits: ImageLimits = LIMITS
+) -> Image.Image:
     """Check and decode what ``read`` gave.
 
     Args:
@@ -171,6 +198,7 @@ def decode(content: Content, name: str, *, at_least: int | None = None) -> Image
         name: what to call it in messages.
         at_least: pixels of the shorter side that are enough; a JPEG is then decoded at the smallest
             of its own scales (1, 1/2, 1/4, 1/8) that has them. By default in full.
+        limits: what is accepted.
 
     Returns:
         An RGB image, upright.
@@ -180,26 +208,26 @@ def decode(content: Content, name: str, *, at_least: int | None = None) -> Image
     """
     try:
         if isinstance(content, Image.Image):
-            _check_size(content.size, name)
+            _check_size(content.size, name, limits)
             # One that is still to be read from its file may be asked for by several threads.
             with _LOCKS[id(content) % len(_LOCKS)]:
                 return _to_rgb(content)
-        if heif.is_heif(content):
-            return heif.decode(content, name, lambda size: _check_size(size, name))
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            _check_size(image.size, name)
+        if "HEIC" in limits.formats and heif.is_heif(content):
+            return heif.decode(content, name, lambda size: _check_size(size, name, limits))
+        known = [one for one in FORMATS if one in limits.formats]
+        with Image.open(io.BytesIO(content), formats=known) as image:
+            _check_size(image.size, name, limits)
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
             return _to_rgb(image)
     except ImageError:
         raise
     except UnidentifiedImageError:
-        known = ", ".join((*FORMATS, "HEIC", "RAW"))
-        raise ImageError(f"{name}: not an image of a known format ({known})") from None
+        raise _not_allowed(name, limits) from None
     except Image.DecompressionBombError as error:
         # Pillow refuses before it tells the size in any other way.
         pixels = re.search(r"\d+", str(error))
-        raise ImageError(_too_large(name, int(pixels[0]) if pixels else None)) from None
+        raise _too_large(name, int(pixels[0]) if pixels else None, limits) from None
     except MemoryError:
         raise ImageError(f"{name}: not enough memory to decode it; scale it down first") from None
     except OSError as error:
@@ -261,10 +289,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _check_size(size: tuple[int, int], name: str) -> None:
+def _check_size(size: tuple[int, int], name: str, limits: ImageLimits) -> None:
     width, height = size
-    if width * height > MAX_PIXELS:
-        raise ImageError(_too_large(name, width * height))
+    if width * height > limits.max_pixels:
+        raise _too_large(name, width * height, limits)
     if width * height == 0 or max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(
             f"{name}: {width} x {height} is too thin; the longer side may be at most "
@@ -272,6 +300,13 @@ def _check_size(size: tuple[int, int], name: str) -> None:
         )
 
 
-def _too_large(name: str, pixels: int | None) -> str:
+def _too_large(name: str, pixels: int | None, limits: ImageLimits) -> ImageTooLargeError:
     shown = "too many" if pixels is None else f"{pixels:,}"
-    return f"{name}: has {shown} pixels; the limit is {MAX_PIXELS:,}: scale it down first"
+    return ImageTooLargeError(
+        f"{name}: has {shown} pixels; the limit is {limits.max_pixels:,}: scale it down first"
+    )
+
+
+def _not_allowed(name: str, limits: ImageLimits) -> ImageFormatError:
+    known = ", ".join(limits.formats)
+    return ImageFormatError(f"{name}: not an image of a known format ({known})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,10 +20,10 @@ from zsic_index import builder, builtin, encoders, prompts, scoring, taxonomy
 from zsic_index.calibration import Calibration, ScaleFit, pair_similarities
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint
-from zsic_index.errors import ImageError, InputError, LabelError, ModelError
+from zsic_index.errors import ImageError, InputError, LabelError, ModelError, StoreError
 from zsic_index.group_values import Reduction
 from zsic_index.image_embeddings import ImageEmbedder
-from zsic_index.images import Decode, ImageSource
+from zsic_index.images import LIMITS, Decode, ImageLimits, ImageSource
 from zsic_index.index import OpenIndex
 from zsic_index.label_embeddings import Progress, fetch, rendered
 from zsic_index.label_rows import LabelRows
@@ -77,6 +78,14 @@ class _Subset:
     pooling: Pooling | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What labels are called and known by, by their ids."""
+
+    names: Mapping[int, str]
+    keys: Mapping[int, str]
+
+
 class LabelIndex:
     """A fixed set of labels, ready to classify images against.
 
@@ -104,6 +113,7 @@ class LabelIndex:
         self._keep_images = keep_images
         self._report = report
         self._calibration: Calibration | None = None
+        self._held: _Held | None = None
         self._searcher = Searcher(info, opened, device)
 
     # Opening
@@ -295,6 +305,16 @@ class LabelIndex:
             self.check_takes_a_bias()
         self._calibration = calibration
         self._searcher.use(self.logit_scale, self.logit_bias, self._bias_of(self.label_ids))
+
+    def with_calibration(self, calibration: Calibration | None) -> LabelIndex:
+        """Return the same index, answering with what was fitted; see ``use``. It shares the store.
+
+        On a GPU each has a copy of the matrix of its own.
+        """
+        twin = copy.copy(self)
+        twin._searcher = Searcher(self._info, self._opened, self._device)
+        twin.use(calibration)
+        return twin
 
     def check_takes_a_bias(self) -> None:
         """Raise an InputError where a label bias cannot be used: a search would not know of it."""
@@ -542,11 +562,10 @@ class LabelIndex:
         Yields one result for each image in order: its predictions, or the ImageError that says why
         it was refused. Arguments are those of ``classify``.
         """
-        check_top_k(top_k)
-        subset = self._subset(labels, encode_missing=encode_missing)
-        return self.stream_answers(
-            images, lambda unit: self._score(unit, top_k, subset, over_index=over_index)
+        answer = self.answers(
+            top_k=top_k, labels=labels, encode_missing=encode_missing, over_index=over_index
         )
+        return self.stream_answers(images, answer)
 
     def stream_rank(
         self,
@@ -557,9 +576,9 @@ class LabelIndex:
         independent: bool = False,
     ) -> Iterator[list[NodePrediction] | ImageError]:
         """Roll any number of images up to a rank; see ``score_rank`` and ``stream``."""
-        check_top_k(top_k)
-        answers = self._at_rank(rank, independent=independent)
-        return self.stream_answers(images, lambda unit: self._score_rank(unit, answers, top_k))
+        return self.stream_answers(
+            images, self.rank_answers(rank=rank, top_k=top_k, independent=independent)
+        )
 
     def stream_deepest(
         self,
@@ -573,14 +592,9 @@ class LabelIndex:
 
         Yields lists of one node, or of none.
         """
-        _check_floors(floor, by_rank or {})
-        answers = self._of_all(independent=independent)
-
-        def answer(unit: Float32) -> list[list[NodePrediction]]:
-            found = self._score_deepest(unit, answers, floor, by_rank or {})
-            return [[] if node is None else [node] for node in found]
-
-        return self.stream_answers(images, answer)
+        return self.stream_answers(
+            images, self.deepest_answers(floor=floor, by_rank=by_rank, independent=independent)
+        )
 
     def probabilities(self, images: ImageSource | Sequence[ImageSource]) -> Float32:
         """Return the probability of every label: (B, N) float32 in row order, for small N.
@@ -615,10 +629,8 @@ class LabelIndex:
         Raises:
             EmbeddingError: for another shape or dtype, NaN, infinity, or a row of norm 0.
         """
-        check_top_k(top_k)
         unit = scoring.check_embeddings(embeddings, self._info.dim)
-        subset = self._subset(labels, encode_missing=False)
-        return self._score(unit, top_k, subset, over_index=over_index)
+        return self.answers(top_k=top_k, labels=labels, over_index=over_index)(unit)
 
     def score_rank(
         self,
@@ -645,9 +657,8 @@ class LabelIndex:
             EmbeddingError: see ``score``.
             LabelError: when the taxonomy has no such rank.
         """
-        check_top_k(top_k)
         unit = scoring.check_embeddings(embeddings, self._info.dim)
-        return self._score_rank(unit, self._at_rank(rank, independent=independent), top_k)
+        return self.rank_answers(rank=rank, top_k=top_k, independent=independent)(unit)
 
     def score_deepest(
         self,
@@ -673,11 +684,61 @@ class LabelIndex:
             InputError: for a floor that is none.
             LabelError: for a rank that the taxonomy does not have.
         """
-        _check_floors(floor, by_rank or {})
         unit = scoring.check_embeddings(embeddings, self._info.dim)
-        return self._score_deepest(
-            unit, self._of_all(independent=independent), floor, by_rank or {}
-        )
+        answer = self.deepest_answers(floor=floor, by_rank=by_rank, independent=independent)
+        return [line[0] if line else None for line in answer(unit)]
+
+    def answers(
+        self,
+        *,
+        top_k: int = DEFAULT_TOP_K,
+        labels: Sequence[str] | None = None,
+        encode_missing: bool = False,
+        over_index: bool = False,
+    ) -> Callable[[Float32], list[list[Prediction]]]:
+        """Return what answers (B, D) float32 unit-norm image embeddings as ``classify`` does.
+
+        What does not depend on the images is done now, once: arguments are those of ``classify``.
+        """
+        check_top_k(top_k)
+        subset = self._subset(labels, encode_missing=encode_missing)
+        return lambda unit: self._score(unit, top_k, subset, over_index=over_index)
+
+    def rank_answers(
+        self, *, rank: str, top_k: int = DEFAULT_TOP_K, independent: bool = False
+    ) -> Callable[[Float32], list[list[NodePrediction]]]:
+        """Return what answers (B, D) unit-norm embeddings as ``score_rank`` does; see ``answers``.
+
+        Raises:
+            LabelError: when the taxonomy has no such rank.
+        """
+        check_top_k(top_k)
+        answers = self._at_rank(rank, independent=independent)
+        return lambda unit: self._score_rank(unit, answers, top_k)
+
+    def deepest_answers(
+        self,
+        *,
+        floor: float,
+        by_rank: Mapping[str, float] | None = None,
+        independent: bool = False,
+    ) -> Callable[[Float32], list[list[NodePrediction]]]:
+        """Return what answers (B, D) unit-norm embeddings as ``score_deepest``; see ``answers``.
+
+        It gives lists of one node, or of none.
+
+        Raises:
+            InputError: for a floor that is none.
+            LabelError: for a rank that the taxonomy does not have.
+        """
+        _check_floors(floor, by_rank or {})
+        answers = self._of_all(independent=independent)
+
+        def answer(unit: Float32) -> list[list[NodePrediction]]:
+            found = self._score_deepest(unit, answers, floor, by_rank or {})
+            return [[] if node is None else [node] for node in found]
+
+        return answer
 
     def names_in(self, language: str) -> dict[str, str]:
         """Return the names of all nodes in a language, by what they are known by.
@@ -691,13 +752,31 @@ class LabelIndex:
 
     def names_of(self, label_ids: Sequence[int]) -> list[str]:
         """Return the names of labels, also of those that have left the index since."""
-        found = self._store.label_names(label_ids)
+        found = self._held.names if self._held else self._store.label_names(label_ids)
         return [found[label_id] for label_id in label_ids]
 
     def keys_of(self, label_ids: Sequence[int]) -> list[str]:
         """Return what labels are known by in the taxonomy: ids of its own, or names."""
-        found = self._store.label_keys(label_ids)
+        found = self._held.keys if self._held else self._store.label_keys(label_ids)
         return [found[label_id] for label_id in label_ids]
+
+    def hold_names(self) -> None:
+        """Keep all names and the taxonomy in memory: answers are then of this generation alone.
+
+        Otherwise names are read from the store when an answer needs them, and are what they are
+        called then.
+
+        Raises:
+            StoreError: when the index was built again or removed meanwhile: open it again.
+        """
+        ids = self.label_ids.tolist()
+        names, keys = self._store.label_names(ids), self._store.label_keys(ids)
+        if self._info.taxonomy is not None:
+            _ = self.structure
+        if not self.is_current():
+            raise StoreError(f"index {self._info.name!r} was built again meanwhile: open it again")
+        # Most names are keys as well: one string serves for both.
+        self._held = _Held(names, {i: names[i] if k == names[i] else k for i, k in keys.items()})
 
     def rows_of(self, labels: Sequence[str]) -> dict[str, int]:
         """Return the rows of those labels that are in this generation of the index.
@@ -1007,18 +1086,31 @@ class LabelIndex:
         """Yield for each batch what was refused where, and the embeddings of the others."""
         return self.image_embedder().embed(sources)
 
-    def image_embedder(self) -> ImageEmbedder:
+    @property
+    def image_fingerprint(self) -> str:
+        """What image embeddings for this index depend on, but the way of decoding, hashed.
+
+        Raises:
+            ModelError: see ``image_embedder``.
+        """
+        return self._checkpoint.image_fingerprint
+
+    def image_embedder(self, limits: ImageLimits = LIMITS) -> ImageEmbedder:
         """Return what makes embeddings of images for this index.
+
+        Args:
+            limits: what is accepted as an image.
 
         Raises:
             ModelError: when the index has no model, or not any more the one that it was built with.
         """
         return ImageEmbedder(
             self._source,
-            self._checkpoint.image_fingerprint,
+            self.image_fingerprint,
             self._info.dim,
             decode=self._decode,
             store=self._store if self._keep_images else None,
+            limits=limits,
         )
 
     @cached_property

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import glob
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +12,15 @@ import click
 
 from zsic_index import outputs
 from zsic_index.cli.options import common_options, device_option, name_option
-from zsic_index.errors import ImageError
-from zsic_index.records import NodePrediction, Prediction
+from zsic_index.errors import ImageError, InputError
 
 if TYPE_CHECKING:
-    from zsic_index.calibration import Calibration
+    from zsic_index.decider import Decision
     from zsic_index.images import ImageSource
-    from zsic_index.label_index import LabelIndex
+    from zsic_index.question import Question
 
 
 EXIT_SOME_REFUSED = 3
-
-NEGATIVE_LIMIT = 0.5
-"""What negative labels may have of the probability."""
 
 
 @click.command()
@@ -168,28 +163,31 @@ def query(
     and the exit code is 3.
     """
     from zsic_index import taxonomy
-    from zsic_index.calibration import required
-    from zsic_index.decider import Decider, Decision
-    from zsic_index.decisions import Thresholds, read_thresholds
     from zsic_index.label_index import LabelIndex
+    from zsic_index.question import Question
 
-    if sum(one is not None for one in (under, rank, deepest)) > 1:
-        raise click.UsageError("give one of --under, --rank and --deepest")
-    by_rank = _floors(floors)
-    labels = [*chosen, *(taxonomy.read(chosen_file).labels if chosen_file else ())]
-    of_nodes = rank is not None or deepest is not None
-    if of_nodes and labels:
-        raise click.UsageError("--rank and --deepest are over the whole index: leave labels out")
     if threshold is not None and thresholds is not None:
         raise click.UsageError("give one of --threshold and --thresholds ('*' is every label)")
-    rules = _rules(none_below, none_within, negatives)
-    decides = bool(rules or as_sets or threshold is not None or thresholds is not None)
-    if decides and (of_nodes or labels or under or over_index):
-        raise click.UsageError(
-            "thresholds, sets and 'none of these' are about all labels: leave --label, --labels, "
-            "--under, --rank, --deepest and --over-index out"
-        )
-    calibrated = calibrated or as_sets or thresholds == "calibrated"
+    question = _asked(
+        Question,
+        top_k=top_k,
+        labels=[*chosen, *(taxonomy.read(chosen_file).labels if chosen_file else ())],
+        encode_missing=encode_missing,
+        over_index=over_index,
+        under=under,
+        rank=rank,
+        deepest=deepest,
+        floors=_floors(floors),
+        independent=independent,
+        threshold=threshold,
+        thresholds=_thresholds(thresholds),
+        sets=as_sets,
+        none_below=none_below,
+        none_within=none_within,
+        negatives=negatives,
+        calibrated=calibrated,
+        lang=lang,
+    )
     counts = {"done": 0, "refused": 0}
     names: list[str] = []
 
@@ -204,38 +202,7 @@ def query(
                 counts["refused"] += 1
                 click.echo(f"refused: {image}: no images there", err=True)
 
-    def answers(index: LabelIndex) -> Iterator[Sequence[outputs.Answer] | ImageError]:
-        if rank is not None:
-            return index.stream_rank(sources(), rank=rank, top_k=top_k, independent=independent)
-        if deepest is not None:
-            return index.stream_deepest(
-                sources(), floor=deepest, by_rank=by_rank, independent=independent
-            )
-        return index.stream(
-            sources(),
-            top_k=top_k,
-            labels=[*labels, *(index.labels_under(under) if under else ())] or None,
-            encode_missing=encode_missing,
-            over_index=over_index or under is not None,
-        )
-
-    def decisions(index: LabelIndex, fitted: Calibration | None) -> Iterator[Decision | ImageError]:
-        chosen: Any = None
-        if threshold is not None:
-            chosen = Thresholds(threshold)
-        elif thresholds == "calibrated":
-            chosen = required(fitted and fitted.thresholds, "thresholds", "--precision")
-        elif thresholds is not None:
-            chosen = read_thresholds(thresholds)
-        limit = None
-        if as_sets:
-            limit = required(fitted.conformal if fitted else None, "sets", "--coverage")
-        decider = Decider(index, rules=rules, thresholds=chosen, sets=limit, negatives=negatives)
-        return decider.stream(sources(), top_k=top_k)
-
-    def results(index: LabelIndex, fitted: Calibration | None) -> Iterator[outputs.Classified]:
-        translate = _translator(index, lang)
-        found = decisions(index, fitted) if decides else answers(index)
+    def results(found: Iterator[Decision | ImageError]) -> Iterator[outputs.Classified]:
         for number, result in enumerate(found):
             shown = names[number]
             if isinstance(result, ImageError):
@@ -243,38 +210,33 @@ def query(
                 click.echo(f"refused: {_named(shown, result)}", err=True)
                 continue
             counts["done"] += 1
-            if isinstance(result, Decision):
-                named = translate(result.predictions)
-                yield outputs.Classified(shown, named, result.reason)
-            else:
-                yield outputs.Classified(shown, translate(result))
+            yield outputs.Classified(shown, result.predictions, result.reason)
 
     with LabelIndex.open(
         name, store=store, device=device, decode=decode, keep_images=keep_images
     ) as index:
-        fitted = index.required_calibration() if calibrated else None
-        index.use(fitted)
-        outputs.write(results(index, fitted), format, sys.stdout, nodes=of_nodes)
+        found = index.stream_answers(sources(), question.prepare(index))
+        outputs.write(results(found), format, sys.stdout, nodes=question.of_nodes)
     if counts["refused"]:
         total = sum(counts.values())
         click.echo(f"{total} inputs: {counts['done']} done, {counts['refused']} refused", err=True)
         sys.exit(EXIT_SOME_REFUSED)
 
 
-def _rules(
-    none_below: float | None, none_within: float | None, negatives: tuple[str, ...]
-) -> list[Any]:
-    """Return the rules that say "none of these"."""
-    from zsic_index.decisions import LeastMargin, LeastProbability, MostNegativeMass
+def _asked(question: type[Question], **asked: Any) -> Question:
+    """Return a question; options that exclude each other are wrong usage."""
+    try:
+        return question(**asked)
+    except InputError as error:
+        raise click.UsageError(str(error)) from error
 
-    rules: list[Any] = []
-    if none_below is not None:
-        rules.append(LeastProbability(none_below))
-    if none_within is not None:
-        rules.append(LeastMargin(none_within))
-    if negatives:
-        rules.append(MostNegativeMass(NEGATIVE_LIMIT))
-    return rules
+
+def _thresholds(given: str | None) -> Any:
+    if given is None or given == "calibrated":
+        return given
+    from zsic_index.decisions import read_thresholds
+
+    return read_thresholds(given)
 
 
 def _floors(given: tuple[str, ...]) -> dict[str, float]:
@@ -289,26 +251,6 @@ def _floors(given: tuple[str, ...]) -> dict[str, float]:
         if not sign or not rank:
             raise click.UsageError(f"--floor {entry!r}: give RANK=FLOOR, such as species=0.9")
     return found
-
-
-def _translator(
-    index: LabelIndex, language: str | None
-) -> Callable[[Sequence[outputs.Answer]], Sequence[outputs.Answer]]:
-    """Return what puts names of another language into predictions."""
-    if language is None:
-        return lambda predictions: predictions
-    names = index.names_in(language)
-
-    def translate(predictions: Sequence[outputs.Answer]) -> Sequence[outputs.Answer]:
-        ids = [p.label_id for p in predictions if isinstance(p, Prediction) and p.label_id]
-        keys = dict(zip(ids, index.keys_of(ids), strict=True))
-        found = []
-        for one in predictions:
-            key = one.key if isinstance(one, NodePrediction) else keys.get(one.label_id or 0)
-            found.append(replace(one, label=names.get(key or "", one.label)))
-        return found
-
-    return translate
 
 
 def _expand(image: str) -> Iterator[tuple[str, ImageSource]]:
