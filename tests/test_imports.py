@@ -32,8 +32,9 @@ LAYERS = (
     ("builder",),
     ("label_index",),
     ("demo", "pipeline", "evaluator", "decider"),
-    ("question",),
+    ("question", "label_search"),
     ("library",),
+    ("service",),
     ("bench",),
     ("cli",),
 )

@@ -104,6 +104,14 @@ class ImageEmbedder:
         ):
             yield self.finish(batch)
 
+    def load(self) -> None:
+        """Load the encoder now instead of when the first image needs it.
+
+        Raises:
+            ModelError: when it cannot be loaded.
+        """
+        self._source.encoder()
+
     def key(self, content_hash: bytes) -> bytes:
         """Return what the embedding of an image of that content is kept under."""
         depends_on = f"{self._fingerprint} {self._decode} "

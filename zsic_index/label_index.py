@@ -19,7 +19,7 @@ from PIL.Image import Image
 from zsic_index import builder, builtin, encoders, prompts, scoring, taxonomy
 from zsic_index.calibration import Calibration, ScaleFit, pair_similarities
 from zsic_index.encoder_source import EncoderSource
-from zsic_index.encoders import Checkpoint
+from zsic_index.encoders import Checkpoint, EncodedPrompts
 from zsic_index.errors import ImageError, InputError, LabelError, ModelError, StoreError
 from zsic_index.group_values import Reduction
 from zsic_index.image_embeddings import ImageEmbedder
@@ -80,10 +80,17 @@ class _Subset:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What labels are called and known by, by their ids."""
+    """What else would be read from the store when an answer needs it.
+
+    Attributes:
+        names: what labels are called, by their ids.
+        keys: what they are known by.
+        calibration: what is kept for the index.
+    """
 
     names: Mapping[int, str]
     keys: Mapping[int, str]
+    calibration: Calibration | None
 
 
 class LabelIndex:
@@ -342,6 +349,8 @@ class LabelIndex:
         Raises:
             StoreError: when the index has changed since.
         """
+        if self._held is not None:
+            return self._held.calibration
         content = self._store.calibration(self._info)
         return None if content is None else Calibration.from_json(content)
 
@@ -760,8 +769,8 @@ class LabelIndex:
         found = self._held.keys if self._held else self._store.label_keys(label_ids)
         return [found[label_id] for label_id in label_ids]
 
-    def hold_names(self) -> None:
-        """Keep all names and the taxonomy in memory: answers are then of this generation alone.
+    def hold(self) -> None:
+        """Keep names, taxonomy and calibration in memory: answers are then of one moment.
 
         Otherwise names are read from the store when an answer needs them, and are what they are
         called then.
@@ -773,10 +782,12 @@ class LabelIndex:
         names, keys = self._store.label_names(ids), self._store.label_keys(ids)
         if self._info.taxonomy is not None:
             _ = self.structure
+        calibration = self.kept_calibration
         if not self.is_current():
             raise StoreError(f"index {self._info.name!r} was built again meanwhile: open it again")
         # Most names are keys as well: one string serves for both.
-        self._held = _Held(names, {i: names[i] if k == names[i] else k for i, k in keys.items()})
+        keys = {one: names[one] if key == names[one] else key for one, key in keys.items()}
+        self._held = _Held(names, keys, calibration)
 
     def rows_of(self, labels: Sequence[str]) -> dict[str, int]:
         """Return the rows of those labels that are in this generation of the index.
@@ -821,6 +832,15 @@ class LabelIndex:
             ModelError: when the index has no model.
         """
         return self._encoded(taxonomy.collect(labels).labels)
+
+    def encode_prompts(self, prompts: Sequence[str]) -> EncodedPrompts:
+        """Return what the text tower makes of prompts as they are: no template, nothing is kept.
+
+        Raises:
+            LabelError: for a prompt that the model cannot take.
+            ModelError: when the index has no model.
+        """
+        return self._source.encoder().encode_prompts(prompts)
 
     def stream_embeddings(self, images: Iterable[ImageSource]) -> Iterator[Float32 | ImageError]:
         """Yield for each image its (D,) float32 unit-norm embedding, or why it was refused."""

@@ -136,6 +136,18 @@ def resolve(templates: str | Path | Sequence[str | Path] | None) -> tuple[str, .
     return tuple(dict.fromkeys(template for entry in given for template in _expand(entry)))
 
 
+def of_sets(templates: Sequence[str]) -> tuple[str, ...]:
+    """Turn templates and names of template sets into checked templates; no file is opened.
+
+    Raises:
+        TemplateError: for what is neither.
+    """
+    found: list[str] = []
+    for entry in templates:
+        found += TEMPLATE_SETS.get(entry) or [check(entry)]
+    return tuple(dict.fromkeys(found))
+
+
 def _expand(entry: str | Path) -> list[str]:
     if isinstance(entry, str):
         if entry in TEMPLATE_SETS:

@@ -21,6 +21,7 @@ from zsic_index.cli.labels import labels
 from zsic_index.cli.library import export, search, show, status, tag, undo, watch
 from zsic_index.cli.query import query
 from zsic_index.cli.review import review
+from zsic_index.cli.serve import serve
 from zsic_index.cli.stores import db, info, list_, rm, verify
 from zsic_index.errors import ZsicError
 
@@ -74,6 +75,7 @@ for command in (
     tag,
     watch,
     review,
+    serve,
     search,
     show,
     status,

@@ -1,0 +1,105 @@
+"""The application: all parts put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from fastapi import FastAPI, Response
+from fastapi.responses import FileResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.staticfiles import StaticFiles
+
+from zsic_index import __version__
+from zsic_index.service import openapi
+from zsic_index.service.access import Access
+from zsic_index.service.intake import Intake
+from zsic_index.service.metrics import Metrics
+from zsic_index.service.openapi import PROBLEMS
+from zsic_index.service.problems import RefusedError, handle
+from zsic_index.service.routes import router
+from zsic_index.service.running import Service
+from zsic_index.service.schemas import ClassifyRequest, EmbeddingsRequest, Health, ScoreRequest
+from zsic_index.service.settings import Settings
+
+_PAGE = Path(str(files("zsic_index.service") / "page"))
+
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cache-Control": "no-cache",
+}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application; its indexes are opened when it is started.
+
+    Raises:
+        StoreError: when there is no store, or one that cannot be used.
+    """
+    metrics = Metrics()
+    service = Service(settings, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    app = FastAPI(
+        title="zsic-index",
+        version=__version__,
+        description="Exact zero-shot image classification over large, fixed label sets.",
+        lifespan=lifespan,
+        # Their pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    handle(app)
+    app.include_router(router(service))
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(_PAGE / "index.html", headers=_PAGE_HEADERS)
+
+    @app.get("/healthz", response_model=Health, responses={503: PROBLEMS[503]})
+    async def healthz() -> dict[str, Literal["ok"]]:
+        """Tell whether the process should go on: not when a worker is gone."""
+        if not service.is_alive:
+            raise RefusedError(
+                HTTPStatus.SERVICE_UNAVAILABLE, "a worker has ended: start the service again"
+            )
+        return {"status": "ok"}
+
+    @app.get("/readyz", response_model=Health, responses={503: PROBLEMS[503]})
+    async def readyz() -> dict[str, Literal["ok"]]:
+        """Tell whether an image would be classified now, by classifying one."""
+        await service.readiness.check()
+        return {"status": "ok"}
+
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+            401: PROBLEMS[401],
+        },
+    )
+    async def measured() -> Response:
+        """Give Prometheus what was counted and measured."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    app.mount("/page", StaticFiles(directory=_PAGE))
+    openapi.describe(app, [ClassifyRequest, ScoreRequest, EmbeddingsRequest])
+    app.add_middleware(
+        Intake,
+        settings=settings,
+        access=Access(settings.tokens, settings.hosts),
+        metrics=metrics,
+    )
+    return app

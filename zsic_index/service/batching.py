@@ -1,0 +1,162 @@
+"""Work of many requests, done together by one thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from zsic_index.errors import ZsicError
+
+logger = logging.getLogger("zsic_index")
+
+
+class WorkerDiedError(ZsicError):
+    """The thread that should have done it is not there any more."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """Something that somebody waits for.
+
+    Attributes:
+        future: the result; cancelled when nobody waits any more.
+    """
+
+    future: Future[Any] = field(default_factory=Future, kw_only=True)
+
+    def finish(self, result: Any) -> None:
+        """Give the result, or the exception that there is instead."""
+        try:
+            if isinstance(result, BaseException):
+                self.future.set_exception(result)
+            else:
+                self.future.set_result(result)
+        except InvalidStateError:
+            pass  # nobody waits any more
+
+
+J = TypeVar("J", bound=Job)
+
+
+class Batcher(Generic[J]):
+    """A thread that takes what is there, at most ``size`` jobs, and does it at once.
+
+    When fewer are there and more have been announced, it waits for these, but not for long. A job
+    that nobody waits for any more is left out. An error is that batch's alone; should the thread
+    end, all jobs end with a WorkerDiedError, now and from then on.
+
+    Args:
+        name: what it does, for messages.
+        run: does a batch: finishes each job, or hands it on.
+        size: jobs of a batch, at most.
+        wait: seconds that the oldest job waits for announced ones.
+        observe: is told how many jobs a batch has.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[list[J]], None],
+        *,
+        size: int,
+        wait: float,
+        observe: Callable[[int], None],
+    ) -> None:
+        self._name = name
+        self._run = run
+        self._size = size
+        self._wait = wait
+        self._observe = observe
+        self._condition = threading.Condition()
+        self._queue: deque[tuple[float, J]] = deque()
+        self._announced = 0
+        self._is_open = True
+        self._thread = threading.Thread(target=self._work, name=f"zsic-{name}", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def announced(self) -> Iterator[None]:
+        """Say that a job will come: it is worth waiting for until this is left."""
+        with self._condition:
+            self._announced += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._announced -= 1
+                self._condition.notify()
+
+    def put(self, jobs: Sequence[J]) -> None:
+        """Queue jobs; returns at once."""
+        now = time.monotonic()
+        with self._condition:
+            if self._is_open:
+                self._queue.extend((now, job) for job in jobs)
+                self._condition.notify()
+                return
+        self._give_up(jobs)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that are queued."""
+        return len(self._queue)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is a thread to do anything."""
+        return self._is_open
+
+    def close(self) -> None:
+        """Do what is queued, then end the thread."""
+        with self._condition:
+            self._is_open = False
+            self._condition.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        batch: list[J] = []
+        try:
+            while batch := self._next():
+                batch = [job for job in batch if not job.future.cancelled()]
+                if batch:
+                    self._observe(len(batch))
+                    self._do(batch)
+        finally:
+            with self._condition:
+                self._is_open = False
+                batch += [job for _, job in self._queue]
+                self._queue.clear()
+            self._give_up(batch)
+
+    def _do(self, batch: list[J]) -> None:
+        try:
+            self._run(batch)
+        except Exception as error:
+            logger.exception("%s: a batch of %d failed", self._name, len(batch))
+            for job in batch:
+                job.finish(error)
+
+    def _next(self) -> list[J]:
+        """Wait for the next batch; an empty one is the end."""
+        with self._condition:
+            while not self._queue:
+                if not self._is_open:
+                    return []
+                self._condition.wait()
+            latest = self._queue[0][0] + self._wait
+            while self._is_open and self._announced and len(self._queue) < self._size:
+                left = latest - time.monotonic()
+                if left <= 0 or not self._condition.wait(left):
+                    break
+            return [self._queue.popleft()[1] for _ in range(min(self._size, len(self._queue)))]
+
+    def _give_up(self, jobs: Sequence[J]) -> None:
+        for job in jobs:
+            job.finish(WorkerDiedError(f"the worker for {self._name} has ended: try again later"))

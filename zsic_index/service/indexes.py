@@ -1,0 +1,273 @@
+"""The indexes that are served: opened, swapped in when they were built again, and dropped."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from zsic_index.errors import (
+    IndexNotFoundError,
+    InputError,
+    StoreError,
+    ZsicError,
+)
+from zsic_index.label_index import LabelIndex
+from zsic_index.question import Answer, Question
+from zsic_index.records import IndexInfo
+from zsic_index.service.engine import Engine, Tower
+from zsic_index.service.metrics import Metrics
+from zsic_index.service.settings import Settings
+from zsic_index.store import Store
+
+logger = logging.getLogger("zsic_index")
+
+_ANSWERS = 64
+"""Questions about an index that are kept prepared."""
+
+_VARIANTS = 4
+"""Sets of templates other than its own that an index is kept under."""
+
+Kept = TypeVar("Kept")
+
+
+class _Latest(OrderedDict[str, Kept]):
+    """The last few things that were asked for, made when they are not there.
+
+    Two threads may make one thing at a time; one of both is kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+        self._lock = threading.Lock()
+
+    def of(self, key: str, make: Callable[[], Kept]) -> Kept:
+        with self._lock:
+            if key in self:
+                self.move_to_end(key)
+                return self[key]
+        made = make()
+        with self._lock:
+            found = self.setdefault(key, made)
+            while len(self) > self._size:
+                self.popitem(last=False)
+            return found
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What tells one state of an index from another.
+
+    Attributes:
+        index_id: the store's id of the index.
+        generation: counts its changes.
+        calibration: sha256 of what was fitted, hexadecimal; None without.
+    """
+
+    index_id: int
+    generation: int
+    calibration: str | None
+
+
+class ServedIndex:
+    """One generation of an index, with the questions about it that are prepared.
+
+    Args:
+        index: it, held.
+        tower_of_index: its encoder's vision tower; None for an index without a model.
+    """
+
+    def __init__(self, index: LabelIndex, tower_of_index: Tower | None, settings: Settings) -> None:
+        self.index = index
+        self.tower_of_index = tower_of_index
+        self._settings = settings
+        self._answers: _Latest[Answer] = _Latest(_ANSWERS)
+        self._variants: _Latest[ServedIndex] = _Latest(_VARIANTS)
+
+    @property
+    def info(self) -> IndexInfo:
+        """What the store says about it."""
+        return self.index.info
+
+    @property
+    def tower(self) -> Tower:
+        """What embeds images for it.
+
+        Raises:
+            InputError: for an index without a model.
+        """
+        if self.tower_of_index is None:
+            raise InputError(
+                f"index {self.info.name!r} was imported without a model: send ready embeddings to "
+                "/v1/score"
+            )
+        return self.tower_of_index
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether something was fitted for it."""
+        return self.index.kept_calibration is not None
+
+    def answer(self, question: Question) -> Answer:
+        """Return what answers a question; blocks while it is prepared for the first time.
+
+        Raises:
+            InputError: for what this index cannot answer.
+        """
+        if question.labels:
+            # Too many different ones, and each holds a matrix.
+            return question.prepare(self.index)
+        return self._answers.of(repr(question), lambda: question.prepare(self.index))
+
+    def under(self, templates: tuple[str, ...]) -> ServedIndex:
+        """Return the same labels under other templates; blocks while they are encoded.
+
+        Raises:
+            InputError: when these are more prompts than a request may ask for.
+            ModelError: when the index has no model.
+        """
+        prompts = self.info.rows * len(templates)
+        if prompts > self._settings.max_template_prompts:
+            raise InputError(
+                f"{len(templates)} templates for {self.info.rows:,} names are {prompts:,} prompts; "
+                f"the limit is {self._settings.max_template_prompts:,}: build an index with them"
+            )
+        return self._variants.of(repr(templates), lambda: self._with_templates(templates))
+
+    def _with_templates(self, templates: tuple[str, ...]) -> ServedIndex:
+        index = self.index.with_templates(templates)
+        index.hold()
+        return ServedIndex(index, self.tower_of_index, self._settings)
+
+
+class Registry:
+    """All indexes that are served.
+
+    A request takes an index once and goes on with it, whatever is swapped in meanwhile.
+    """
+
+    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._metrics = metrics
+        self._store = Store.open(settings.store)
+        self._served: dict[str, tuple[Version, ServedIndex]] = {}
+        self._towers: dict[str, Tower] = {}
+        self._unused_since: dict[str, float] = {}
+
+    def get(self, name: str | None = None) -> ServedIndex:
+        """Return an index by its name, or the only one.
+
+        Raises:
+            IndexNotFoundError: when there is none of that name.
+            InputError: when there are several and none was named.
+        """
+        served = self._served
+        if name is None:
+            if len(served) == 1:
+                return next(iter(served.values()))[1]
+            raise InputError(
+                f"name an index, one of: {', '.join(served) or '(there are none yet)'}"
+            )
+        if name not in served:
+            raise IndexNotFoundError(
+                f"no index {name[:100]!r} is served; GET /v1/indexes lists those that are"
+            )
+        return served[name][1]
+
+    def all(self) -> list[ServedIndex]:
+        """Return all of them, by name."""
+        return [served for _, (_, served) in sorted(self._served.items())]
+
+    @property
+    def towers(self) -> list[Tower]:
+        """The towers of all of them."""
+        return list(self._towers.values())
+
+    def refresh(self) -> None:
+        """Open what is new or was built again, drop what is gone; for one thread at a time.
+
+        What cannot be opened is logged, and the index stays what it was.
+
+        Raises:
+            StoreError: when the store cannot be read: then everything stays what it was.
+        """
+        present = self._present()
+        served = {name: entry for name, entry in self._served.items() if name in present}
+        for name, info in present.items():
+            version = self._version(info)
+            if name in served and served[name][0] == version:
+                continue
+            try:
+                opened = self._open(name)
+            except ZsicError as error:
+                logger.warning("index %s: %s", name, error)
+            else:
+                served[name] = (self._version(opened.info), opened)
+        self._replace(served)
+        self._retire()
+
+    def close(self) -> None:
+        """End the towers' threads."""
+        for tower in self._towers.values():
+            tower.batcher.close()
+        self._store.close()
+
+    def _present(self) -> dict[str, IndexInfo]:
+        found = {info.name: info for info in self._store.indexes()}
+        names = self._settings.names or found
+        return {name: found[name] for name in names if name in found}
+
+    def _version(self, info: IndexInfo) -> Version:
+        try:
+            fitted = self._store.calibration(info)
+        except StoreError:
+            fitted = None  # built again meanwhile: the next look finds another generation
+        digest = fitted and hashlib.sha256(fitted.encode()).hexdigest()
+        return Version(info.index_id, info.generation, digest)
+
+    def _open(self, name: str) -> ServedIndex:
+        settings = self._settings
+        index = LabelIndex.open(
+            name, store=settings.store, device=settings.device, decode=settings.decode
+        )
+        index.hold()
+        return ServedIndex(index, self._tower_of(index), settings)
+
+    def _tower_of(self, index: LabelIndex) -> Tower | None:
+        if index.info.model_id is None:
+            return None
+        fingerprint = index.image_fingerprint
+        if fingerprint not in self._towers:
+            embedder = index.image_embedder(self._settings.image_limits)
+            embedder.load()
+            self._towers[fingerprint] = self._engine.tower(embedder)
+        return self._towers[fingerprint]
+
+    def _retire(self) -> None:
+        """End towers that no index has needed for longer than a request takes."""
+        used = [served.tower_of_index for _, served in self._served.values()]
+        for fingerprint, tower in list(self._towers.items()):
+            if tower in used:
+                self._unused_since.pop(fingerprint, None)
+                continue
+            since = self._unused_since.setdefault(fingerprint, time.monotonic())
+            if time.monotonic() - since > self._settings.deadline:
+                del self._towers[fingerprint], self._unused_since[fingerprint]
+                tower.batcher.close()
+
+    def _replace(self, served: dict[str, tuple[Version, ServedIndex]]) -> None:
+        gone = self._served.keys() - served.keys()
+        self._served = served
+        for name in gone:
+            self._metrics.generation.remove(name)
+            self._metrics.labels.remove(name)
+        for name, (version, one) in served.items():
+            self._metrics.generation.labels(name).set(version.generation)
+            self._metrics.labels.labels(name).set(len(one.index))

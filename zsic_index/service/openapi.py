@@ -1,0 +1,102 @@
+"""The parts of the OpenAPI document that FastAPI cannot know: bodies that are JSON or a form."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from zsic_index.service.inputs import FORM, JSON
+from zsic_index.service.problems import MEDIA_TYPE
+from zsic_index.service.schemas import Problem
+
+_REF = "#/components/schemas/{model}"
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": text,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model=Problem.__name__)}}},
+    }
+    for status, text in {
+        400: "The body cannot be read.",
+        401: "A token is needed.",
+        404: "There is no such index.",
+        405: "There is no such method.",
+        413: "Too many bytes, pixels, images or parts.",
+        415: "A content type or image format that is not known.",
+        421: "The service goes by another name.",
+        422: "Something that was sent cannot be used.",
+        429: "The service is full: try again after Retry-After.",
+        500: "Something unexpected; the log says more.",
+        503: "The service cannot answer at present.",
+        504: "Not done within the deadline.",
+    }.items()
+}
+"""What any route may answer when it does not do what it was asked."""
+
+
+def body(model: type[BaseModel]) -> dict[str, Any]:
+    """Return what declares a route's body: the model as JSON, or as a form with files."""
+    content = {JSON: {"schema": {"$ref": _REF.format(model=model.__name__)}}}
+    if "images" in model.model_fields:
+        content[FORM] = {"schema": {"$ref": _REF.format(model=_form_name(model))}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def describe(app: FastAPI, models: list[type[BaseModel]]) -> None:
+    """Make an application's document hold the models of such bodies."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            found = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+            )
+            bodies: list[type[BaseModel]] = [*models, Problem]
+            _, schemas = models_json_schema(
+                [(model, "validation") for model in bodies], ref_template=_REF
+            )
+            components = found.setdefault("components", {}).setdefault("schemas", {})
+            components.update(schemas["$defs"])
+            for model in models:
+                if "images" in model.model_fields:
+                    components[_form_name(model)] = _form(components[model.__name__])
+            app.openapi_schema = found
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def _form_name(model: type[BaseModel]) -> str:
+    return model.__name__.replace("Request", "Form")
+
+
+def _form(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a form from that of a JSON document."""
+    form = copy.deepcopy(schema)
+    fields = form["properties"]
+    fields["images"] = {
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "minItems": 1,
+        "description": "Files; every part with a file name is one.",
+    }
+    if "floors" in fields:
+        fields["floors"] = {
+            "type": "array",
+            "items": {"type": "string", "pattern": r"^[^=]+=(0(\.[0-9]+)?|1)$"},
+            "description": "RANK=FLOOR, as often as needed.",
+        }
+    for name, field in fields.items():
+        # A form has no null: what is not given is left out.
+        options = [one for one in field.pop("anyOf", ()) if one.get("type") != "null"]
+        fields[name] = {**field, **options[0]} if options else field
+        fields[name].pop("default", None)
+    form["required"] = ["images"]
+    return form

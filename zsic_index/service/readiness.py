@@ -1,0 +1,86 @@
+"""Whether the service can do what it is there for: a real image, a real pass, a real scan."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from http import HTTPStatus
+
+import numpy as np
+from PIL import Image
+
+from zsic_index.question import Question
+from zsic_index.scoring import Float32
+from zsic_index.service.engine import Engine
+from zsic_index.service.indexes import Registry, ServedIndex
+from zsic_index.service.problems import RefusedError, detail_of
+
+FRESH = 1.0
+"""Seconds for which what was found is believed: asking more often costs nothing."""
+
+LONGEST = 5.0
+"""Seconds that a check may take."""
+
+_QUESTION = Question(top_k=1)
+
+
+class Readiness:
+    """Checks each index that is served, one check at a time for all who ask."""
+
+    def __init__(self, registry: Registry, engine: Engine, deadline: float) -> None:
+        self._registry = registry
+        self._engine = engine
+        self._longest = min(LONGEST, deadline)
+        self._lock = asyncio.Lock()
+        self._checked_at = -FRESH
+        self._trouble: str | None = None
+        self._picture = _picture()
+
+    async def check(self) -> None:
+        """Return when all is well.
+
+        Raises:
+            RefusedError: 503, with what is not.
+        """
+        async with self._lock:
+            if time.monotonic() - self._checked_at >= FRESH:
+                self._trouble = await self._find_trouble()
+                self._checked_at = time.monotonic()
+        if self._trouble is not None:
+            raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, self._trouble)
+
+    async def _find_trouble(self) -> str | None:
+        served = self._registry.all()
+        if not served:
+            return "no index is served yet: build one"
+        for one in served:
+            try:
+                async with asyncio.timeout(self._longest):
+                    await self._ask(one)
+            except TimeoutError:
+                return f"index {one.info.name!r} has not answered within {self._longest:g} s"
+            except Exception as error:
+                return f"index {one.info.name!r} does not answer: {detail_of(error)}"
+        return None
+
+    async def _ask(self, served: ServedIndex) -> None:
+        answer = await self._engine.aside(served.answer, _QUESTION)
+        if served.tower_of_index is None:
+            await self._engine.score(_unit(served.info.dim), answer)
+        else:
+            await self._engine.classify(served.tower, lambda: self._picture, "probe", answer)
+
+
+def _picture() -> bytes:
+    """Return a small PNG that is not of one colour."""
+    across = np.linspace(0, 255, 64, dtype=np.uint8)
+    pixels = np.stack(np.broadcast_arrays(across, across[:, None], 128), axis=-1)
+    file = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def _unit(dim: int) -> Float32:
+    """Return one embedding, (1, D)."""
+    return np.full((1, dim), dim**-0.5, dtype=np.float32)

@@ -1,0 +1,126 @@
+"""A running service: what its routes use, started and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from zsic_index import prompts
+from zsic_index.errors import IndexNotFoundError, ZsicError
+from zsic_index.question import Answer
+from zsic_index.service.engine import Engine
+from zsic_index.service.fetching import Fetcher, FetchLimits
+from zsic_index.service.indexes import Registry, ServedIndex
+from zsic_index.service.inputs import SentImage
+from zsic_index.service.metrics import Metrics
+from zsic_index.service.readiness import Readiness
+from zsic_index.service.schemas import Asked
+from zsic_index.service.settings import Settings
+
+logger = logging.getLogger("zsic_index")
+
+_FETCH_SECONDS = 10.0
+
+
+class Service:
+    """The parts of a running service."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.engine = Engine(settings, metrics)
+        self.registry = Registry(settings, self.engine, metrics)
+        self.readiness = Readiness(self.registry, self.engine, settings.deadline)
+        self._fetcher = (
+            Fetcher(FetchLimits(settings.max_image_bytes, _FETCH_SECONDS))
+            if settings.allow_urls
+            else None
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open the indexes and load their encoders; follow what is built until this is left.
+
+        Raises:
+            StoreError: when the store cannot be read.
+            IndexNotFoundError: when an index that was named cannot be opened.
+        """
+        following: asyncio.Task[None] | None = None
+        try:
+            await asyncio.to_thread(self.registry.refresh)
+            self._check_named()
+            following = asyncio.create_task(self._follow())
+            yield
+        finally:
+            if following is not None:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+            if self._fetcher is not None:
+                await self._fetcher.close()
+            await asyncio.to_thread(self.registry.close)
+            await asyncio.to_thread(self.engine.close)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether all workers that cannot be replaced are there."""
+        return self.engine.scans.is_alive and all(
+            tower.batcher.is_alive for tower in self.registry.towers
+        )
+
+    async def index_for(self, asked: Asked) -> ServedIndex:
+        """Return the index that is asked, under the templates that are asked for.
+
+        Raises:
+            IndexNotFoundError: when it is not served.
+            TemplateError: for what is neither a template nor a template set's name.
+        """
+        served = self.registry.get(asked.index)
+        if not asked.templates:
+            return served
+        templates = prompts.of_sets(asked.templates)
+        return await self.engine.aside(served.under, templates)
+
+    async def answer(self, served: ServedIndex, asked: Asked) -> Answer:
+        """Return what answers.
+
+        Raises:
+            InputError: for what this index cannot answer.
+        """
+        return await self.engine.aside(served.answer, asked.question())
+
+    async def content_of(self, image: SentImage) -> Callable[[], bytes]:
+        """Return what gives an image's bytes, once it was fetched if it has to be.
+
+        Raises:
+            ImageError: when it cannot be fetched.
+        """
+        if image.url is None or self._fetcher is None:
+            return image.content
+        content = await self._fetcher.fetch(image.url)
+        return lambda: content
+
+    def _check_named(self) -> None:
+        for name in self.settings.names:
+            try:
+                self.registry.get(name)
+            except IndexNotFoundError:
+                raise IndexNotFoundError(
+                    f"index {name!r} cannot be served: 'zsic-index list' shows which there are"
+                ) from None
+
+    async def _follow(self) -> None:
+        """Look again and again at what was built."""
+        trouble = ""
+        while True:
+            await asyncio.sleep(self.settings.reload_every)
+            try:
+                await asyncio.to_thread(self.registry.refresh)
+                trouble = ""
+            except ZsicError as error:
+                if str(error) != trouble:  # once is enough
+                    logger.warning("%s: going on with what is open", error)
+                trouble = str(error)
+            except Exception:
+                logger.exception("looking for new indexes")
