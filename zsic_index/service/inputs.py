@@ -26,8 +26,11 @@ FORM = "multipart/form-data"
 _LISTS = frozenset(("labels", "templates", "prompts"))
 """Fields of a form that may come several times."""
 
-_MAX_FIELDS = 20_000
+_MAX_FIELDS = 1_000
+"""Texts of a form: parsing takes a while for each. JSON has no such limit."""
+
 _MAX_FIELD = 1 << 16
+"""Bytes of a text of a form."""
 
 Asked = TypeVar("Asked", bound=Record)
 
@@ -144,13 +147,13 @@ def _decoded(name: str, data: str, settings: Settings) -> bytes:
         raise ImageError(f"{name}: not base64: {error}") from None
 
 
-def _of_file(at: int, file: UploadFile, settings: Settings) -> SentImage:
-    name = (file.filename or str(at))[:1_000]
+def _of_file(at: int, file: tuple[str, bytes], settings: Settings) -> SentImage:
+    name = (file[0] or str(at))[:1_000]
 
     def content() -> bytes:
-        if (file.size or 0) > settings.max_image_bytes:
+        if len(file[1]) > settings.max_image_bytes:
             raise _too_large(name, settings)
-        return file.file.read()
+        return file[1]
 
     return SentImage(name, content)
 
@@ -170,7 +173,8 @@ class _InMemory(MultiPartParser):
 
 async def _read_form(
     request: Request, settings: Settings
-) -> tuple[dict[str, Any], list[UploadFile]]:
+) -> tuple[dict[str, Any], list[tuple[str, bytes]]]:
+    """Return a form's texts, and the names and contents of its files."""
     body = await request.body()
 
     async def stream() -> AsyncGenerator[bytes, None]:
@@ -191,7 +195,10 @@ async def _read_form(
         raise RefusedError(status, f"the form cannot be read: {error.message}") from None
     except ValueError as error:
         raise RefusedError(HTTPStatus.BAD_REQUEST, f"the form cannot be read: {error}") from None
-    return _fields(form), [one for _, one in form.multi_items() if isinstance(one, UploadFile)]
+    uploads = [one for _, one in form.multi_items() if isinstance(one, UploadFile)]
+    files = [(one.filename or "", one.file.read()) for one in uploads]
+    await form.close()
+    return _fields(form), files
 
 
 def _fields(form: FormData) -> dict[str, Any]:

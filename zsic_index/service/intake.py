@@ -78,18 +78,26 @@ class Intake:
         self, scope: Scope, receive: Receive, answer: _Answer, headers: Headers
     ) -> None:
         deadline = self._settings.deadline
+        end = asyncio.get_running_loop().time() + deadline
         try:
-            async with asyncio.timeout(deadline):
+            async with asyncio.timeout_at(end):
                 body = await bodies.read(receive, headers, self._settings.max_body)
-                await _until_gone(self._app(scope, _replay(body), answer), receive)
         except bodies.ClientGoneError:
             return
         except TimeoutError:
-            if answer.status is None:
-                raise RefusedError(
-                    HTTPStatus.GATEWAY_TIMEOUT, f"not done within the deadline of {deadline:g} s"
-                ) from None
-            raise
+            raise RefusedError(
+                HTTPStatus.REQUEST_TIMEOUT,
+                f"the body has not arrived within the deadline of {deadline:g} s",
+            ) from None
+        try:
+            async with asyncio.timeout_at(end):
+                await _until_gone(self._app(scope, _replay(body), answer), receive)
+        except TimeoutError:
+            if answer.status is not None:
+                raise
+            raise RefusedError(
+                HTTPStatus.GATEWAY_TIMEOUT, f"not done within the deadline of {deadline:g} s"
+            ) from None
 
 
 class _Answer:

@@ -26,6 +26,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         401: "A token is needed.",
         404: "There is no such index.",
         405: "There is no such method.",
+        408: "The body did not arrive within the deadline.",
         413: "Too many bytes, pixels, images or parts.",
         415: "A content type or image format that is not known.",
         421: "The service goes by another name.",

@@ -1,0 +1,67 @@
+"""Services for tests: the real application on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from zsic_index.service import serving as sockets
+from zsic_index.service.app import create_app
+from zsic_index.service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Served:
+    """Where a service is."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+
+@contextmanager
+def serving(store: Path, **options: Any) -> Iterator[Served]:
+    """Run a service in a thread; look for new indexes often."""
+    settings = Settings(store=store, **{"reload_every": 0.1} | options)
+    app = create_app(settings)
+    listening = sockets.listen("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    server = uvicorn.Server(
+        uvicorn.Config(app, lifespan="off", log_level="warning", timeout_graceful_shutdown=5)
+    )
+    started, trouble = threading.Event(), []
+
+    async def serve() -> None:
+        async with app.router.lifespan_context(app):
+            started.set()
+            await server.serve(sockets=[listening])
+
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:
+            trouble.append(error)
+        finally:
+            started.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    started.wait()
+    try:
+        if trouble:
+            raise trouble[0]
+        yield Served("127.0.0.1", port)
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
