@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,3 +67,23 @@ def serving(store: Path, **options: Any) -> Iterator[Served]:
         server.should_exit = True
         thread.join()
         listening.close()
+
+
+def started(*arguments: str) -> tuple[subprocess.Popen[str], str]:
+    """Start the command on any port; return it and its address once it answers."""
+    command = [sys.executable, "-c", "from zsic_index.cli import main; main()", "serve"]
+    process = subprocess.Popen(
+        [*command, "--port", "0", *arguments], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("serving at "):
+            return process, line.split()[2].rstrip("/")
+    raise AssertionError(f"it ended with {process.wait()}")
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """Kill the command, if it has not ended; return what it has said since it started."""
+    process.kill()
+    _, said = process.communicate()
+    return said

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ import httpx2
 import numpy as np
 import pytest
 from libraries import SAMPLES
-from services import Served, serving
+from services import Served, ended, serving, started
 
 from zsic_index import LabelIndex
 from zsic_index.question import Question
@@ -331,19 +329,6 @@ def _until(holds: Any, seconds: float = 10) -> None:
 # The command
 
 
-def started(*arguments: str) -> tuple[subprocess.Popen[str], str]:
-    """Start the command on any port; return it and its address once it answers."""
-    command = [sys.executable, "-c", "from zsic_index.cli import main; main()", "serve"]
-    process = subprocess.Popen(
-        [*command, "--port", "0", *arguments], stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("serving at "):
-            return process, line.split()[2].rstrip("/")
-    raise AssertionError(f"it ended with {process.wait()}")
-
-
 def test_the_command_serves_and_ends_when_all_is_answered(built: Path) -> None:
     process, url = started("--store", str(built), "--max-wait", "900")
     try:
@@ -371,10 +356,7 @@ def test_the_command_serves_and_ends_when_all_is_answered(built: Path) -> None:
         assert [answer.status_code for answer in answers] == [200] * 3
         assert process.wait(30) == 0
     finally:
-        process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
+        ended(process)
 
 
 @pytest.mark.parametrize(

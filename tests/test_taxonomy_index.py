@@ -118,6 +118,7 @@ def test_the_deepest_node(index: LabelIndex) -> None:
     unsure = index.score_deepest(dog + cat, floor=0.9)[0]
     assert unsure is not None
     assert unsure.label in ("mammals", "animals")
+    assert index.score_deepest(dog, floor=5e-324)[0] is not None
     picky = index.score_deepest(dog, floor=0.5, by_rank={"order": 1.0})[0]
     assert picky is not None
     assert picky.label == "animals"

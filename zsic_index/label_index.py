@@ -951,7 +951,7 @@ class LabelIndex:
     ) -> list[NodePrediction | None]:
         least = min([floor, *by_rank.values()])
         # So many labels can reach it under softmax.
-        top_k = int(1 / least) + 1
+        top_k = int(min(len(self), 1 / least)) + 1
         while True:
             found = self._searcher.find_groups(embeddings, top_k, answers.grouping)
             probabilities = scoring.activate(

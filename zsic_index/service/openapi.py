@@ -82,6 +82,7 @@ def _form(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a form from that of a JSON document."""
     form = copy.deepcopy(schema)
     fields = form["properties"]
+    fields.pop("prompts", None)  # a form is for files
     fields["images"] = {
         "type": "array",
         "items": {"type": "string", "format": "binary"},
