@@ -32,14 +32,20 @@ class Served:
 
 
 @contextmanager
-def serving(store: Path, **options: Any) -> Iterator[Served]:
-    """Run a service in a thread; look for new indexes often."""
+def serving(store: Path, *, root_path: str = "", **options: Any) -> Iterator[Served]:
+    """Run a service in a thread, as if a proxy had it at ``root_path``; look for new ones often."""
     settings = Settings(store=store, **{"reload_every": 0.1} | options)
     app = create_app(settings)
     listening = sockets.listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
     server = uvicorn.Server(
-        uvicorn.Config(app, lifespan="off", log_level="warning", timeout_graceful_shutdown=5)
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            log_level="warning",
+            timeout_graceful_shutdown=5,
+            root_path=root_path,
+        )
     )
     started, trouble = threading.Event(), []
 

@@ -590,6 +590,20 @@ def test_a_name_that_is_not_the_service_own(built: Path) -> None:
             assert response.status_code in (421, 400)
 
 
+def test_behind_a_proxy_the_same_holds(built: Path) -> None:
+    token = "a token of some length"
+    with serving(built, root_path="/tags", tokens=(token,), max_body=1_000) as service:
+        headers = {"Authorization": f"Bearer {token}"}
+        # The proxy has taken /tags away.
+        assert httpx2.get(f"{service.url}/v1/indexes").status_code == 401
+        assert httpx2.get(f"{service.url}/v1/indexes", headers=headers).status_code == 200
+        large = httpx2.post(
+            f"{service.url}/v1/classify", files=[("images", ("d", bytes(2_000)))], headers=headers
+        )
+        assert large.status_code == 413
+        assert httpx2.get(f"{service.url}/page/app.js").status_code == 200
+
+
 # What is said about it
 
 

@@ -62,7 +62,7 @@ class Intake:
             self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
 
     async def _handle(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        path, headers = scope["path"], Headers(scope=scope)
+        path, headers = _path(scope), Headers(scope=scope)
         try:
             self._access.check(path, headers)
             if not path.startswith(_GUARDED):
@@ -98,6 +98,13 @@ class Intake:
             raise RefusedError(
                 HTTPStatus.GATEWAY_TIMEOUT, f"not done within the deadline of {deadline:g} s"
             ) from None
+
+
+def _path(scope: Scope) -> str:
+    """Return the path below where a proxy has the application."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
 class _Answer:
