@@ -172,7 +172,7 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
             httpcore2.ConnectError: when none of the first few addresses answers.
             httpcore2.ConnectTimeout: when the last of them does not in its share of the time.
         """
-        addresses = (await self._checked(host, port))[:1]
+        addresses = (await self._checked(host, port))[:_TRIES]
         failure: Exception = httpcore2.ConnectError("closed")
         for address in addresses:
             if self._is_closed:
