@@ -30,6 +30,7 @@ from zsic_index.label_rows import LabelRows
 from zsic_index.node_answers import NodeAnswers
 from zsic_index.pooling import Pooling
 from zsic_index.records import (
+    DEFAULT_TOP_K,
     Activation,
     BuildReport,
     Dtype,
@@ -46,8 +47,6 @@ from zsic_index.store import EncoderRecord, LabelPlace, Store
 from zsic_index.taxonomy import Taxonomy, packing
 from zsic_index.taxonomy.names import nearest
 from zsic_index.taxonomy.structure import Structure
-
-DEFAULT_TOP_K = 5
 
 Answer = TypeVar("Answer")
 Choice = TypeVar("Choice", bound=str)

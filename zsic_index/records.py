@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,9 @@ Names = Literal["mean", "max", "mass"]
 their logits the largest, or the logarithm of their summed exponentials, which under softmax is
 the summed probability of all its names."""
 
+
+DEFAULT_TOP_K = 5
+"""Labels or nodes of an answer, unless said otherwise."""
 
 HUB_K = 16
 """Images near to a label that its bias against hubs is the mean of, unless said otherwise."""
@@ -75,6 +79,19 @@ class NodePrediction:
     rank: str | None
     key: str | None
     path: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is said of one image.
+
+    Attributes:
+        predictions: the accepted labels, best first; or nodes, where those were asked for.
+        reason: why none of the labels is accepted; None where some are.
+    """
+
+    predictions: Sequence[Prediction | NodePrediction]
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ import click
 from zsic_index import outputs
 from zsic_index.cli.options import common_options, device_option, name_option
 from zsic_index.errors import ImageError, InputError
+from zsic_index.question import Question
+from zsic_index.records import Decision
 
 if TYPE_CHECKING:
-    from zsic_index.decider import Decision
     from zsic_index.images import ImageSource
-    from zsic_index.question import Question
 
 
 EXIT_SOME_REFUSED = 3
@@ -162,14 +162,12 @@ def query(
     on standard input. An image that cannot be used is named on standard error, the rest go on,
     and the exit code is 3.
     """
-    from zsic_index import taxonomy
+    from zsic_index import answering, taxonomy
     from zsic_index.label_index import LabelIndex
-    from zsic_index.question import Question
 
     if threshold is not None and thresholds is not None:
         raise click.UsageError("give one of --threshold and --thresholds ('*' is every label)")
     question = _asked(
-        Question,
         top_k=top_k,
         labels=[*chosen, *(taxonomy.read(chosen_file).labels if chosen_file else ())],
         encode_missing=encode_missing,
@@ -215,7 +213,7 @@ def query(
     with LabelIndex.open(
         name, store=store, device=device, decode=decode, keep_images=keep_images
     ) as index:
-        found = index.stream_answers(sources(), question.prepare(index))
+        found = index.stream_answers(sources(), answering.prepare(question, index))
         outputs.write(results(found), format, sys.stdout, nodes=question.of_nodes)
     if counts["refused"]:
         total = sum(counts.values())
@@ -223,10 +221,10 @@ def query(
         sys.exit(EXIT_SOME_REFUSED)
 
 
-def _asked(question: type[Question], **asked: Any) -> Question:
+def _asked(**asked: Any) -> Question:
     """Return a question; options that exclude each other are wrong usage."""
     try:
-        return question(**asked)
+        return Question(**asked)
     except InputError as error:
         raise click.UsageError(str(error)) from error
 

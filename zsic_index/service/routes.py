@@ -14,8 +14,8 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from zsic_index import label_search, prompts, scoring
-from zsic_index.decider import Decision
 from zsic_index.errors import InputError
+from zsic_index.records import Decision
 from zsic_index.scoring import Float32
 from zsic_index.service import inputs
 from zsic_index.service.indexes import ServedIndex
