@@ -21,8 +21,8 @@ LAYERS = (
     ("taxonomy",),
     ("group_values", "pooling"),
     ("scan", "sampled_partition", "truth", "reliability", "conformal", "decisions"),
-    ("calibration", "evaluation"),
-    ("device_scan",),
+    ("calibration", "evaluation", "question"),
+    ("client", "device_scan"),
     ("encoders", "store"),
     ("index",),
     ("search", "node_answers"),
@@ -32,7 +32,7 @@ LAYERS = (
     ("builder",),
     ("label_index",),
     ("demo", "pipeline", "evaluator", "decider"),
-    ("question", "label_search"),
+    ("answering", "label_search"),
     ("library",),
     ("service",),
     ("bench",),
@@ -79,7 +79,7 @@ def test_every_module_has_a_layer() -> None:
     assert names - {"migrations"} == set(RANK)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["build", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["query", "--help"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\n"

@@ -18,6 +18,7 @@ from libraries import SAMPLES
 from services import Served, ended, serving, started
 
 from zsic_index import LabelIndex
+from zsic_index.answering import prepare
 from zsic_index.question import Question
 
 TAXONOMY = """\
@@ -109,7 +110,7 @@ def test_every_question_is_answered_as_the_index_does(
     service: Served, index: LabelIndex, asked: dict[str, Any]
 ) -> None:
     question = Question(**asked)
-    expected = index.stream_answers(IMAGES.values(), question.prepare(index))
+    expected = index.stream_answers(IMAGES.values(), prepare(question, index))
     same(classified(service, **asked), expected)
 
 
@@ -150,7 +151,7 @@ def test_what_the_index_cannot_answer_is_said(
 
 def test_other_templates(service: Served, index: LabelIndex) -> None:
     other = index.with_templates(["a drawing of a {}.", "{}"])
-    expected = other.stream_answers(IMAGES.values(), Question().prepare(other))
+    expected = other.stream_answers(IMAGES.values(), prepare(Question(), other))
     same(classified(service, templates=["a drawing of a {}.", "plain"]), expected)
 
 

@@ -17,13 +17,23 @@ from zsic_index.errors import (
     LabelError,
     ModelError,
     SchemaError,
+    ServiceError,
     StoreError,
     TemplateError,
     ZsicError,
 )
-from zsic_index.records import BuildReport, IndexInfo, NodePrediction, Prediction
+from zsic_index.records import (
+    BuildReport,
+    Decision,
+    IndexInfo,
+    LabelRecord,
+    NodePrediction,
+    Prediction,
+    ServedIndexInfo,
+)
 
 if TYPE_CHECKING:
+    from zsic_index.client import Client
     from zsic_index.label_index import LabelIndex
     from zsic_index.pipeline import CachedZeroShotImageClassificationPipeline
 
@@ -32,6 +42,8 @@ __version__ = "0.1.0"
 __all__ = [
     "BuildReport",
     "CachedZeroShotImageClassificationPipeline",
+    "Client",
+    "Decision",
     "EmbeddingError",
     "ImageError",
     "IndexFileError",
@@ -40,10 +52,13 @@ __all__ = [
     "InputError",
     "LabelError",
     "LabelIndex",
+    "LabelRecord",
     "ModelError",
     "NodePrediction",
     "Prediction",
     "SchemaError",
+    "ServedIndexInfo",
+    "ServiceError",
     "StoreError",
     "TemplateError",
     "ZsicError",
@@ -52,11 +67,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # These bring FAISS, SQLAlchemy and torch with them, which `zsic-index --help` does not need.
+    # These bring FAISS, SQLAlchemy and torch with them, or Pillow and an HTTP client, which
+    # `zsic-index --help` does not need.
     if name == "LabelIndex":
         from zsic_index.label_index import LabelIndex
 
         return LabelIndex
+    if name == "Client":
+        from zsic_index.client import Client
+
+        return Client
     if name == "CachedZeroShotImageClassificationPipeline":
         from zsic_index.pipeline import CachedZeroShotImageClassificationPipeline
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,25 +12,12 @@ from zsic_index.conformal import ConformalLimit
 from zsic_index.decisions import Answers, Rule, Thresholds, refuse_negatives, reject
 from zsic_index.errors import ImageError, InputError
 from zsic_index.images import ImageSource
-from zsic_index.label_index import DEFAULT_TOP_K, LabelIndex
-from zsic_index.records import NodePrediction, Prediction
+from zsic_index.label_index import LabelIndex
+from zsic_index.records import DEFAULT_TOP_K, Decision, Prediction
 from zsic_index.scoring import Float32, Float64, Int64
 
 _LARGEST_SET = 1_000
 """Labels of a prediction set that are given, at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What is said of one image.
-
-    Attributes:
-        predictions: the accepted labels, best first; or nodes, where those were asked for.
-        reason: why none of the labels is accepted; None where some are.
-    """
-
-    predictions: Sequence[Prediction | NodePrediction]
-    reason: str | None = None
 
 
 class Decider:

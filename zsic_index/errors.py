@@ -11,6 +11,7 @@
     │   ├── SidecarError      one sidecar that is left alone; the rest of a library goes on
     │   └── EmbeddingError    ready embeddings of a wrong shape, dtype or norm
     ├── ModelError            a checkpoint that cannot be found, read or used
+    ├── ServiceError          a service that cannot be reached, or does not answer as one
     └── StoreError            the database or the files derived from it
         ├── SchemaError       a database of another schema version
         ├── IndexFileError    a derived FAISS file that is missing, stale or damaged
@@ -76,6 +77,10 @@ class EmbeddingError(InputError):
 
 class ModelError(ZsicError):
     """A checkpoint that cannot be found, read or used."""
+
+
+class ServiceError(ZsicError):
+    """A service over HTTP that cannot be reached, does not let in, or does not answer as one."""
 
 
 class StoreError(ZsicError):

@@ -17,16 +17,16 @@ import io
 import re
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from zsic_index import heif, raw_files
+from zsic_index.batches import batched
 from zsic_index.errors import ImageError, ImageFormatError, ImageTooLargeError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
@@ -95,6 +95,11 @@ def files_below(folder: Path) -> list[Path]:
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
+
+
+def listed(images: ImageSource | Sequence[ImageSource]) -> Sequence[ImageSource]:
+    """Return several images as they are, and one, which may be a sequence as well, as a list."""
+    return [images] if isinstance(images, ImageSource) else images
 
 
 def describe(source: ImageSource) -> str:
@@ -258,6 +263,16 @@ def prepare_all(
     Yields:
         Batches in order; where an image was refused the ImageError stands in its place.
     """
+    return prepare_batches(batched(sources, batch_size), prepare, threads=threads)
+
+
+def prepare_batches(
+    batches: Iterable[Sequence[ImageSource]],
+    prepare: Callable[[ImageSource], Prepared],
+    *,
+    threads: int,
+) -> Iterator[list[Prepared | ImageError]]:
+    """Prepare batches of images, none of them empty; see ``prepare_all``."""
 
     def one(source: ImageSource) -> Prepared | ImageError:
         try:
@@ -265,14 +280,14 @@ def prepare_all(
         except ImageError as error:
             return error
 
-    remaining = iter(sources)
+    remaining = iter(batches)
     pending: list[Future[Prepared | ImageError]] = []
     with ThreadPoolExecutor(threads, thread_name_prefix="zsic-decode") as pool:
         try:
-            pending = [pool.submit(one, source) for source in islice(remaining, batch_size)]
+            pending = [pool.submit(one, source) for source in next(remaining, ())]
             while pending:
                 current = pending
-                pending = [pool.submit(one, source) for source in islice(remaining, batch_size)]
+                pending = [pool.submit(one, source) for source in next(remaining, ())]
                 yield [future.result() for future in current]
         finally:
             # A caller that stops early does not wait for images that nobody will see.

@@ -14,7 +14,6 @@ from typing import TypeVar, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
-from PIL.Image import Image
 
 from zsic_index import builder, builtin, encoders, prompts, scoring, taxonomy
 from zsic_index.calibration import Calibration, ScaleFit, pair_similarities
@@ -23,13 +22,14 @@ from zsic_index.encoders import Checkpoint, EncodedPrompts
 from zsic_index.errors import ImageError, InputError, LabelError, ModelError, StoreError
 from zsic_index.group_values import Reduction
 from zsic_index.image_embeddings import ImageEmbedder
-from zsic_index.images import LIMITS, Decode, ImageLimits, ImageSource
+from zsic_index.images import LIMITS, Decode, ImageLimits, ImageSource, listed
 from zsic_index.index import OpenIndex
 from zsic_index.label_embeddings import Progress, fetch, rendered
 from zsic_index.label_rows import LabelRows
 from zsic_index.node_answers import NodeAnswers
 from zsic_index.pooling import Pooling
 from zsic_index.records import (
+    DEFAULT_TOP_K,
     Activation,
     BuildReport,
     Dtype,
@@ -47,12 +47,8 @@ from zsic_index.taxonomy import Taxonomy, packing
 from zsic_index.taxonomy.names import nearest
 from zsic_index.taxonomy.structure import Structure
 
-DEFAULT_TOP_K = 5
-
 Answer = TypeVar("Answer")
 Choice = TypeVar("Choice", bound=str)
-
-_ONE = (str, Path, bytes, Image)
 
 _NEAR = 70.0
 """How like a name must be, of 100, to be offered in the place of one that is not there."""
@@ -546,7 +542,7 @@ class LabelIndex:
         """
         found = []
         for result in self.stream(
-            _listed(images),
+            listed(images),
             top_k=top_k,
             labels=labels,
             encode_missing=encode_missing,
@@ -555,7 +551,7 @@ class LabelIndex:
             if isinstance(result, ImageError):
                 raise result
             found.append(result)
-        return found[0] if isinstance(images, _ONE) else found
+        return found[0] if isinstance(images, ImageSource) else found
 
     def stream(
         self,
@@ -926,7 +922,7 @@ class LabelIndex:
             ModelError: see ``classify``.
         """
         blocks = [np.empty((0, self._info.dim), dtype=np.float32)]
-        for refused, embeddings in self._embedded(_listed(images)):
+        for refused, embeddings in self._embedded(listed(images)):
             for error in refused:
                 if error:
                     raise error
@@ -1202,10 +1198,6 @@ def _taxonomy(labels: str | Path | Iterable[str] | Taxonomy) -> Taxonomy:
     if isinstance(labels, (str, Path)):
         return taxonomy.read(labels)
     return taxonomy.collect(labels)
-
-
-def _listed(sources: ImageSource | Sequence[ImageSource]) -> Sequence[ImageSource]:
-    return [sources] if isinstance(sources, _ONE) else sources
 
 
 def _imported_fingerprint(

@@ -1,30 +1,19 @@
-"""What can be asked about images: one record for the command line, the service and its client."""
+"""What can be asked about images: one record for the command line, the service and its client.
+
+Nothing heavy is imported here: ``answering`` has what an index makes of a question.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from zsic_index.calibration import Calibration, PrecisionThresholds, required
-from zsic_index.decider import Decider, Decision
-from zsic_index.decisions import (
-    LeastMargin,
-    LeastProbability,
-    MostNegativeMass,
-    Rule,
-    Thresholds,
-)
-from zsic_index.errors import InputError
-from zsic_index.label_index import DEFAULT_TOP_K, LabelIndex
-from zsic_index.records import NodePrediction, Prediction
-from zsic_index.scoring import Float32
+from zsic_index.errors import InputError, LabelError
+from zsic_index.records import DEFAULT_TOP_K
 
-NEGATIVE_LIMIT = 0.5
-"""What negative labels may have of the probability."""
-
-Answer = Callable[[Float32], list[Decision]]
-"""From (B, D) float32 unit-norm image embeddings to B decisions."""
+if TYPE_CHECKING:
+    from zsic_index.decisions import Thresholds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +62,12 @@ class Question:
         """Check what goes together.
 
         Raises:
+            LabelError: for one string where there should be a list of them.
             InputError: when two things were asked for that exclude each other.
         """
+        for name in ("labels", "negatives"):
+            if isinstance(given := getattr(self, name), str):
+                raise LabelError(f"{name}={given!r}: give a list of names, not one string")
         if sum(one is not None for one in (self.under, self.rank, self.deepest)) > 1:
             raise InputError("under, rank and deepest exclude each other: give one of them")
         if self.of_nodes and (self.labels or self.over_index):
@@ -88,7 +81,7 @@ class Question:
         for name, value in self._probabilities().items():
             if value is not None and not 0 <= value <= 1:
                 raise InputError(f"{name} is {value}; it must be from 0 to 1")
-        if self._decides and (self.of_nodes or self.labels or self.under or self.over_index):
+        if self.decides and (self.of_nodes or self.labels or self.under or self.over_index):
             raise InputError(
                 "thresholds, sets and 'none of these' are about all labels: leave labels, under, "
                 "rank, deepest and over_index out"
@@ -99,99 +92,13 @@ class Question:
         """Whether answers are nodes of the taxonomy, not labels."""
         return self.rank is not None or self.deepest is not None
 
-    def prepare(self, index: LabelIndex) -> Answer:
-        """Do what does not depend on the images, once; return what answers.
-
-        Raises:
-            InputError: for what this index cannot answer.
-            ModelError: where labels have to be encoded and the index has no model.
-        """
-        fitted = None
-        if self.calibrated or self.sets or self.thresholds == "calibrated":
-            fitted = index.required_calibration()
-            index = index.with_calibration(fitted)
-        answer = self._decider(index, fitted) if self._decides else self._plain(index)
-        if self.lang is None:
-            return answer
-        translate = _translator(index, self.lang)
-        return lambda embeddings: [translate(one) for one in answer(embeddings)]
-
     @property
-    def _decides(self) -> bool:
-        return bool(
-            self._rules() or self.sets or self.threshold is not None or self.thresholds is not None
-        )
+    def decides(self) -> bool:
+        """Whether it is asked what is accepted, not only what is most probable."""
+        given = (self.threshold, self.thresholds, self.none_below, self.none_within)
+        return any(one is not None for one in given) or self.sets or bool(self.negatives)
 
     def _probabilities(self) -> dict[str, float | None]:
         names = ("deepest", "threshold", "none_below", "none_within")
         floors = {f"the floor of {rank!r}": value for rank, value in (self.floors or {}).items()}
         return {name: getattr(self, name) for name in names} | floors
-
-    def _rules(self) -> list[Rule]:
-        """Return the rules that say "none of these"."""
-        rules: list[Rule] = []
-        if self.none_below is not None:
-            rules.append(LeastProbability(self.none_below))
-        if self.none_within is not None:
-            rules.append(LeastMargin(self.none_within))
-        if self.negatives:
-            rules.append(MostNegativeMass(NEGATIVE_LIMIT))
-        return rules
-
-    def _decider(self, index: LabelIndex, fitted: Calibration | None) -> Answer:
-        thresholds: Thresholds | PrecisionThresholds | None
-        if self.thresholds == "calibrated":
-            thresholds = required(
-                fitted.thresholds if fitted else None, "thresholds", "--precision"
-            )
-        else:
-            overall = None if self.threshold is None else Thresholds(self.threshold)
-            thresholds = self.thresholds or overall
-        limit = None
-        if self.sets:
-            limit = required(fitted.conformal if fitted else None, "sets", "--coverage")
-        decider = Decider(
-            index,
-            rules=self._rules(),
-            thresholds=thresholds,
-            sets=limit,
-            negatives=self.negatives,
-        )
-        return lambda embeddings: decider.decide(embeddings, top_k=self.top_k)
-
-    def _plain(self, index: LabelIndex) -> Answer:
-        found: Callable[[Float32], Sequence[Sequence[Prediction | NodePrediction]]]
-        if self.rank is not None:
-            found = index.rank_answers(
-                rank=self.rank, top_k=self.top_k, independent=self.independent
-            )
-        elif self.deepest is not None:
-            found = index.deepest_answers(
-                floor=self.deepest, by_rank=self.floors, independent=self.independent
-            )
-        else:
-            under = index.labels_under(self.under) if self.under is not None else ()
-            found = index.answers(
-                top_k=self.top_k,
-                labels=[*self.labels, *under] or None,
-                encode_missing=self.encode_missing,
-                over_index=self.over_index or self.under is not None,
-            )
-        return lambda embeddings: [Decision(list(line)) for line in found(embeddings)]
-
-
-def _translator(index: LabelIndex, language: str) -> Callable[[Decision], Decision]:
-    """Return what puts names of a language into predictions."""
-    names = index.names_in(language)
-
-    def translate(decision: Decision) -> Decision:
-        found = decision.predictions
-        ids = [one.label_id for one in found if isinstance(one, Prediction) and one.label_id]
-        keys = dict(zip(ids, index.keys_of(ids), strict=True))
-        named = []
-        for one in found:
-            key = one.key if isinstance(one, NodePrediction) else keys.get(one.label_id or 0)
-            named.append(replace(one, label=names.get(key or "", one.label)))
-        return Decision(named, decision.reason)
-
-    return translate

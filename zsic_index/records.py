@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,9 @@ Names = Literal["mean", "max", "mass"]
 their logits the largest, or the logarithm of their summed exponentials, which under softmax is
 the summed probability of all its names."""
 
+
+DEFAULT_TOP_K = 5
+"""Labels or nodes of an answer, unless said otherwise."""
 
 HUB_K = 16
 """Images near to a label that its bias against hubs is the mean of, unless said otherwise."""
@@ -75,6 +79,19 @@ class NodePrediction:
     rank: str | None
     key: str | None
     path: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is said of one image.
+
+    Attributes:
+        predictions: the accepted labels, best first; or nodes, where those were asked for.
+        reason: why none of the labels is accepted; None where some are.
+    """
+
+    predictions: Sequence[Prediction | NodePrediction]
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +163,74 @@ class IndexInfo:
     plan: str
     created_at: float
     updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServedIndexInfo:
+    """One index, as a service describes it.
+
+    Attributes:
+        name: its name.
+        model_id: the checkpoint that made the embeddings; None when they were imported without one.
+        revision: the checkpoint's pinned revision; None for local folders.
+        dtype: what the checkpoint's towers compute in.
+        templates: prompt templates; empty when the embeddings were imported.
+        kind: what is scanned or searched first.
+        names: what a label with several names is.
+        labels: N, the number of labels.
+        dim: D, the length of an embedding.
+        logit_scale: the multiplier, already exponentiated.
+        logit_bias: what is added to the logits.
+        activation: ``softmax`` or ``sigmoid``.
+        generation: counts the index's committed changes.
+        updated_at: seconds since the epoch.
+        ranks: the taxonomy's ranks, which ``rank`` takes.
+        languages: what ``lang`` takes.
+        calibrated: whether something was fitted for it.
+    """
+
+    name: str
+    model_id: str | None
+    revision: str | None
+    dtype: Dtype
+    templates: tuple[str, ...]
+    kind: Kind
+    names: Names
+    labels: int
+    dim: int
+    logit_scale: float
+    logit_bias: float
+    activation: Activation
+    generation: int
+    updated_at: float
+    ranks: tuple[str, ...]
+    languages: tuple[str, ...]
+    calibrated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRecord:
+    """One label of an index, as a service describes it.
+
+    Attributes:
+        label_id: its stable id in the store.
+        id: what it is known by in its taxonomy.
+        label: its name.
+        parent: what the labels above it are known by.
+        rank: its rank; None where it has none.
+        aliases: other names.
+        lang: its name in other languages, by their tags.
+        path: names from the top down to it.
+    """
+
+    label_id: int
+    id: str
+    label: str
+    parent: tuple[str, ...]
+    rank: str | None
+    aliases: tuple[str, ...]
+    lang: Mapping[str, str]
+    path: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

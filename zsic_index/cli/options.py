@@ -87,6 +87,12 @@ decode_option = click.option(
 )
 
 
+def tokens_in(path: Path) -> tuple[str, ...]:
+    """Return the tokens of a file: one a line, but for empty lines and comments."""
+    lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
+
+
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
 )

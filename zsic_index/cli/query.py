@@ -4,28 +4,49 @@ from __future__ import annotations
 
 import glob
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from zsic_index import outputs
-from zsic_index.cli.options import common_options, device_option, name_option
+from zsic_index.cli.options import common_options, device_option, tokens_in
 from zsic_index.errors import ImageError, InputError
+from zsic_index.question import Question
+from zsic_index.records import Decision
 
 if TYPE_CHECKING:
-    from zsic_index.decider import Decision
     from zsic_index.images import ImageSource
-    from zsic_index.question import Question
 
+    Answers = Callable[[Iterable[ImageSource]], Iterator[Decision | ImageError]]
+    """From images to what is said of each, or why it is refused."""
 
 EXIT_SOME_REFUSED = 3
+
+_LOCAL_ONLY = ("store", "device", "decode", "keep_images", "encode_missing", "negatives")
+"""What is for who has the index; who runs a service has decided the rest."""
 
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@name_option
+@click.option(
+    "-n",
+    "--name",
+    help="Name of the index. With --server it may be left out where only one is served.",
+)
+@click.option(
+    "--server",
+    metavar="URL",
+    help="Ask a service instead (see serve), such as http://127.0.0.1:8000. No model is loaded.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file whose first line opens the service; ZSIC_TOKEN holds a token as well.",
+)
 @click.option(
     "-k", "--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Labels shown."
 )
@@ -129,9 +150,13 @@ EXIT_SOME_REFUSED = 3
 )
 @device_option
 @common_options
+@click.pass_context
 def query(
+    context: click.Context,
     images: tuple[str, ...],
-    name: str,
+    name: str | None,
+    server: str | None,
+    token_file: Path | None,
     top_k: int,
     format: str,
     chosen: tuple[str, ...],
@@ -162,16 +187,12 @@ def query(
     on standard input. An image that cannot be used is named on standard error, the rest go on,
     and the exit code is 3.
     """
-    from zsic_index import taxonomy
-    from zsic_index.label_index import LabelIndex
-    from zsic_index.question import Question
-
     if threshold is not None and thresholds is not None:
         raise click.UsageError("give one of --threshold and --thresholds ('*' is every label)")
+    _check_where(context)
     question = _asked(
-        Question,
         top_k=top_k,
-        labels=[*chosen, *(taxonomy.read(chosen_file).labels if chosen_file else ())],
+        labels=[*chosen, *(_labels_in(chosen_file) if chosen_file else ())],
         encode_missing=encode_missing,
         over_index=over_index,
         under=under,
@@ -212,23 +233,84 @@ def query(
             counts["done"] += 1
             yield outputs.Classified(shown, result.predictions, result.reason)
 
-    with LabelIndex.open(
-        name, store=store, device=device, decode=decode, keep_images=keep_images
-    ) as index:
-        found = index.stream_answers(sources(), question.prepare(index))
-        outputs.write(results(found), format, sys.stdout, nodes=question.of_nodes)
+    asking = (
+        _asking_here(question, name or "", store, device, decode, keep_images)
+        if server is None
+        else _asking_service(question, name, server, token_file)
+    )
+    with asking as answers:
+        outputs.write(results(answers(sources())), format, sys.stdout, nodes=question.of_nodes)
     if counts["refused"]:
         total = sum(counts.values())
         click.echo(f"{total} inputs: {counts['done']} done, {counts['refused']} refused", err=True)
         sys.exit(EXIT_SOME_REFUSED)
 
 
-def _asked(question: type[Question], **asked: Any) -> Question:
+def _asked(**asked: Any) -> Question:
     """Return a question; options that exclude each other are wrong usage."""
     try:
-        return question(**asked)
+        return Question(**asked)
     except InputError as error:
         raise click.UsageError(str(error)) from error
+
+
+@contextmanager
+def _asking_here(
+    question: Question, name: str, store: str | None, device: str, decode: Any, keep_images: bool
+) -> Iterator[Answers]:
+    from zsic_index import answering
+    from zsic_index.label_index import LabelIndex
+
+    with LabelIndex.open(
+        name, store=store, device=device, decode=decode, keep_images=keep_images
+    ) as index:
+        answer = answering.prepare(question, index)
+        yield lambda images: index.stream_answers(images, answer)
+
+
+@contextmanager
+def _asking_service(
+    question: Question, name: str | None, server: str, token_file: Path | None
+) -> Iterator[Answers]:
+    from zsic_index.client import Client
+
+    token = None
+    if token_file is not None:
+        token = next(iter(tokens_in(token_file)), None)
+        if token is None:
+            raise click.BadParameter(f"{token_file}: no token in it", param_hint="--token-file")
+    with Client(server, index=name, token=token) as client:
+        yield lambda images: client.stream_answers(images, question)
+
+
+def _check_where(context: click.Context) -> None:
+    """Refuse options that go with the other of an index here and a service."""
+    asked = context.params
+    options = {one.name: one for one in context.command.params}
+    if asked["server"] is None:
+        if asked["name"] is None:
+            raise click.MissingParameter(ctx=context, param=options["name"])
+        if asked["token_file"] is not None:
+            raise click.UsageError("--token-file goes with --server: give that as well")
+        return
+    given = [
+        options[name].opts[-1]
+        for name in _LOCAL_ONLY
+        # ZSIC_STORE may well be set.
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    if asked["thresholds"] not in (None, "calibrated"):
+        given.append("--thresholds FILE")
+    if given:
+        raise click.UsageError(
+            f"{', '.join(given)} cannot be used with --server: the service has the index"
+        )
+
+
+def _labels_in(path: Path) -> tuple[str, ...]:
+    from zsic_index import taxonomy
+
+    return taxonomy.read(path).labels
 
 
 def _thresholds(given: str | None) -> Any:

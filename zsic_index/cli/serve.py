@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from zsic_index.cli.options import common_options, device_option
+from zsic_index.cli.options import common_options, device_option, tokens_in
 
 _MIB = 1 << 20
 
@@ -204,11 +204,10 @@ _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
 def _tokens(path: Path | None) -> tuple[str, ...]:
-    """Return the tokens of a file: one a line, but for empty lines and comments."""
+    """Return the tokens of a file, which are not too short."""
     if path is None:
         return ()
-    lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
-    found = tuple(line for line in lines if line and not line.startswith("#"))
+    found = tokens_in(path)
     short = [token for token in found if len(token) < _SHORTEST_TOKEN]
     if short or not found:
         raise click.BadParameter(

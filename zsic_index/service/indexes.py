@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from zsic_index import answering
+from zsic_index.answering import Answer
 from zsic_index.errors import (
     IndexNotFoundError,
     InputError,
@@ -18,7 +20,7 @@ from zsic_index.errors import (
     ZsicError,
 )
 from zsic_index.label_index import LabelIndex
-from zsic_index.question import Answer, Question
+from zsic_index.question import Question
 from zsic_index.records import IndexInfo
 from zsic_index.service.engine import Engine, Tower
 from zsic_index.service.metrics import Metrics
@@ -122,8 +124,8 @@ class ServedIndex:
         """
         if question.labels:
             # Too many different ones, and each holds a matrix.
-            return question.prepare(self.index)
-        return self._answers.of(repr(question), lambda: question.prepare(self.index))
+            return answering.prepare(question, self.index)
+        return self._answers.of(repr(question), lambda: answering.prepare(question, self.index))
 
     def under(self, templates: tuple[str, ...]) -> ServedIndex:
         """Return the same labels under other templates; blocks while they are encoded.

@@ -14,8 +14,8 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from zsic_index import label_search, prompts, scoring
-from zsic_index.decider import Decision
 from zsic_index.errors import InputError
+from zsic_index.records import Decision
 from zsic_index.scoring import Float32
 from zsic_index.service import inputs
 from zsic_index.service.indexes import ServedIndex
@@ -51,7 +51,7 @@ def router(service: Service) -> APIRouter:
         refused, the whole answer is an error.
         """
         asked, images = await inputs.parse(request, ClassifyRequest, settings)
-        _check_count(len(asked.labels), settings.max_labels, "labels")
+        _check_labels(len(asked.labels), settings.max_labels)
         served = await service.index_for(asked)
         tower, answer = served.tower, await service.answer(served, asked)
 
@@ -67,7 +67,7 @@ def router(service: Service) -> APIRouter:
     async def score(request: Request) -> Response:
         """Classify ready image embeddings: the scan without the vision tower."""
         asked, _ = await inputs.parse(request, ScoreRequest, settings)
-        _check_count(len(asked.labels), settings.max_labels, "labels")
+        _check_labels(len(asked.labels), settings.max_labels)
         _check_count(len(asked.embeddings), settings.max_prompts, "embeddings")
         served = await service.index_for(asked)
         given = await service.engine.aside(inputs.embeddings_of, asked)
@@ -145,6 +145,14 @@ def router(service: Service) -> APIRouter:
 def _check_count(count: int, limit: int, what: str) -> None:
     if count > limit:
         raise inputs.too_many(count, limit, what)
+
+
+def _check_labels(count: int, limit: int) -> None:
+    # Several requests would give other probabilities: this is not about the request's size.
+    if count > limit:
+        raise InputError(
+            f"{count:,} labels; an answer can be limited to {limit:,}: build an index of these"
+        )
 
 
 async def _each(
