@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 import pytest
+from services import serving
 
+from zsic_index import LabelIndex, builtin
 from zsic_index.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +66,7 @@ def run(code: str) -> dict[str, Any]:
 
 
 def test_every_python_block_of_the_readme_is_run_here() -> None:
-    assert len(blocks("python")) == 2
+    assert len(blocks("python")) == 3
 
 
 def test_the_readme_s_drop_in(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,6 +81,15 @@ def test_the_readme_s_label_index(capsys: pytest.CaptureFixture[str]) -> None:
     for one, other in zip(names["same"], names["found"], strict=True):
         assert [p.label for p in one] == [p.label for p in other]
         assert one[0].probability == pytest.approx(other[0].probability, abs=1e-6)
+
+
+def test_the_readme_s_client(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = ["dog face", "red apple"]
+    LabelIndex.build(labels, model="builtin:clip", name="emoji", store=store).close()
+    with serving(store) as service:
+        code = blocks("python")[2].replace("http://127.0.0.1:8000", service.url)
+        run(code.replace("dog.png", str(builtin.samples()[0])))
+    assert "%  dog face" in capsys.readouterr().out
 
 
 def test_ci_runs_the_readme_s_test_command() -> None:

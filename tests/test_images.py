@@ -12,7 +12,7 @@ from PIL import Image
 from transformers.image_utils import load_image
 
 from zsic_index import images
-from zsic_index.errors import ImageError
+from zsic_index.errors import ImageError, ImageFormatError, ImageTooLargeError
 
 
 def encoded(image: Image.Image, format: str, **options: object) -> bytes:
@@ -155,12 +155,17 @@ def test_scaled_decoding_turns_upright_and_leaves_other_formats_alone() -> None:
     assert images.decode(cmyk, "x", at_least=300).mode == "RGB"
 
 
-def test_a_scaled_image_that_is_too_large_is_refused_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 1_000)
-    with pytest.raises(ImageError, match="1,920,000 pixels"):
-        images.decode(photo((1600, 1200)), "x", at_least=9)
+def test_a_scaled_image_that_is_too_large_is_refused_all_the_same() -> None:
+    limits = images.ImageLimits(max_pixels=1_000)
+    with pytest.raises(ImageTooLargeError, match="1,920,000 pixels; the limit is 1,000"):
+        images.decode(photo((1600, 1200)), "x", at_least=9, limits=limits)
+
+
+def test_only_the_formats_that_are_allowed_are_opened() -> None:
+    limits = images.ImageLimits(formats=("PNG",))
+    assert images.decode(encoded(picture(1), "PNG"), "x", limits=limits).mode == "RGB"
+    with pytest.raises(ImageFormatError, match=r"known format \(PNG\)"):
+        images.decode(encoded(picture(1), "JPEG"), "x", limits=limits)
 
 
 def test_a_file_that_is_too_large_is_not_read(

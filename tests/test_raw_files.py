@@ -137,16 +137,16 @@ def test_a_tiny_preview_is_better_than_nothing(tmp_path: Path) -> None:
     assert images.read(path) == tiny
 
 
-def test_too_large_to_develop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_to_develop(tmp_path: Path) -> None:
     pytest.importorskip("rawpy")
-    monkeypatch.setattr(images, "MAX_PIXELS", 6_000)
+    limits = images.ImageLimits(max_pixels=6_000)
     path = tmp_path / "a.dng"
     path.write_bytes(dng())
     with pytest.raises(ImageError, match=r"a\.dng: has no preview, and 6,144 pixels .* 6,000"):
-        images.open_image(path)
+        images.open_image(path, limits)
     path.write_bytes(dng(jpeg(laid(1)), LARGE))
     with pytest.raises(ImageError, match=r"a\.dng: has 240,000 pixels; the limit is 6,000"):
-        images.open_image(path)
+        images.open_image(path, limits)
 
 
 @pytest.mark.parametrize(

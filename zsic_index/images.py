@@ -178,11 +178,12 @@ def content_hash(content: Content, name: str, limits: ImageLimits = LIMITS) -> b
     return hashlib.sha256(b"RGB %d %d " % upright.size + upright.tobytes()).digest()
 
 
-def open_image(source: ImageSource) -> Image.Image:
+def open_image(source: ImageSource, limits: ImageLimits = LIMITS) -> Image.Image:
     """Open, check and fully decode one image.
 
     Args:
         source: a path, the bytes of a file, or a PIL image.
+        limits: what is accepted.
 
     Returns:
         An RGB image, upright.
@@ -190,7 +191,7 @@ def open_image(source: ImageSource) -> Image.Image:
     Raises:
         ImageError: when it is missing, of a format that is not allowed, too large, or broken.
     """
-    return decode(read(source), describe(source))
+    return decode(read(source, limits), describe(source), limits=limits)
 
 
 def decode(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, TiffImagePlugin
 
-from zsic_index.errors import ImageError, MissingExtraError
+from zsic_index.errors import ImageError, ImageTooLargeError, MissingExtraError
 
 if TYPE_CHECKING:
     import rawpy
@@ -168,7 +168,7 @@ def _orientation(raw: rawpy.RawPy, size: tuple[int, int]) -> int:
 def _develop(raw: rawpy.RawPy, name: str, max_pixels: int) -> Image.Image:
     width, height = raw.sizes.raw_width, raw.sizes.raw_height
     if width * height > max_pixels:
-        raise ImageError(
+        raise ImageTooLargeError(
             f"{name}: has no preview, and {width * height:,} pixels to develop; the limit is "
             f"{max_pixels:,}: export it as JPEG"
         )
