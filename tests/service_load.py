@@ -120,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image", type=Path, default=builtin.samples()[0])
     parser.add_argument("--requests", type=int, default=4_000)
-    parser.add_argument("--serve", nargs="*", default=[], help="options of serve")
+    parser.add_argument("--serve", default="", help="options of serve, in one argument")
     given = parser.parse_args()
     if shutil.which("hey") is None:
         sys.exit("this needs hey, the load generator: apt install hey")
@@ -142,7 +142,7 @@ def tell(what: str, **figures: Any) -> None:
 
 
 def normal(store: Path, body: Path, content: bytes, given: argparse.Namespace) -> None:
-    process, url = started("--store", str(store), *given.serve)
+    process, url = started("--store", str(store), *given.serve.split())
     try:
         hey(url, body, 64, 500)  # warm
         tell("overhead of one request", **overhead(url, store, content, body, 300))
@@ -168,7 +168,7 @@ def normal(store: Path, body: Path, content: bytes, given: argparse.Namespace) -
 
 
 def too_many(store: Path, body: Path, given: argparse.Namespace) -> None:
-    process, url = started("--store", str(store), "--max-requests", "32", *given.serve)
+    process, url = started("--store", str(store), "--max-requests", "32", *given.serve.split())
     try:
         hey(url, body, 32, 500)  # warm
         peak = hey(url, body, 32, given.requests).throughput()
