@@ -63,6 +63,13 @@ def test_the_page_of_review_is_in_it(unpacked: Path) -> None:
         assert (page / name).stat().st_size > 0
 
 
+def test_the_page_of_the_service_is_in_it(unpacked: Path) -> None:
+    page = unpacked / "zsic_index" / "service" / "page"
+    known = Path(__file__).parents[1] / "zsic_index" / "service" / "page"
+    assert {one.name for one in page.iterdir()} == {one.name for one in known.iterdir()}
+    assert (page / "index.html").stat().st_size > 0
+
+
 def test_licences_and_card_are_in_it(unpacked: Path) -> None:
     room = unpacked / "zsic_index" / "builtin"
     for name in ("MODEL_CARD.md", "NOTICE.md", "evaluation.json", "emoji.csv"):
