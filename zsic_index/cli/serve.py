@@ -82,9 +82,8 @@ _SHORTEST_TOKEN = 16
 @click.option(
     "--max-batch",
     type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    help="Images of one pass through the vision tower.",
+    help="Images of one pass through the vision tower.  [default: 32 on a GPU; on a CPU fewer, so "
+    "that none waits long for the others]",
 )
 @click.option(
     "--max-wait",
@@ -139,7 +138,7 @@ def serve(
     proxies: str,
     decode: Any,
     max_requests: int,
-    max_batch: int,
+    max_batch: int | None,
     max_wait: float,
     deadline: float,
     max_body: int,

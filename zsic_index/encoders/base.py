@@ -66,6 +66,10 @@ class Encoder(Protocol):
         """What the checkpoint says about itself."""
 
     @property
+    def device_type(self) -> str:
+        """What the towers are on: ``cpu``, ``cuda`` or ``mps``."""
+
+    @property
     def image_size(self) -> int:
         """Pixels of the shorter side that ``preprocess`` scales an image to."""
 

@@ -66,6 +66,7 @@ class TwoTowerEncoder(ABC):
         self.info = info
         self._tokenising = threading.Lock()
         self.image_size = image_size
+        self.device_type: str = device.type
         self._text = text
         self._device = device
         self._dtype = dtype

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
@@ -34,6 +34,16 @@ _PAGE_HEADERS = {
     "frame-ancestors 'none'",
     "Cache-Control": "no-cache",
 }
+
+
+class _Files(StaticFiles):
+    """Files that a browser asks about again: after an upgrade, old ones do not go with new ones."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        """Return a file, or that it has not changed."""
+        response = super().file_response(*arguments, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -94,7 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
         """Give Prometheus what was counted and measured."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    app.mount("/page", StaticFiles(directory=_PAGE))
+    app.mount("/page", _Files(directory=_PAGE))
     openapi.describe(app, [ClassifyRequest, ScoreRequest, EmbeddingsRequest])
     app.add_middleware(
         Intake,

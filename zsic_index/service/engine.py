@@ -23,6 +23,9 @@ from zsic_index.service.settings import Settings
 
 Result = TypeVar("Result")
 
+_SCAN = 64
+"""Embeddings of one scan, unless said otherwise."""
+
 
 @dataclass(slots=True, eq=False)
 class _Scan(Job):
@@ -71,7 +74,7 @@ class Tower:
         self.batcher: Batcher[_Pass] = Batcher(
             "vision tower",
             self._embed,
-            size=settings.max_batch,
+            size=settings.max_batch or embedder.batch_size(),
             wait=settings.max_wait,
             observe=metrics.batch_size.labels("tower").observe,
         )
@@ -98,12 +101,14 @@ class Engine:
         self._metrics = metrics
         self._decoders = ThreadPoolExecutor(settings.decoders, "zsic-decode")
         self._side = ThreadPoolExecutor(2, "zsic-side")
+        self._prompts = ThreadPoolExecutor(1, "zsic-prompts")
+        self._labels = ThreadPoolExecutor(1, "zsic-labels")
         self._seconds = metrics.stage_seconds.labels("decode")
         self._scan_seconds = metrics.stage_seconds.labels("scan")
         self.scans: Batcher[_Scan] = Batcher(
             "scan",
             self._scan,
-            size=settings.max_batch,
+            size=settings.max_batch or _SCAN,
             wait=0.0,
             observe=metrics.batch_size.labels("scan").observe,
         )
@@ -142,14 +147,21 @@ class Engine:
         return found
 
     async def aside(self, do: Callable[..., Result], *arguments: Any) -> Result:
-        """Do what takes a while, such as reading the store or encoding prompts, in a thread."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._side, partial(do, *arguments))
+        """Do what takes a moment, such as reading the store, in a thread."""
+        return await _in(self._side, do, *arguments)
+
+    async def encode_prompts(self, do: Callable[..., Result], *arguments: Any) -> Result:
+        """Do something with the text tower that takes about as long as a request may."""
+        return await _in(self._prompts, do, *arguments)
+
+    async def encode_labels(self, do: Callable[..., Result], *arguments: Any) -> Result:
+        """Do something with the text tower that may take minutes; nothing else waits for it."""
+        return await _in(self._labels, do, *arguments)
 
     def close(self) -> None:
         """End all threads but the towers'."""
         self.scans.close()
-        for pool in (self._decoders, self._side):
+        for pool in (self._decoders, self._side, self._prompts, self._labels):
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def _passed(
@@ -186,6 +198,10 @@ class Engine:
             self._scan_seconds.observe(time.perf_counter() - started)
             for job, decision in zip(group, found, strict=True):
                 job.finish(decision)
+
+
+async def _in(pool: ThreadPoolExecutor, do: Callable[..., Result], *arguments: Any) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(pool, partial(do, *arguments))
 
 
 async def _result(job: Job) -> Any:

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from zsic_index import answering
-from zsic_index.answering import Answer
+from zsic_index.answering import Answer, prepare
 from zsic_index.errors import (
     IndexNotFoundError,
     InputError,
@@ -49,11 +48,16 @@ class _Latest(OrderedDict[str, Kept]):
         self._size = size
         self._lock = threading.Lock()
 
-    def of(self, key: str, make: Callable[[], Kept]) -> Kept:
+    def known(self, key: str) -> Kept | None:
         with self._lock:
             if key in self:
                 self.move_to_end(key)
-                return self[key]
+            return self.get(key)
+
+    def of(self, key: str, make: Callable[[], Kept]) -> Kept:
+        found = self.known(key)
+        if found is not None:
+            return found
         made = make()
         with self._lock:
             found = self.setdefault(key, made)
@@ -116,19 +120,23 @@ class ServedIndex:
         """Whether something was fitted for it."""
         return self.index.kept_calibration is not None
 
-    def answer(self, question: Question) -> Answer:
-        """Return what answers a question; blocks while it is prepared for the first time.
+    async def answer(self, question: Question, engine: Engine) -> Answer:
+        """Return what answers a question, prepared in another thread the first time.
 
         Raises:
             InputError: for what this index cannot answer.
         """
         if question.labels:
             # Too many different ones, and each holds a matrix.
-            return answering.prepare(question, self.index)
-        return self._answers.of(repr(question), lambda: answering.prepare(question, self.index))
+            return await engine.aside(prepare, question, self.index)
+        key = repr(question)
+        found = self._answers.known(key)
+        if found is None:
+            found = await engine.aside(self._answers.of, key, lambda: prepare(question, self.index))
+        return found
 
-    def under(self, templates: tuple[str, ...]) -> ServedIndex:
-        """Return the same labels under other templates; blocks while they are encoded.
+    async def under(self, templates: tuple[str, ...], engine: Engine) -> ServedIndex:
+        """Return the same labels under other templates, encoded in another thread the first time.
 
         Raises:
             InputError: when these are more prompts than a request may ask for.
@@ -140,7 +148,14 @@ class ServedIndex:
                 f"{len(templates)} templates for {self.info.rows:,} names are {prompts:,} prompts; "
                 f"the limit is {self._settings.max_template_prompts:,}: build an index with them"
             )
-        return self._variants.of(repr(templates), lambda: self._with_templates(templates))
+        key = repr(templates)
+        found = self._variants.known(key)
+        if found is None:
+            # One thread: whoever asks for the same meanwhile finds it made.
+            found = await engine.encode_labels(
+                self._variants.of, key, lambda: self._with_templates(templates)
+            )
+        return found
 
     def _with_templates(self, templates: tuple[str, ...]) -> ServedIndex:
         index = self.index.with_templates(templates)

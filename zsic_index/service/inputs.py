@@ -66,7 +66,8 @@ async def parse(
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == JSON:
-        asked = model.model_validate_json(await request.body())
+        # What a schema calls a number is no text; in a form everything is.
+        asked = model.model_validate_json(await request.body(), strict=True)
         images = [_of_json(at, one, settings) for at, one in enumerate(_images(asked))]
     elif kind == FORM:
         fields, files = await _read_form(request, settings)

@@ -65,7 +65,7 @@ class Readiness:
         return None
 
     async def _ask(self, served: ServedIndex) -> None:
-        answer = await self._engine.aside(served.answer, _QUESTION)
+        answer = await served.answer(_QUESTION, self._engine)
         if served.tower_of_index is None:
             await self._engine.score(_unit(served.info.dim), answer)
         else:

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 from collections.abc import Awaitable, Sequence
-from dataclasses import asdict
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -88,7 +87,9 @@ def router(service: Service) -> APIRouter:
         tower = served.tower
         as_base64 = asked.encoding_format == "base64"
         if asked.prompts:
-            encoded = await service.engine.aside(served.index.encode_prompts, asked.prompts)
+            encoded = await service.engine.encode_prompts(
+                served.index.encode_prompts, asked.prompts
+            )
             results = [
                 {"prompt": prompt, "embedding": _written(row, as_base64)}
                 for prompt, row in zip(asked.prompts, encoded.embeddings, strict=True)
@@ -191,7 +192,13 @@ def _all_or_some(results: list[dict[str, Any]], about: dict[str, Any]) -> Respon
 
 
 def _answered(decision: Decision) -> dict[str, Any]:
-    found: dict[str, Any] = {"predictions": [asdict(one) for one in decision.predictions]}
+    # dataclasses.asdict copies everything twice.
+    found: dict[str, Any] = {
+        "predictions": [
+            {name: getattr(one, name) for name in one.__dataclass_fields__}
+            for one in decision.predictions
+        ]
+    }
     return found if decision.reason is None else found | {"none_of_these": decision.reason}
 
 

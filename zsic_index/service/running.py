@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from zsic_index import prompts
 from zsic_index.answering import Answer
-from zsic_index.errors import IndexNotFoundError, ZsicError
+from zsic_index.errors import IndexNotFoundError, InputError, ZsicError
 from zsic_index.service.engine import Engine
 from zsic_index.service.fetching import Fetcher, FetchLimits
 from zsic_index.service.indexes import Registry, ServedIndex
@@ -75,12 +75,14 @@ class Service:
         Raises:
             IndexNotFoundError: when it is not served.
             TemplateError: for what is neither a template nor a template set's name.
+            InputError: for other templates with what was fitted for the index's own.
         """
         served = self.registry.get(asked.index)
         if not asked.templates:
             return served
-        templates = prompts.of_sets(asked.templates)
-        return await self.engine.aside(served.under, templates)
+        if asked.calibrated or asked.sets or asked.thresholds:
+            raise InputError("what was fitted is for the index's own templates: leave others out")
+        return await served.under(prompts.of_sets(asked.templates), self.engine)
 
     async def answer(self, served: ServedIndex, asked: Asked) -> Answer:
         """Return what answers.
@@ -88,7 +90,7 @@ class Service:
         Raises:
             InputError: for what this index cannot answer.
         """
-        return await self.engine.aside(served.answer, asked.question())
+        return await served.answer(asked.question(), self.engine)
 
     async def content_of(self, image: SentImage) -> Callable[[], bytes]:
         """Return what gives an image's bytes, once it was fetched if it has to be.

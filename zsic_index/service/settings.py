@@ -33,7 +33,8 @@ class Settings:
         max_pending_bytes: bytes of all bodies that are held at a time.
         max_requests: requests that are answered at a time; the next is refused at once.
         deadline: seconds that a request may take, its body's arrival included.
-        max_batch: images of one pass through the vision tower, and of one scan.
+        max_batch: images of one pass through the vision tower, and of one scan; None for what the
+            device is best at.
         max_wait: seconds that a pass waits for images that are still being decoded.
         decoders: threads that decode.
         allow_urls: whether images are fetched from addresses that clients give.
@@ -57,7 +58,7 @@ class Settings:
     max_pending_bytes: int = 512 << 20
     max_requests: int = 128
     deadline: float = 30.0
-    max_batch: int = 32
+    max_batch: int | None = None
     max_wait: float = 0.003
     decoders: int = scoring.available_cores()
     allow_urls: bool = False
