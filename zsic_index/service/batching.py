@@ -17,6 +17,10 @@ from zsic_index.errors import ZsicError
 logger = logging.getLogger("zsic_index")
 
 
+_PATIENCE = 5.0
+"""Seconds that a thread has to end."""
+
+
 class WorkerDiedError(ZsicError):
     """The thread that should have done it is not there any more."""
 
@@ -114,11 +118,11 @@ class Batcher(Generic[J]):
         return self._is_open
 
     def close(self) -> None:
-        """Do what is queued, then end the thread."""
+        """Do what is queued, then end the thread; one that hangs is left behind."""
         with self._condition:
             self._is_open = False
             self._condition.notify()
-        self._thread.join()
+        self._thread.join(_PATIENCE)
 
     def _work(self) -> None:
         batch: list[J] = []

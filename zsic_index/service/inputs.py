@@ -42,7 +42,7 @@ class SentImage:
     Attributes:
         name: what answers call it.
         content: gives its bytes, or raises an ImageError; for another thread.
-        url: where it has to be fetched from; then ``content`` gives nothing.
+        url: where it has to be fetched from instead.
     """
 
     name: str
@@ -127,14 +127,13 @@ def _of_json(at: int, given: str | ImageInput, settings: Settings) -> SentImage:
     one = ImageInput(name=None, data=given, url=None) if isinstance(given, str) else given
     name = one.name or str(at)
     if one.url is not None:
-        if not settings.allow_urls:
-            raise RefusedError(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"image {name!r}: addresses are not fetched here: send the image itself",
-            )
-        return SentImage(name, bytes, one.url)
+        return SentImage(name, lambda: _refuse_url(name), one.url if settings.allow_urls else None)
     data = one.data or ""
     return SentImage(name, lambda: _decoded(name, data, settings))
+
+
+def _refuse_url(name: str) -> bytes:
+    raise ImageError(f"{name}: addresses are not fetched here: send the image itself")
 
 
 def _decoded(name: str, data: str, settings: Settings) -> bytes:
