@@ -14,6 +14,9 @@ from typing import Any
 # Some virtual machines announce AMX and hide the leaf that describes its tiles; oneDNN then dies of
 # an illegal instruction in any bfloat16 product, the reference's included. Before torch is used.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+# Tests that run side by side share the cores: torch's threads would mostly wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before anything imports transformers or huggingface_hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"

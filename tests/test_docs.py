@@ -95,7 +95,7 @@ def test_the_readme_s_client(store: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_ci_runs_the_readme_s_test_command() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     test_command = blocks("sh")[1].strip()
-    assert test_command == "python -m pytest -n 2"
+    assert test_command == "python -m pytest -n 2 --dist loadfile"
     assert script.rstrip().endswith(test_command)
     install = re.search(r"pip install .*?(?= &&)", blocks("sh")[0])
     assert install

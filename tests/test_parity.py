@@ -165,15 +165,15 @@ def test_subset_is_renormalised(model: str) -> None:
     assert compare(expected, found, subset).worst <= TOLERANCE
 
 
-ALWAYS = ("clip-legacy", "siglip2")
-FAMILIES = [
-    pytest.param(family, marks=() if family in ALWAYS else pytest.mark.slow)
+ALWAYS = (("float32", "clip-legacy"), ("float32", "siglip2"))
+MATRIX = [
+    pytest.param(dtype, family, marks=() if (dtype, family) in ALWAYS else pytest.mark.slow)
+    for dtype in parity.TOLERANCE
     for family in models.MAKERS
 ]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("dtype", parity.TOLERANCE)
+@pytest.mark.parametrize(("dtype", "family"), MATRIX)
 def test_matrix(family: str, dtype: Dtype, tmp_path: Path) -> None:
     sums = parity.totals(parity.measure(family, dtype, tmp_path))
     print("", *parity.table(sums), sep="\n")

@@ -370,10 +370,10 @@ def test_a_root_that_goes_in_mid_run_stops_it(
 
     read = images.read
 
-    def unplugged(source: Any) -> Any:
+    def unplugged(source: Any, *limits: Any) -> Any:
         if root.exists() and "pizza-20" in str(source):
             root.rename(tmp_path / "unplugged")
-        return read(source)
+        return read(source, *limits)
 
     monkeypatch.setattr(images, "read", unplugged)
     with pytest.raises(RootGoneError, match="mount it again"):
