@@ -213,7 +213,7 @@ def too_many(store: Path, body: Path, given: argparse.Namespace) -> None:
         hey(url, body, 32, 500)  # warm
         peak = hey(url, body, 32, given.requests).throughput()
         offered = {
-            "twice what it can": lambda: paced(url, body, 128, given.requests, 2 * peak),
+            "twice what it can": lambda: paced(url, body, 64, given.requests, 2 * peak),
             "64 clients, each as fast as it can": lambda: hey(url, body, 64, 4 * given.requests),
         }
         for what, run in offered.items():

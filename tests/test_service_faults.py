@@ -429,6 +429,19 @@ def test_more_than_fit_are_told_to_come_again_at_once(
         assert [answer.status_code for answer in answers] == [200] * 4
 
 
+def test_a_refused_request_s_connection_goes_on(built: Path) -> None:
+    with serving(built, max_requests=0) as service, httpx2.Client() as client:
+        ports = set()
+        for _ in range(5):
+            with client.stream(
+                "POST", f"{service.url}/v1/classify", files=[("images", ("dog.png", DOG))]
+            ) as response:
+                assert response.status_code == 429
+                assert b"try again" in response.read()
+                ports.add(response.extensions["network_stream"].get_extra_info("client_addr"))
+        assert len(ports) == 1
+
+
 def test_bodies_of_all_requests_together_have_a_limit(
     built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,9 @@ from zsic_index.service.settings import Settings
 _GUARDED = "/v1/"
 """Below this are the requests that cost something."""
 
+_SMALL = 1 << 20
+"""Bytes of a refused request's body that are not worth a new connection."""
+
 _LINGER = 2.0
 """Seconds that a refused request's body is still read, so that its client gets to the answer."""
 
@@ -155,8 +158,17 @@ def _replay(body: bytes) -> Receive:
 
 
 async def _refuse(scope: Scope, receive: Receive, answer: _Answer, error: RefusedError) -> None:
-    """Answer with an error, then read for a while what the client is still sending."""
+    """Answer with an error.
+
+    A connection whose body is small goes on: the server reads past it, and a client that is told to
+    come again need not connect again. What is large is not worth that; it is read for a while only,
+    since a client that is still sending would not see an answer.
+    """
     response = problem_of(error)
+    length = Headers(scope=scope).get("content-length", "0" if scope["method"] == "GET" else "")
+    if length.isascii() and length.isdigit() and int(length) <= _SMALL:
+        await response(scope, receive, answer)
+        return
     response.headers["Connection"] = "close"
     start = {
         "type": "http.response.start",
