@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -68,6 +69,10 @@ def run(
 
     async def serve() -> None:
         async with app.router.lifespan_context(app):
+            # What is there now stays: looking through a model's and its libraries' objects for
+            # garbage would stop all threads for a third of a second now and then.
+            gc.collect()
+            gc.freeze()
             ready()
             await _Server(config).serve(sockets=[listening])
 
