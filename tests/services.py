@@ -12,11 +12,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import uvicorn
 
+from zsic_index import LabelIndex
 from zsic_index.service import serving as sockets
 from zsic_index.service.app import create_app
 from zsic_index.service.settings import Settings
+
+TAXONOMY = """\
+id,label,parent,rank,aliases,lang:de
+animals,animals,,kind,,Tiere
+dog,dog face,animals,,,Hundegesicht
+lion,lion,animals,,,Löwe
+frog,frog,animals,,toad,Frosch
+food,food,,kind,,Essen
+apple,red apple,food,,,roter Apfel
+pizza,pizza,food,,,
+car,automobile,,,,Auto
+"""
+
+
+def build_two(folder: Path) -> Path:
+    """Return a store with ``things``, a taxonomy, and ``bare``, embeddings without a model."""
+    labels = folder / "things.csv"
+    labels.write_text(TAXONOMY, encoding="utf-8")
+    store = folder / "store.db"
+    with LabelIndex.build(labels, model="builtin:clip", name="things", store=store) as index:
+        matrix = np.array(index.embeddings)
+    rows = [f"row {number}" for number in range(len(matrix))]
+    LabelIndex.from_embeddings(rows, matrix, logit_scale=10.0, name="bare", store=store).close()
+    return store
 
 
 @dataclass(frozen=True)

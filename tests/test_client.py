@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 from libraries import SAMPLES
 from PIL import Image
-from services import Served, serving
+from services import TAXONOMY, Served, build_two, serving
 
 from zsic_index import (
     Client,
@@ -45,18 +45,6 @@ from zsic_index.images import ImageSource
 from zsic_index.question import Question
 from zsic_index.service import schemas
 
-TAXONOMY = """\
-id,label,parent,rank,aliases,lang:de
-animals,animals,,kind,,Tiere
-dog,dog face,animals,,,Hundegesicht
-lion,lion,animals,,,Löwe
-frog,frog,animals,,toad,Frosch
-food,food,,kind,,Essen
-apple,red apple,food,,,roter Apfel
-pizza,pizza,food,,,
-car,automobile,,,,Auto
-"""
-
 DOG, APPLE, FROG = (SAMPLES[name] for name in ("dog-face", "red-apple", "frog"))
 
 HEAVY = ("torch", "transformers", "faiss", "sqlalchemy", "alembic", "numpy", "fastapi", "pydantic",
@@ -70,16 +58,7 @@ GOOD = {"Content-Type": "application/json"}
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a taxonomy, and with embeddings that were imported without a model."""
-    folder = tmp_path_factory.mktemp("asked")
-    labels = folder / "things.csv"
-    labels.write_text(TAXONOMY, encoding="utf-8")
-    store = folder / "store.db"
-    with LabelIndex.build(labels, model="builtin:clip", name="things", store=store) as index:
-        matrix = np.array(index.embeddings)
-    rows = [f"row {number}" for number in range(len(matrix))]
-    LabelIndex.from_embeddings(rows, matrix, logit_scale=10.0, name="bare", store=store).close()
-    return store
+    return build_two(tmp_path_factory.mktemp("asked"))
 
 
 @pytest.fixture(scope="module")

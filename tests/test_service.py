@@ -15,39 +15,18 @@ import httpx2
 import numpy as np
 import pytest
 from libraries import SAMPLES
-from services import Served, ended, serving, started
+from services import Served, build_two, ended, serving, started
 
 from zsic_index import LabelIndex
 from zsic_index.answering import prepare
 from zsic_index.question import Question
-
-TAXONOMY = """\
-id,label,parent,rank,lang:de
-animals,animals,,kind,Tiere
-dog,dog face,animals,,Hundegesicht
-lion,lion,animals,,Löwe
-frog,frog,animals,,Frosch
-food,food,,kind,Essen
-apple,red apple,food,,roter Apfel
-pizza,pizza,food,,
-car,automobile,,,Auto
-"""
 
 IMAGES = {name: SAMPLES[name].read_bytes() for name in ("dog-face", "red-apple", "frog")}
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a taxonomy, and with embeddings that were imported without a model."""
-    folder = tmp_path_factory.mktemp("served")
-    labels = folder / "things.csv"
-    labels.write_text(TAXONOMY, encoding="utf-8")
-    store = folder / "store.db"
-    with LabelIndex.build(labels, model="builtin:clip", name="things", store=store) as index:
-        matrix = np.array(index.embeddings)
-    rows = [f"row {number}" for number in range(len(matrix))]
-    LabelIndex.from_embeddings(rows, matrix, logit_scale=10.0, name="bare", store=store).close()
-    return store
+    return build_two(tmp_path_factory.mktemp("served"))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,12 @@ import click
 from click.core import ParameterSource
 
 from zsic_index import outputs
-from zsic_index.cli.options import common_options, device_option, tokens_in
+from zsic_index.cli.options import (
+    common_options,
+    device_option,
+    exact_decode_option,
+    tokens_in,
+)
 from zsic_index.errors import ImageError, InputError
 from zsic_index.question import Question
 from zsic_index.records import Decision
@@ -136,13 +141,7 @@ _LOCAL_ONLY = ("store", "device", "decode", "keep_images", "encode_missing", "ne
 )
 @click.option("--calibrated", is_flag=True, help="Use what calibrate has fitted for the index.")
 @click.option("--lang", metavar="TAG", help="Print names in this language, where there are any.")
-@click.option(
-    "--decode",
-    type=click.Choice(["exact", "scaled"]),
-    default="exact",
-    show_default=True,
-    help="scaled decodes large JPEGs several times faster, for slightly other numbers.",
-)
+@exact_decode_option
 @click.option(
     "--keep-images",
     is_flag=True,

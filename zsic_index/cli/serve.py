@@ -8,7 +8,12 @@ from typing import Any
 
 import click
 
-from zsic_index.cli.options import common_options, device_option, tokens_in
+from zsic_index.cli.options import (
+    common_options,
+    device_option,
+    exact_decode_option,
+    tokens_in,
+)
 
 _MIB = 1 << 20
 
@@ -65,13 +70,7 @@ _SHORTEST_TOKEN = 16
     metavar="ADDRESSES",
     help="Whose X-Forwarded headers are believed, with commas between.",
 )
-@click.option(
-    "--decode",
-    type=click.Choice(["exact", "scaled"]),
-    default="exact",
-    show_default=True,
-    help="scaled decodes large JPEGs several times faster, for slightly other numbers.",
-)
+@exact_decode_option
 @click.option(
     "--max-requests",
     type=click.IntRange(min=1),
