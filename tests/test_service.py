@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import signal
 import threading
 import time
@@ -17,7 +18,7 @@ import pytest
 from libraries import SAMPLES
 from services import Served, build_two, ended, serving, started
 
-from zsic_index import LabelIndex
+from zsic_index import IndexNotFoundError, LabelIndex
 from zsic_index.answering import prepare
 from zsic_index.question import Question
 
@@ -358,6 +359,27 @@ def test_what_it_cannot_start_with_is_said(built: Path, arguments: list[str], sa
     result = CliRunner().invoke(main, ["serve", "--port", "0", *store, *arguments])
     assert result.exit_code in (1, 2)
     assert said in result.output
+
+
+def test_an_index_whose_model_has_gone(
+    tmp_path: Path, clip_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Path(shutil.copytree(clip_folder, tmp_path / "model"))
+    store = tmp_path / "gone.db"
+    LabelIndex.build(["cat", "dog"], model=model, name="pets", store=store).close()
+    shutil.rmtree(model)
+    refused = pytest.raises(IndexNotFoundError, match=r"'pets' cannot be served: .*model")
+    with refused, serving(store, names=("pets",)):
+        pass
+    with serving(store) as service:
+        ready = httpx2.get(f"{service.url}/readyz")
+        assert ready.status_code == 503
+        assert "index 'pets': " in ready.json()["detail"]
+        caplog.clear()
+        time.sleep(0.5)  # several looks, all of which have been told of
+        assert not caplog.records
+        shutil.copytree(clip_folder, model)
+        _until(lambda: httpx2.get(f"{service.url}/readyz").status_code == 200)
 
 
 def test_a_token_that_can_be_guessed_is_refused(tmp_path: Path) -> None:

@@ -177,6 +177,8 @@ class Registry:
         self._served: dict[str, tuple[Version, ServedIndex]] = {}
         self._towers: dict[str, Tower] = {}
         self._unused_since: dict[str, float] = {}
+        self.troubles: dict[str, str] = {}
+        """Why indexes could not be opened at the last look, by name."""
 
     def get(self, name: str | None = None) -> ServedIndex:
         """Return an index by its name, or the only one.
@@ -210,7 +212,7 @@ class Registry:
     def refresh(self) -> None:
         """Open what is new or was built again, drop what is gone; for one thread at a time.
 
-        What cannot be opened is logged, and the index stays what it was.
+        What cannot be opened is noted, and the index stays what it was.
 
         Raises:
             StoreError: when the store cannot be read: then everything stays what it was.
@@ -224,9 +226,10 @@ class Registry:
             try:
                 opened = self._open(name)
             except ZsicError as error:
-                logger.warning("index %s: %s", name, error)
+                self._note(name, str(error))
             else:
                 served[name] = (self._version(opened.info), opened)
+                self.troubles.pop(name, None)
         self._replace(served)
         self._retire()
 
@@ -235,6 +238,12 @@ class Registry:
         for tower in self._towers.values():
             tower.batcher.close()
         self._store.close()
+
+    def _note(self, name: str, trouble: str) -> None:
+        """Keep why an index cannot be opened; say it once."""
+        if self.troubles.get(name) != trouble:
+            logger.warning("index %s: %s", name, trouble)
+        self.troubles[name] = trouble
 
     def _present(self) -> dict[str, IndexInfo]:
         found = {info.name: info for info in self._store.indexes()}

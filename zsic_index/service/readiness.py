@@ -53,7 +53,8 @@ class Readiness:
     async def _find_trouble(self) -> str | None:
         served = self._registry.all()
         if not served:
-            return "no index is served yet: build one"
+            troubles = [f"index {n!r}: {why}" for n, why in self._registry.troubles.items()]
+            return "; ".join(troubles) or "no index is served yet: build one"
         for one in served:
             try:
                 async with asyncio.timeout(self._longest):

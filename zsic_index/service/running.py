@@ -104,13 +104,13 @@ class Service:
         return lambda: content
 
     def _check_named(self) -> None:
+        unknown = "there is none of that name; 'zsic-index list' shows those that there are"
         for name in self.settings.names:
             try:
                 self.registry.get(name)
             except IndexNotFoundError:
-                raise IndexNotFoundError(
-                    f"index {name!r} cannot be served: 'zsic-index list' shows which there are"
-                ) from None
+                reason = self.registry.troubles.get(name, unknown)
+                raise IndexNotFoundError(f"index {name!r} cannot be served: {reason}") from None
 
     async def _follow(self) -> None:
         """Look again and again at what was built."""
