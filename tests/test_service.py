@@ -361,6 +361,23 @@ def test_what_it_cannot_start_with_is_said(built: Path, arguments: list[str], sa
     assert said in result.output
 
 
+def test_every_option_is_a_variable(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from zsic_index.cli import main
+    from zsic_index.cli.serve import serve
+
+    arguments = ["serve", "--store", str(built)]
+    monkeypatch.setenv("ZSIC_SERVE_PORT", "many")
+    assert "'many'" in CliRunner().invoke(main, arguments).output
+    monkeypatch.setenv("ZSIC_SERVE_PORT", "0")
+    monkeypatch.setenv("ZSIC_SERVE_NAME", "nothing")
+    assert "index 'nothing' cannot be served" in CliRunner().invoke(main, arguments).output
+    for option in serve.params:
+        longest = max(option.opts, key=len)[2:].replace("-", "_")
+        assert option.name == longest or option.envvar, longest
+
+
 def test_an_index_whose_model_has_gone(
     tmp_path: Path, clip_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -27,6 +27,7 @@ _SHORTEST_TOKEN = 16
     "--name",
     "names",
     multiple=True,
+    envvar="ZSIC_SERVE_NAME",
     help="An index to serve; all of the store when none is named. May be given several times.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -47,6 +48,7 @@ _SHORTEST_TOKEN = 16
     "--allow-host",
     "hosts",
     multiple=True,
+    envvar="ZSIC_SERVE_ALLOW_HOST",
     metavar="NAME",
     help="A name that requests may call the service by, besides localhost. May be given several "
     "times.  [default: any, where a token is needed or --allow-anonymous was given]",
@@ -65,6 +67,7 @@ _SHORTEST_TOKEN = 16
 @click.option(
     "--proxy",
     "proxies",
+    envvar="ZSIC_SERVE_PROXY",
     default="127.0.0.1",
     show_default=True,
     metavar="ADDRESSES",
