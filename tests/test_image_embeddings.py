@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 import pytest
@@ -58,8 +57,6 @@ class Counting:
             return encoder
 
         monkeypatch.setattr(encoders, "load", counted)
-        # Encoders are shared while someone holds them: none of an earlier test.
-        monkeypatch.setattr("zsic_index.encoder_source._SHARED", WeakValueDictionary())
 
 
 @pytest.fixture

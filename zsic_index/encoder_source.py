@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from weakref import WeakValueDictionary
 
 from zsic_index import encoders
 from zsic_index.encoders import Checkpoint, Encoder
@@ -42,19 +41,14 @@ class EncoderSource:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, *, device: str) -> EncoderSource:
-        """Return the source that a checkpoint is: one for all that hold it on a device."""
-        key = (checkpoint.image_fingerprint, device)
-        with _SHARED_LOCK:
-            found = _SHARED.get(key)
-            if found is None:
-                found = _SHARED[key] = cls(
-                    fingerprint=checkpoint.fingerprint,
-                    model_id=checkpoint.model_id,
-                    revision=checkpoint.revision,
-                    dtype=checkpoint.dtype,
-                    load=lambda: encoders.load(checkpoint, device=device),
-                )
-            return found
+        """Return the source that a checkpoint is."""
+        return cls(
+            fingerprint=checkpoint.fingerprint,
+            model_id=checkpoint.model_id,
+            revision=checkpoint.revision,
+            dtype=checkpoint.dtype,
+            load=lambda: encoders.load(checkpoint, device=device),
+        )
 
     def encoder(self) -> Encoder:
         """Return the encoder.
@@ -82,9 +76,3 @@ class EncoderSource:
             activation=info.activation,
             loaded_fingerprint=encoder.loaded_fingerprint(),
         )
-
-
-_SHARED: WeakValueDictionary[tuple[str, str], EncoderSource] = WeakValueDictionary()
-"""What is held of checkpoints, by all that their embeddings depend on and the device."""
-
-_SHARED_LOCK = threading.Lock()

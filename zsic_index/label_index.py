@@ -1111,6 +1111,15 @@ class LabelIndex:
         """
         return self._checkpoint.image_fingerprint
 
+    def share_encoder(self, other: LabelIndex) -> None:
+        """Use the encoder that another index has, instead of loading it again.
+
+        Args:
+            other: of the same ``image_fingerprint``.
+        """
+        assert self.image_fingerprint == other.image_fingerprint, "they have different encoders"
+        self._source = other._source
+
     def image_embedder(self, limits: ImageLimits = LIMITS) -> ImageEmbedder:
         """Return what makes embeddings of images for this index.
 

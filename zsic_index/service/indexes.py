@@ -176,6 +176,7 @@ class Registry:
         self._store = Store.open(settings.store)
         self._served: dict[str, tuple[Version, ServedIndex]] = {}
         self._towers: dict[str, Tower] = {}
+        self._first: dict[str, LabelIndex] = {}
         self._unused_since: dict[str, float] = {}
         self.troubles: dict[str, str] = {}
         """Why indexes could not be opened at the last look, by name."""
@@ -270,7 +271,10 @@ class Registry:
         if index.info.model_id is None:
             return None
         fingerprint = index.image_fingerprint
-        if fingerprint not in self._towers:
+        if fingerprint in self._towers:
+            index.share_encoder(self._first[fingerprint])
+        else:
+            self._first[fingerprint] = index
             embedder = index.image_embedder(self._settings.image_limits)
             embedder.load()
             self._towers[fingerprint] = self._engine.tower(embedder)
@@ -285,7 +289,8 @@ class Registry:
                 continue
             since = self._unused_since.setdefault(fingerprint, time.monotonic())
             if time.monotonic() - since > self._settings.deadline:
-                del self._towers[fingerprint], self._unused_since[fingerprint]
+                del self._towers[fingerprint], self._first[fingerprint]
+                del self._unused_since[fingerprint]
                 tower.batcher.close()
 
     def _replace(self, served: dict[str, tuple[Version, ServedIndex]]) -> None:
