@@ -15,7 +15,7 @@ ROOT = Path(zsic_index.__file__).parent
 
 # From the bottom up: a module may import from rows above its own, and from its own package.
 LAYERS = (
-    ("errors", "records", "builtin", "batches"),
+    ("errors", "records", "builtin", "batches", "closing"),
     ("heif", "raw_files"),
     ("prompts", "images", "scoring", "outputs", "arrays", "pages", "rows"),
     ("taxonomy",),

@@ -20,6 +20,7 @@ from services import Served, build_two, ended, serving, started
 
 from zsic_index import IndexNotFoundError, LabelIndex
 from zsic_index.answering import prepare
+from zsic_index.calibration import Calibration, FittedOn
 from zsic_index.question import Question
 
 IMAGES = {name: SAMPLES[name].read_bytes() for name in ("dog-face", "red-apple", "frog")}
@@ -293,6 +294,23 @@ def test_an_index_that_goes_is_gone_and_one_that_comes_is_there(
         assert _served(service) == ["second"]
         sent = {"images": [base64.b64encode(IMAGES["frog"]).decode()]}
         assert httpx2.post(f"{service.url}/v1/classify", json=sent).status_code == 200
+
+
+def test_an_index_that_was_calibrated_before_it_was_built_again(tmp_path: Path) -> None:
+    store = tmp_path / "fitted.db"
+    fitted = Calibration("softmax", None, FittedOn(1, "digest", "2026-11-26"))
+    with LabelIndex.build(["dog"], model="builtin:clip", name="pets", store=store) as index:
+        index.keep(fitted)
+    with serving(store) as service:
+        assert httpx2.get(f"{service.url}/v1/indexes/pets").json()["calibrated"]
+        LabelIndex.build(["dog", "cat"], model="builtin:clip", name="pets", store=store).close()
+        url = f"{service.url}/v1/indexes/pets"
+        _until(lambda: httpx2.get(url).json()["labels"] == 2)
+        assert not httpx2.get(url).json()["calibrated"]
+        sent = {"images": [base64.b64encode(IMAGES["frog"]).decode()], "calibrated": True}
+        response = httpx2.post(f"{service.url}/v1/classify", json=sent)
+        assert response.status_code == 422
+        assert "no calibration" in response.json()["detail"]
 
 
 def _served(service: Served) -> list[str]:

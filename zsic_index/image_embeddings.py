@@ -55,7 +55,7 @@ class ImageEmbedder:
     """Turns images into embeddings.
 
     Args:
-        source: the encoder.
+        source: the encoder; what else needs it takes it from here.
         fingerprint: what every image embedding of it depends on, but the way of decoding.
         dim: D, the length of an embedding.
         decode: how JPEGs are decoded; embeddings of one way are never taken for the other.
@@ -73,7 +73,7 @@ class ImageEmbedder:
         store: Store | None = None,
         limits: ImageLimits = LIMITS,
     ) -> None:
-        self._source = source
+        self.source = source
         self._fingerprint = fingerprint
         self._dim = dim
         self._decode = decode
@@ -113,7 +113,7 @@ class ImageEmbedder:
         Raises:
             ModelError: when it cannot be loaded.
         """
-        self._source.encoder()
+        self.source.encoder()
 
     def batch_size(self) -> int:
         """Return how many images one pass should have where others wait for it to end.
@@ -124,7 +124,7 @@ class ImageEmbedder:
         Raises:
             ModelError: when the encoder cannot be loaded.
         """
-        if self._source.encoder().device_type != "cpu":
+        if self.source.encoder().device_type != "cpu":
             return IMAGES_PER_BATCH
         return min(IMAGES_PER_BATCH, max(_CPU_BATCH, 2 * scoring.available_cores()))
 
@@ -153,7 +153,7 @@ class ImageEmbedder:
             known = self._store.find_embeddings([key]).get(key)
             if known is not None:
                 return Embedded(known, content_hash)
-        encoder = self._source.encoder()
+        encoder = self.source.encoder()
         enough = None if self._decode == "exact" else OVERSAMPLING * encoder.image_size
         decoded = images.decode(content, name, at_least=enough, limits=self._limits)
         pixels = encoder.preprocess(decoded)
@@ -166,7 +166,7 @@ class ImageEmbedder:
         return [next(made) if isinstance(entry, Fresh) else entry for entry in batch]
 
     def _encoded(self, fresh: Sequence[Fresh]) -> list[Embedded | ImageError]:
-        encoded = self._source.encoder().encode_images([one.pixels for one in fresh])
+        encoded = self.source.encoder().encode_images([one.pixels for one in fresh])
         unit = iter(scoring.check_embeddings(encoded.embeddings, self._dim))
         found: list[Embedded | ImageError] = [
             encoded.refused[at] if at in encoded.refused else Embedded(next(unit), one.content_hash)
@@ -184,5 +184,5 @@ class ImageEmbedder:
         if self._store is None or not rows:
             return
         if self._store.find_encoder(self._fingerprint) is None:
-            self._store.add_encoder(self._source.record(self._fingerprint))
+            self._store.add_encoder(self.source.record(self._fingerprint))
         self._store.add_embeddings(self._fingerprint, list(rows), np.array(list(rows.values())))

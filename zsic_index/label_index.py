@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar, get_args, overload
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from zsic_index import builder, builtin, encoders, prompts, scoring, taxonomy
 from zsic_index.calibration import Calibration, ScaleFit, pair_similarities
+from zsic_index.closing import Closing
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint, EncodedPrompts
 from zsic_index.errors import ImageError, InputError, LabelError, ModelError, StoreError
@@ -89,7 +89,7 @@ class _Held:
     calibration: Calibration | None
 
 
-class LabelIndex:
+class LabelIndex(Closing):
     """A fixed set of labels, ready to classify images against.
 
     Open one with ``build``, ``open`` or ``from_embeddings``. The model is loaded at the first
@@ -314,8 +314,7 @@ class LabelIndex:
 
         On a GPU each has a copy of the matrix of its own.
         """
-        twin = copy.copy(self)
-        twin._searcher = Searcher(self._info, self._opened, self._device)
+        twin = self._twin(self._info, self._opened)
         twin.use(calibration)
         return twin
 
@@ -393,29 +392,25 @@ class LabelIndex:
         rows = LabelRows.of(self.structure, self._info.names, resolved)
         matrix = fetch(self._store, self._source, rows.names, rows.prompts_of)
         in_order = matrix[rows.in_order(self.structure.row_order)]
-        return LabelIndex(
-            self._store,
+        twin = self._twin(
             replace(self._info, templates=resolved, kind="flat"),
             OpenIndex(self.label_ids, in_order, None, self.pooling),
-            device=self._device,
-            decode=self._decode,
-            keep_images=self._keep_images,
         )
+        twin._report = None
+        twin.use(None)
+        return twin
+
+    def _twin(self, info: IndexInfo, opened: OpenIndex) -> LabelIndex:
+        """Return the same labels with other embeddings: store, names, taxonomy, encoder shared."""
+        twin = copy.copy(self)
+        twin._info = info
+        twin._opened = opened
+        twin._searcher = Searcher(info, opened, self._device)
+        return twin
 
     def close(self) -> None:
         """Close the store's connections."""
         self._store.close()
-
-    def __enter__(self) -> LabelIndex:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # Looking at it
 
@@ -778,7 +773,11 @@ class LabelIndex:
         names, keys = self._store.label_names(ids), self._store.label_keys(ids)
         if self._info.taxonomy is not None:
             _ = self.structure
-        calibration = self.kept_calibration
+        try:
+            calibration = self.kept_calibration
+        except StoreError:
+            # What was fitted for the index as it was before is nothing to this one.
+            calibration = None
         if not self.is_current():
             raise StoreError(f"index {self._info.name!r} was built again meanwhile: open it again")
         # Most names are keys as well: one string serves for both.
@@ -1111,14 +1110,14 @@ class LabelIndex:
         """
         return self._checkpoint.image_fingerprint
 
-    def share_encoder(self, other: LabelIndex) -> None:
-        """Use the encoder that another index has, instead of loading it again.
+    def use_encoder(self, source: EncoderSource) -> None:
+        """Use an encoder that is there already, instead of loading it again.
 
         Args:
-            other: of the same ``image_fingerprint``.
+            source: another index's, of the same ``image_fingerprint``.
         """
-        assert self.image_fingerprint == other.image_fingerprint, "they have different encoders"
-        self._source = other._source
+        assert source.fingerprint == self._checkpoint.fingerprint, "it is another encoder"
+        self._source = source
 
     def image_embedder(self, limits: ImageLimits = LIMITS) -> ImageEmbedder:
         """Return what makes embeddings of images for this index.

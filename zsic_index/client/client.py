@@ -20,6 +20,7 @@ from zsic_index.client.requests import (
     form_of,
 )
 from zsic_index.client.uploads import Upload
+from zsic_index.closing import Closing
 from zsic_index.errors import ImageError, InputError, ServiceError
 from zsic_index.images import ImageSource, listed, prepare_batches
 from zsic_index.records import (
@@ -31,8 +32,6 @@ from zsic_index.records import (
 )
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import numpy.typing as npt
 
     from zsic_index.question import Question
@@ -51,7 +50,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-class Client:
+class Client(Closing):
     """Asks a service what a ``LabelIndex`` is asked, for the same answers.
 
     Images go up in batches, files as they are; what they are called does not. A request that is
@@ -88,17 +87,6 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # Asking about images
 

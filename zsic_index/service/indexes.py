@@ -159,7 +159,6 @@ class ServedIndex:
 
     def _with_templates(self, templates: tuple[str, ...]) -> ServedIndex:
         index = self.index.with_templates(templates)
-        index.hold()
         return ServedIndex(index, self.tower_of_index, self._settings)
 
 
@@ -176,7 +175,6 @@ class Registry:
         self._store = Store.open(settings.store)
         self._served: dict[str, tuple[Version, ServedIndex]] = {}
         self._towers: dict[str, Tower] = {}
-        self._first: dict[str, LabelIndex] = {}
         self._unused_since: dict[str, float] = {}
         self.troubles: dict[str, str] = {}
         """Why indexes could not be opened at the last look, by name."""
@@ -225,11 +223,11 @@ class Registry:
             if name in served and served[name][0] == version:
                 continue
             try:
-                opened = self._open(name)
+                # What changes while it is opened has another version at the next look.
+                served[name] = (version, self._open(name))
             except ZsicError as error:
                 self._note(name, str(error))
             else:
-                served[name] = (self._version(opened.info), opened)
                 self.troubles.pop(name, None)
         self._replace(served)
         self._retire()
@@ -271,14 +269,13 @@ class Registry:
         if index.info.model_id is None:
             return None
         fingerprint = index.image_fingerprint
-        if fingerprint in self._towers:
-            index.share_encoder(self._first[fingerprint])
-        else:
-            self._first[fingerprint] = index
+        if fingerprint not in self._towers:
             embedder = index.image_embedder(self._settings.image_limits)
             embedder.load()
             self._towers[fingerprint] = self._engine.tower(embedder)
-        return self._towers[fingerprint]
+        tower = self._towers[fingerprint]
+        index.use_encoder(tower.embedder.source)
+        return tower
 
     def _retire(self) -> None:
         """End towers that no index has needed for longer than a request takes."""
@@ -289,8 +286,7 @@ class Registry:
                 continue
             since = self._unused_since.setdefault(fingerprint, time.monotonic())
             if time.monotonic() - since > self._settings.deadline:
-                del self._towers[fingerprint], self._first[fingerprint]
-                del self._unused_since[fingerprint]
+                del self._towers[fingerprint], self._unused_since[fingerprint]
                 tower.batcher.close()
 
     def _replace(self, served: dict[str, tuple[Version, ServedIndex]]) -> None:
@@ -299,6 +295,6 @@ class Registry:
         for name in gone:
             self._metrics.generation.remove(name)
             self._metrics.labels.remove(name)
-        for name, (version, one) in served.items():
-            self._metrics.generation.labels(name).set(version.generation)
+        for name, (_, one) in served.items():
+            self._metrics.generation.labels(name).set(one.info.generation)
             self._metrics.labels.labels(name).set(len(one.index))

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 
+from zsic_index.closing import Closing
 from zsic_index.errors import IndexNotFoundError, StoreError
 from zsic_index.records import Activation, Dtype, IndexInfo
 from zsic_index.scoring import Bool, Float32, Int64
@@ -100,7 +100,7 @@ class Snapshot:
     embedding_ids: Int64
 
 
-class Store:
+class Store(Closing):
     """Indexes, labels and label embeddings in one database."""
 
     def __init__(self, database: Database) -> None:
@@ -153,17 +153,6 @@ class Store:
     def close(self) -> None:
         """Close every connection."""
         self._database.close()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # Encoders and embeddings
 
