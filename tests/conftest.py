@@ -120,6 +120,22 @@ def chromium() -> str:
     return found
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium that playwright drives."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed (extra dev)"
+    )
+    program = chromium()
+    with playwright.sync_playwright() as started:
+        try:
+            browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"Chromium does not start here: {error}")
+        yield browser
+        browser.close()
+
+
 def in_a_browser(page: str, tmp_path: Path) -> str:
     """Return what a real browser makes of a page: its DOM, after scripts have run."""
     browser = chromium()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import chromium
 from libraries import build, leaves, put, state, tag
 
 from zsic_index import LabelIndex
@@ -17,23 +16,7 @@ from zsic_index.library.review.server import ReviewServer
 from zsic_index.library.review.session import Review
 from zsic_index.store import Store
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed (extra dev)"
-)
-
 NAMES = ("dog-face", "lion", "frog", "pizza", "red-apple", "2024/octopus", "2024/automobile")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    program = chromium()
-    with playwright.sync_playwright() as started:
-        try:
-            browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"Chromium does not start here: {error}")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

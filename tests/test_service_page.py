@@ -13,16 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import chromium
 from libraries import SAMPLES, TAXONOMY
 from services import serving
 
 from zsic_index import LabelIndex
 from zsic_index.store import Store
-
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed (extra dev)"
-)
 
 TRANSLATED = "label,lang:de\nlion,Löwe\nfrog,Frosch\npizza,Pizza\n"
 TOKEN = "the-token-of-these-tests"
@@ -44,18 +39,6 @@ OBJECT_URLS = """
         revokeObjectURL.call(URL, url);
     };
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    program = chromium()
-    with playwright.sync_playwright() as started:
-        try:
-            browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"Chromium does not start here: {error}")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

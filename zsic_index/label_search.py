@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from zsic_index.label_index import LabelIndex
 
 
-def matching(index: LabelIndex, words: str | None) -> list[int]:
+def matching(index: LabelIndex, words: str | None) -> Sequence[int]:
     """Return the labels with ``words`` in one of their names, whatever the case.
 
     Args:
@@ -21,9 +21,9 @@ def matching(index: LabelIndex, words: str | None) -> list[int]:
         Places in the taxonomy's order.
     """
     taxonomy = index.structure.taxonomy
-    nodes = taxonomy.label_nodes.tolist()
+    nodes = taxonomy.label_nodes
     if words is None:
-        return list(range(len(nodes)))
+        return range(len(nodes))
     folded = words.casefold()
     languages = list(taxonomy.languages.values())
 
@@ -33,7 +33,9 @@ def matching(index: LabelIndex, words: str | None) -> list[int]:
         yield from (names[node] for names in languages if node in names)
 
     return [
-        at for at, node in enumerate(nodes) if any(folded in one.casefold() for one in names(node))
+        at
+        for at, node in enumerate(nodes.tolist())
+        if any(folded in one.casefold() for one in names(node))
     ]
 
 

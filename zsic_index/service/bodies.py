@@ -10,8 +10,6 @@ from starlette.types import Receive
 
 from zsic_index.service.problems import RefusedError
 
-_CHUNK = 1 << 20
-
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
 
@@ -25,7 +23,7 @@ def declared(headers: Mapping[str, str], limit: int) -> int:
     Raises:
         RefusedError: 413 when it says more than that; 415 for an encoding that is not known.
     """
-    encoding = headers.get("content-encoding", "identity").strip().lower()
+    encoding = _encoding(headers)
     if encoding not in ("identity", "gzip", "x-gzip", "deflate"):
         raise RefusedError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -46,7 +44,7 @@ async def read(receive: Receive, headers: Mapping[str, str], limit: int) -> byte
         ClientGoneError: when the client hangs up before its end.
         RefusedError: 413 when it has more than ``limit`` bytes, 400 when it is broken.
     """
-    encoding = headers.get("content-encoding", "identity").strip().lower()
+    encoding = _encoding(headers)
     unpack = None if encoding == "identity" else zlib.decompressobj(_GZIP_OR_ZLIB)
     parts: list[bytes] = []
     size = 0
@@ -84,6 +82,10 @@ def too_large(limit: int) -> RefusedError:
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         f"the body has more than {limit:,} bytes, the limit: send fewer or smaller images",
     )
+
+
+def _encoding(headers: Mapping[str, str]) -> str:
+    return headers.get("content-encoding", "identity").strip().lower()
 
 
 def _unpacked(unpack: zlib._Decompress, chunk: bytes, left: int) -> bytes:

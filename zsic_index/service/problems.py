@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -24,8 +23,6 @@ from zsic_index.errors import (
     ZsicError,
 )
 from zsic_index.service.batching import WorkerDiedError
-
-logger = logging.getLogger("zsic_index")
 
 MEDIA_TYPE = "application/problem+json"
 

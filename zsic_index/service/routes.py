@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -58,8 +58,7 @@ def router(service: Service) -> APIRouter:
             content = await service.content_of(image)
             return _answered(await service.engine.classify(tower, content, image.name, answer))
 
-        names = [image.name for image in images]
-        results = await _each("image", names, [one(image) for image in images], service)
+        results = await _each(images, one, service)
         return _all_or_some(results, _of_index(served))
 
     @api.post("/score", response_model=Classifications, openapi_extra=body(ScoreRequest))
@@ -101,8 +100,7 @@ def router(service: Service) -> APIRouter:
                 found = await service.engine.embed(tower, content, image.name)
                 return {"embedding": _written(found, as_base64)}
 
-            names = [image.name for image in images]
-            results = await _each("image", names, [one(image) for image in images], service)
+            results = await _each(images, one, service)
         info = served.info
         return _all_or_some(
             results, {"index": info.name, "model_id": info.model_id, "dim": info.dim}
@@ -157,19 +155,21 @@ def _check_labels(count: int, limit: int) -> None:
 
 
 async def _each(
-    kind: str, names: Sequence[str], work: Sequence[Awaitable[dict[str, Any]]], service: Service
+    images: Sequence[SentImage],
+    do: Callable[[SentImage], Awaitable[dict[str, Any]]],
+    service: Service,
 ) -> list[dict[str, Any]]:
-    """Return what became of each: what it has come to, or its error."""
-    found = await asyncio.gather(*work, return_exceptions=True)
+    """Return what became of each image: what it has come to, or its error."""
+    found = await asyncio.gather(*map(do, images), return_exceptions=True)
     results: list[dict[str, Any]] = []
-    for name, one in zip(names, found, strict=True):
+    for image, one in zip(images, found, strict=True):
         if isinstance(one, Exception):
             error = {"status": int(status_of(one)), "detail": detail_of(one)}
-            results.append({kind: name, "error": error})
+            results.append({"image": image.name, "error": error})
         elif isinstance(one, BaseException):
             raise one
         else:
-            results.append({kind: name, **one})
+            results.append({"image": image.name, **one})
         service.metrics.images.labels("refused" if "error" in results[-1] else "done").inc()
     return results
 
