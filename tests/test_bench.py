@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from zsic_index import LabelIndex, scoring
+from zsic_index import LabelIndex
 from zsic_index.bench import scan as bench_scan
 from zsic_index.bench.timing import Contender, compare
 from zsic_index.cli import main
+from zsic_index.embedding_arrays import check_embeddings
 
 COMMANDS = {
     "scan": ("--labels", "400", "--dim", "16", "--batch", "1", "--batch", "7"),
@@ -70,7 +71,7 @@ def test_contenders_take_turns_and_ratios_are_of_one_turn() -> None:
 def test_a_wrong_answer_stops_the_bench(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embeddings = scoring.check_embeddings(rng.standard_normal((50, 8)))
+    embeddings = check_embeddings(rng.standard_normal((50, 8)))
     labels = [f"label {row}" for row in range(50)]
     with LabelIndex.from_embeddings(labels, embeddings, logit_scale=100.0, name="a") as index:
         bench_scan.check(index, embeddings[:3])

@@ -20,10 +20,11 @@ from zsic_index.calibration import (
     thresholds_for_precision,
 )
 from zsic_index.conformal import ConformalLimit
+from zsic_index.embedding_arrays import Float32, Float64, Int64
 from zsic_index.errors import EmbeddingError, InputError
 from zsic_index.reliability import reliability
-from zsic_index.scan import scan
-from zsic_index.scoring import Float32, Float64, Int64, activate, log_sum_exp
+from zsic_index.scan.exact import scan
+from zsic_index.scan.probabilities import activate, log_sum_exp
 from zsic_index.truth import Truth
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zsic_index.conformal import ConformalLimit, fit_conformal
+from zsic_index.embedding_arrays import Float64
 from zsic_index.errors import InputError
-from zsic_index.scoring import Float64
 
 
 def softmax(logits: Float64) -> Float64:

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from zsic_index import InputError, LabelIndex, builtin, scoring
+from zsic_index import InputError, LabelIndex, builtin
 from zsic_index.cli import main
 from zsic_index.conformal import ConformalLimit
 from zsic_index.decider import Decider
 from zsic_index.decisions import LeastMargin, LeastProbability, MostNegativeMass, Thresholds
 from zsic_index.records import Decision
+from zsic_index.scan.probabilities import log_sum_exp
 
 LABELS = """\
 id,label,rank,parent,aliases
@@ -91,7 +92,7 @@ def test_negative_labels_take_their_part_of_the_whole(index: LabelIndex) -> None
     logits = embeddings @ np.concatenate([own, negative]).T
     logits = logits * index.info.logit_scale + index.info.logit_bias
     if index.info.activation == "softmax":
-        weights = np.exp(logits - scoring.log_sum_exp(logits)[:, None])
+        weights = np.exp(logits - log_sum_exp(logits)[:, None])
         mass = weights[:, -2:].sum(axis=1)
     else:
         mass = (1 / (1 + np.exp(-logits[:, -2:]))).max(axis=1)

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from zsic_index import LabelIndex, scoring
-from zsic_index.device_scan import DeviceMatrix
-from zsic_index.scan import scan
+from zsic_index import LabelIndex
+from zsic_index.embedding_arrays import Float32, check_embeddings
+from zsic_index.scan.device import DeviceMatrix
+from zsic_index.scan.exact import scan
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
-def unit(rng: np.random.Generator, count: int, dim: int) -> scoring.Float32:
-    return scoring.check_embeddings(rng.standard_normal((count, dim)))
+def unit(rng: np.random.Generator, count: int, dim: int) -> Float32:
+    return check_embeddings(rng.standard_normal((count, dim)))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -79,12 +80,12 @@ def test_an_index_is_scanned_where_its_towers_run(
     moved: list[DeviceMatrix] = []
 
     class OnCpu(DeviceMatrix):
-        def __init__(self, matrix: scoring.Float32, _device: object, dtype: object) -> None:
+        def __init__(self, matrix: Float32, _device: object, dtype: object) -> None:
             assert dtype == "float32"
             super().__init__(matrix, "cpu")
             moved.append(self)
 
-    monkeypatch.setattr("zsic_index.device_scan.DeviceMatrix", OnCpu)
+    monkeypatch.setattr("zsic_index.scan.exact.device.DeviceMatrix", OnCpu)
     with LabelIndex.from_embeddings(labels, matrix, logit_scale=50.0, name="a") as index:
         index.score(queries)
         found = index.score(queries)
@@ -99,7 +100,7 @@ def test_an_index_is_scanned_where_its_towers_run(
         def __init__(self, *_arguments: object) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("zsic_index.device_scan.DeviceMatrix", TooLarge)
+    monkeypatch.setattr("zsic_index.scan.exact.device.DeviceMatrix", TooLarge)
     with LabelIndex.open("a") as index:
         assert index.score(queries) == right
     assert "do not fit into the memory of meta: scanning on the CPU" in caplog.text

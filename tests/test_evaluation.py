@@ -15,7 +15,7 @@ from conftest import in_a_browser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zsic_index import LabelIndex, builtin, evaluation, scoring
+from zsic_index import LabelIndex, builtin, evaluation
 from zsic_index.calibration import fit_temperature
 from zsic_index.errors import InputError
 from zsic_index.evaluation import metrics, read_labelled, record, report
@@ -23,7 +23,8 @@ from zsic_index.evaluation.labelled import LabelledImage
 from zsic_index.evaluation.metrics import NO_NODE
 from zsic_index.evaluation.record import Evaluation
 from zsic_index.reliability import Binning, reliability
-from zsic_index.scan import scan
+from zsic_index.scan.exact import scan
+from zsic_index.scan.probabilities import activate, log_sum_exp
 from zsic_index.truth import Truth
 
 # Truth and hits
@@ -145,7 +146,7 @@ def test_mean_average_precision_in_blocks(
     queries = rng.standard_normal((30, 8)).astype(np.float32)
     right = rng.random((30, 50)) < 0.03
     logits = (queries @ matrix.T).astype(np.float64) * 2
-    partition = scoring.log_sum_exp(logits) if softmax else None
+    partition = log_sum_exp(logits) if softmax else None
     scores = logits - partition[:, None] if partition is not None else logits
     brute = [
         brute_average_precision(scores[:, at].tolist(), right[:, at].tolist())
@@ -376,9 +377,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
 
     def probabilities(scale: float) -> tuple[np.ndarray, np.ndarray]:
         found = scan(matrix, embeddings, 5, logit_scale=scale)
-        return found.rows, scoring.activate(
-            found.similarities * scale, "softmax", found.log_partition
-        )
+        return found.rows, activate(found.similarities * scale, "softmax", found.log_partition)
 
     rows, before = probabilities(scale)
     _, after = probabilities(fit.scale)

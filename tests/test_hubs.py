@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from zsic_index import InputError, LabelIndex, StoreError, builtin, evaluator, scoring
+from zsic_index import InputError, LabelIndex, StoreError, builtin, evaluator
 from zsic_index.calibration import Calibration
 from zsic_index.cli import main
 from zsic_index.decider import Decider
 from zsic_index.decisions import MostNegativeMass
+from zsic_index.embedding_arrays import Float32, Float64
 from zsic_index.evaluation import read_labelled, read_unlabelled
 from zsic_index.records import Prediction
-from zsic_index.scoring import Float32, Float64
+from zsic_index.scan.probabilities import activate, log_sum_exp
 
 ROWS = (
     ("dog face", "animal", "hound|puppy"),
@@ -125,7 +126,7 @@ def logits_of(index: LabelIndex, embeddings: Float32, fitted: Calibration) -> Fl
 
 
 def probabilities_of(index: LabelIndex, logits: Float64) -> Float64:
-    return scoring.activate(logits, index.info.activation, scoring.log_sum_exp(logits))
+    return activate(logits, index.info.activation, log_sum_exp(logits))
 
 
 def check(
@@ -212,10 +213,10 @@ def test_what_is_outside_has_the_mean_of_all(index: LabelIndex, hubs: Calibratio
         at = index.labels.index("key")
         assert by_label["key"].logit == pytest.approx(logits[image, at], abs=1e-4)
     if index.info.activation == "softmax":
-        mass, whole = scoring.log_sum_exp(of_outside), scoring.log_sum_exp(logits)
+        mass, whole = log_sum_exp(of_outside), log_sum_exp(logits)
         share = np.exp(mass - np.logaddexp(mass, whole))
     else:
-        share = scoring.activate(of_outside, "sigmoid", None).max(axis=1)
+        share = activate(of_outside, "sigmoid", None).max(axis=1)
     limit = float(np.median(share)) + 1e-9
     decider = Decider(index, rules=[MostNegativeMass(limit)], negatives=["guitar", "ghost"])
     decided = [one.reason is not None for one in decider.decide(embeddings)]
@@ -362,7 +363,7 @@ def test_the_command_line_fits_a_scale_on_top(store: Path) -> None:
             less = similarities(index, known.embeddings, scale) - hubs.hubs.of(index.label_ids)
             logits.append(scale * less)
         losses = [
-            float((scoring.log_sum_exp(one) - one[np.arange(len(one)), known.first]).mean())
+            float((log_sum_exp(one) - one[np.arange(len(one)), known.first]).mean())
             for one in logits
         ]
         assert losses[1] == min(losses)

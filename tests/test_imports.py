@@ -15,14 +15,13 @@ ROOT = Path(zsic_index.__file__).parent
 
 # From the bottom up: a module may import from rows above its own, and from its own package.
 LAYERS = (
-    ("errors", "records", "builtin", "batches", "closing"),
-    ("heif", "raw_files"),
-    ("prompts", "images", "scoring", "outputs", "arrays", "pages", "rows"),
-    ("taxonomy",),
-    ("group_values", "pooling"),
-    ("scan", "sampled_partition", "truth", "reliability", "conformal", "decisions"),
+    ("errors", "records", "builtin", "parallel", "closing"),
+    ("heif", "raw_files", "embedding_arrays"),
+    ("prompts", "images", "outputs", "arrays", "pages", "rows"),
+    ("taxonomy", "scan"),
+    ("truth", "reliability", "conformal", "decisions"),
     ("calibration", "evaluation", "question"),
-    ("client", "device_scan"),
+    ("client",),
     ("encoders", "store"),
     ("index",),
     ("search", "node_answers"),

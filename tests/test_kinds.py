@@ -10,33 +10,34 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from zsic_index import LabelIndex, builtin, index, sampled_partition, scoring
+from zsic_index import LabelIndex, builtin, index
 from zsic_index.cli import main
+from zsic_index.embedding_arrays import Float32, check_embeddings
 from zsic_index.errors import IndexFileError, InputError
 from zsic_index.records import Kind
+from zsic_index.scan.probabilities import log_sum_exp
+from zsic_index.scan.sampled import CONFIDENCE, draw, estimate
 
 N, D = 6_000, 32
 SCALE = 60.0
 
 
 @pytest.fixture(scope="module")
-def embeddings() -> scoring.Float32:
+def embeddings() -> Float32:
     """Label embeddings in clusters, as names of related things have."""
     rng = np.random.default_rng(3)
     centres = rng.standard_normal((200, D))
-    return scoring.check_embeddings(
-        centres[rng.integers(0, 200, N)] + 0.5 * rng.standard_normal((N, D))
-    )
+    return check_embeddings(centres[rng.integers(0, 200, N)] + 0.5 * rng.standard_normal((N, D)))
 
 
 @pytest.fixture(scope="module")
-def queries(embeddings: scoring.Float32) -> scoring.Float32:
+def queries(embeddings: Float32) -> Float32:
     rng = np.random.default_rng(4)
     near = embeddings[rng.integers(0, N, 200)]
-    return scoring.check_embeddings(near + 0.3 * rng.standard_normal(near.shape))
+    return check_embeddings(near + 0.3 * rng.standard_normal(near.shape))
 
 
-def make(embeddings: scoring.Float32, kind: Kind, **more: object) -> LabelIndex:
+def make(embeddings: Float32, kind: Kind, **more: object) -> LabelIndex:
     return LabelIndex.from_embeddings(
         [f"label {row}" for row in range(len(embeddings))],
         embeddings,
@@ -48,7 +49,7 @@ def make(embeddings: scoring.Float32, kind: Kind, **more: object) -> LabelIndex:
 
 
 def test_half_precision_finds_the_same_labels_and_the_same_similarities(
-    embeddings: scoring.Float32, queries: scoring.Float32
+    embeddings: Float32, queries: Float32
 ) -> None:
     with make(embeddings, "flat") as flat, make(embeddings, "float16") as half:
         exact, found = flat.score(queries, top_k=10), half.score(queries, top_k=10)
@@ -61,7 +62,7 @@ def test_half_precision_finds_the_same_labels_and_the_same_similarities(
         assert all(p.interval is None for p in ours)
 
 
-def test_half_precision_takes_half_the_bytes(embeddings: scoring.Float32) -> None:
+def test_half_precision_takes_half_the_bytes(embeddings: Float32) -> None:
     with make(embeddings, "float16") as half:
         assert isinstance(half._opened.first, index.Half)
         assert half._opened.first.matrix.nbytes == 2 * N * D
@@ -71,7 +72,7 @@ def test_half_precision_takes_half_the_bytes(embeddings: scoring.Float32) -> Non
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 def test_an_approximate_kind_finds_what_it_says(
-    kind: Kind, embeddings: scoring.Float32, queries: scoring.Float32
+    kind: Kind, embeddings: Float32, queries: Float32
 ) -> None:
     with make(embeddings, kind) as opened:
         assert isinstance(opened._opened.first, index.Approximate)
@@ -81,7 +82,7 @@ def test_an_approximate_kind_finds_what_it_says(
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 def test_sigmoid_probabilities_of_an_approximate_kind_are_exact(
-    kind: Kind, embeddings: scoring.Float32, queries: scoring.Float32
+    kind: Kind, embeddings: Float32, queries: Float32
 ) -> None:
     with (
         make(embeddings, "flat", activation="sigmoid", logit_bias=-20.0) as flat,
@@ -100,12 +101,12 @@ def test_sigmoid_probabilities_of_an_approximate_kind_are_exact(
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 def test_softmax_probabilities_of_an_approximate_kind_are_within_their_interval(
     kind: Kind,
-    embeddings: scoring.Float32,
-    queries: scoring.Float32,
+    embeddings: Float32,
+    queries: Float32,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # So few that most of the tail is unknown.
-    monkeypatch.setattr(sampled_partition.draw, "__defaults__", (1_500, 0))
+    monkeypatch.setattr(draw, "__defaults__", (1_500, 0))
     with make(embeddings, "flat") as flat, make(embeddings, kind) as approximate:
         exact = flat.score(queries, top_k=1)
         found = approximate.score(queries, top_k=1)
@@ -117,7 +118,7 @@ def test_softmax_probabilities_of_an_approximate_kind_are_within_their_interval(
         widths.append(high - low)
         if ours[0].label == theirs[0].label:
             within.append(low - 1e-5 <= theirs[0].probability <= high + 1e-5)
-    assert np.mean(within) >= sampled_partition.CONFIDENCE
+    assert np.mean(within) >= CONFIDENCE
     assert 0 < np.median(widths) < 0.1
 
 
@@ -125,38 +126,38 @@ def test_softmax_probabilities_of_an_approximate_kind_are_within_their_interval(
 def test_the_interval_covers_at_least_what_it_says(scale: float, spread: float) -> None:
     """Over many queries and many draws of the sample, with the head that a search would find."""
     rng = np.random.default_rng(7)
-    matrix = scoring.check_embeddings(rng.standard_normal((20_000, 24)))
+    matrix = check_embeddings(rng.standard_normal((20_000, 24)))
     covered, total, relative = 0, 0, []
     for seed in range(20):
-        sample = sampled_partition.draw(matrix, size=2_000, seed=seed)
-        queries = scoring.check_embeddings(
+        sample = draw(matrix, size=2_000, seed=seed)
+        queries = check_embeddings(
             matrix[rng.integers(0, len(matrix), 25)] + spread * rng.standard_normal((25, 24))
         )
         similarities = queries.astype(np.float64) @ matrix.T.astype(np.float64)
-        exact = scoring.log_sum_exp(similarities * scale)
+        exact = log_sum_exp(similarities * scale)
         head = np.argsort(-similarities, axis=1)[:, :256]
         logits = np.take_along_axis(similarities, head, axis=1) * scale
-        found = sampled_partition.estimate(sample, queries, head, logits, scale)
+        found = estimate(sample, queries, head, logits, scale)
         covered += ((found.low <= exact) & (exact <= found.high)).sum()
         total += len(queries)
         relative += (found.log_partition - exact).tolist()
-    assert covered / total >= sampled_partition.CONFIDENCE
+    assert covered / total >= CONFIDENCE
     assert np.abs(np.mean(relative)) < 0.01
 
 
-def test_a_sample_of_everything_is_exact(queries: scoring.Float32) -> None:
-    matrix = scoring.check_embeddings(np.random.default_rng(0).standard_normal((500, D)))
+def test_a_sample_of_everything_is_exact(queries: Float32) -> None:
+    matrix = check_embeddings(np.random.default_rng(0).standard_normal((500, D)))
     similarities = queries.astype(np.float64) @ matrix.T
     head = np.argsort(-similarities, axis=1)[:, :9]
-    found = sampled_partition.estimate(
-        sampled_partition.draw(matrix),
+    found = estimate(
+        draw(matrix),
         queries,
         head,
         np.take_along_axis(similarities, head, axis=1) * SCALE,
         SCALE,
     )
     np.testing.assert_array_equal(found.low, found.high)
-    np.testing.assert_allclose(found.low, scoring.log_sum_exp(similarities * SCALE), atol=1e-5)
+    np.testing.assert_allclose(found.low, log_sum_exp(similarities * SCALE), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["float16", "hnsw", "ivf"])
@@ -164,8 +165,8 @@ def test_a_sample_of_everything_is_exact(queries: scoring.Float32) -> None:
 def test_a_second_file_that_is_wrong_is_rebuilt(
     kind: Kind,
     damage: str,
-    embeddings: scoring.Float32,
-    queries: scoring.Float32,
+    embeddings: Float32,
+    queries: Float32,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with make(embeddings[:1_500], kind) as opened:
@@ -187,7 +188,7 @@ def test_a_second_file_that_is_wrong_is_rebuilt(
     assert file.exists()
 
 
-def test_verify_compares_half_precision_with_float32(embeddings: scoring.Float32) -> None:
+def test_verify_compares_half_precision_with_float32(embeddings: Float32) -> None:
     with make(embeddings[:400], "float16") as opened:
         info, folder = opened.info, opened._store.location.files
     file = index.path_of(folder, info, "float16")

@@ -16,12 +16,13 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zsic_index import InputError, LabelIndex, builtin, evaluator, scoring, taxonomy
+from zsic_index import InputError, LabelIndex, builtin, evaluator, taxonomy
 from zsic_index.cli import main
 from zsic_index.decider import Decider
 from zsic_index.decisions import MostNegativeMass
+from zsic_index.embedding_arrays import Float32, Float64, check_embeddings
 from zsic_index.evaluation import read_labelled
-from zsic_index.scoring import Float32, Float64
+from zsic_index.scan.probabilities import activate, log_sum_exp
 from zsic_index.store import Store
 
 ANIMALS = """\
@@ -129,7 +130,7 @@ class Brute:
     def probabilities(self, logits: Float64) -> Float64:
         if self.info.activation == "sigmoid":
             return np.asarray(1 / (1 + np.exp(-logits)))
-        return np.asarray(np.exp(logits - scoring.log_sum_exp(logits)[:, None]))
+        return np.asarray(np.exp(logits - log_sum_exp(logits)[:, None]))
 
 
 def queries(index: LabelIndex, seed: int = 0, count: int = 6) -> Float32:
@@ -137,7 +138,7 @@ def queries(index: LabelIndex, seed: int = 0, count: int = 6) -> Float32:
     rng = np.random.default_rng(seed)
     near = index.embeddings[rng.integers(0, len(index.embeddings), count)]
     noise = rng.standard_normal(near.shape) / np.sqrt(near.shape[1])
-    return scoring.check_embeddings(near + rng.uniform(0, 3, (count, 1)) * noise)
+    return check_embeddings(near + rng.uniform(0, 3, (count, 1)) * noise)
 
 
 def test_each_name_is_a_row(index: LabelIndex) -> None:
@@ -260,8 +261,8 @@ def test_negative_labels_stand_beside_pooled_ones(store: Path) -> None:
     with LabelIndex.open("mass") as index:
         embeddings = queries(index, 3, 20)
         negative = index.encode(["pizza", "guitar"]).astype(np.float64)
-        own = scoring.log_sum_exp(Brute(index).logits(embeddings))
-        mass = scoring.log_sum_exp(embeddings @ negative.T * index.logit_scale)
+        own = log_sum_exp(Brute(index).logits(embeddings))
+        mass = log_sum_exp(embeddings @ negative.T * index.logit_scale)
         share = np.exp(mass - np.logaddexp(mass, own))
         limit = float(np.median(share))
         rules = [MostNegativeMass(limit)]
@@ -474,7 +475,7 @@ def test_calibrating_and_evaluating(emoji: Path, store: Path, name: str) -> None
         products = known.embeddings.astype(np.float64) @ index.embeddings.T.astype(np.float64)
         reduce = np.logaddexp if name == "mass" else np.maximum
         logits = reduce.reduceat(products * scale, index.pooling.starts[:-1], axis=1) + bias
-        probabilities = scoring.activate(logits, index.info.activation, scoring.log_sum_exp(logits))
+        probabilities = activate(logits, index.info.activation, log_sum_exp(logits))
         for line, right in zip(index.score(known.embeddings, 5), probabilities, strict=True):
             order = np.argsort(-right, kind="stable")[:5]
             assert [one.label_id for one in line] == index.label_ids[order].tolist()

@@ -10,21 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zsic_index import calibration, scoring
+from zsic_index import calibration
 from zsic_index.calibration import fit_sigmoid, fit_temperature, hub_bias, pair_similarities
+from zsic_index.embedding_arrays import Float32, Float64, Int64, check_embeddings
 from zsic_index.errors import EmbeddingError
 from zsic_index.evaluation import metrics
-from zsic_index.group_values import Grouping
-from zsic_index.pooling import How, Pooling
-from zsic_index.scan import scan
-from zsic_index.scoring import Float32, Float64, Int64
+from zsic_index.scan.exact import scan
+from zsic_index.scan.groups import Grouping
+from zsic_index.scan.pooling import How, Pooling
+from zsic_index.scan.probabilities import log_sum_exp
 from zsic_index.truth import Truth
 
 HOWS = st.sampled_from(["max", "mass"])
 
 
 def unit(rng: np.random.Generator, count: int, dim: int) -> Float32:
-    return scoring.check_embeddings(rng.standard_normal((count, dim)))
+    return check_embeddings(rng.standard_normal((count, dim)))
 
 
 def drawn(rng: np.random.Generator, labels: int, most: int, how: How) -> Pooling:
@@ -114,7 +115,7 @@ def test_a_scan_of_names_is_one_of_labels(
         found.logits, np.take_along_axis(logits, at, 1), atol=1e-11 * max(1, scale)
     )
     assert found.log_partition is not None
-    partition = scoring.log_sum_exp(logits)
+    partition = log_sum_exp(logits)
     np.testing.assert_allclose(found.log_partition, partition, atol=3e-6 * max(1, scale / 100))
     weights = np.exp(logits - partition[:, None])
     right = [np.bincount(group_of, weights=line, minlength=5) for line in weights]
@@ -205,7 +206,7 @@ def test_temperature_is_that_of_pooled_logits(
     def nll(scale: float) -> float:
         logits = logits_at(scale)
         own = logits[np.arange(len(targets)), targets]
-        return float((scoring.log_sum_exp(logits) - own).mean())
+        return float((log_sum_exp(logits) - own).mean())
 
     fit = fit_temperature(
         matrix, queries, targets, logit_scale=90.0, label_bias=bias, pooling=pooling
@@ -216,7 +217,7 @@ def test_temperature_is_that_of_pooled_logits(
         assert nll(fit.scale * factor) > fit.nll
     for scale, ece in ((90.0, fit.ece_before), (fit.scale, fit.ece)):
         logits = logits_at(scale)
-        probabilities = np.exp(logits - scoring.log_sum_exp(logits)[:, None])
+        probabilities = np.exp(logits - log_sum_exp(logits)[:, None])
         right = probabilities.argmax(axis=1) == targets
         found = calibration.temperature.reliability(probabilities.max(axis=1), right).error
         assert ece == pytest.approx(found, abs=1e-4)
@@ -251,7 +252,7 @@ def test_pairs_hubs_and_precision_are_of_labels(rng: np.random.Generator, how: H
     np.testing.assert_allclose(bias.of(np.arange(90)), raw - raw.mean(), atol=1e-6)
 
     truth = Truth.of(40, 90, images, targets)
-    partition = scoring.log_sum_exp(25.0 * full)
+    partition = log_sum_exp(25.0 * full)
     mean = metrics.mean_average_precision(
         matrix, queries, truth, logit_scale=25.0, log_partition=partition, pooling=pooling
     )

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from taxonomies import above_or_self, taxonomies
 
 from zsic_index import taxonomy
+from zsic_index.embedding_arrays import Float64, Int64
 from zsic_index.errors import LabelError
-from zsic_index.scoring import Float64, Int64
 from zsic_index.taxonomy import Taxonomy
 from zsic_index.taxonomy.draft import Draft
 from zsic_index.taxonomy.entries import Details

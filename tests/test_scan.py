@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zsic_index import scoring
-from zsic_index.scan import QUERY_BATCH, scan
+from zsic_index.embedding_arrays import Float32, check_embeddings
+from zsic_index.scan.exact import QUERY_BATCH, scan
+from zsic_index.scan.probabilities import activate, log_sum_exp
 
 
-def unit(rng: np.random.Generator, count: int, dim: int) -> scoring.Float32:
-    return scoring.check_embeddings(rng.standard_normal((count, dim)))
+def unit(rng: np.random.Generator, count: int, dim: int) -> Float32:
+    return check_embeddings(rng.standard_normal((count, dim)))
 
 
 @settings(max_examples=60, deadline=None)
@@ -63,9 +64,7 @@ def test_scan_equals_the_full_matrix(
         found.similarities, np.take_along_axis(full, order, axis=1), atol=1e-12
     )
     assert found.log_partition is not None
-    np.testing.assert_allclose(
-        found.log_partition, scoring.log_sum_exp(full * scale - 2.5), atol=2e-5
-    )
+    np.testing.assert_allclose(found.log_partition, log_sum_exp(full * scale - 2.5), atol=2e-5)
 
 
 def test_many_queries_are_taken_in_passes(rng: np.random.Generator) -> None:
@@ -108,7 +107,7 @@ def test_partition_survives_large_logits(rng: np.random.Generator) -> None:
     matrix, queries = unit(rng, 400, 16), unit(rng, 3, 16)
     found = scan(matrix, queries, 400, logit_scale=5_000.0)
     assert found.log_partition is not None
-    probabilities = scoring.activate(found.similarities * 5_000.0, "softmax", found.log_partition)
+    probabilities = activate(found.similarities * 5_000.0, "softmax", found.log_partition)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-6)
 
 
@@ -147,7 +146,7 @@ def test_log_partition_is_near_float64(rng: np.random.Generator) -> None:
     for scale in (10.0, 100.0, 1_000.0):
         found = scan(matrix, queries, 10, logit_scale=scale).log_partition
         assert found is not None
-        np.testing.assert_allclose(found, scoring.log_sum_exp(full * scale), atol=1e-6)
+        np.testing.assert_allclose(found, log_sum_exp(full * scale), atol=1e-6)
 
 
 def test_rows_that_float32_cannot_tell_apart(rng: np.random.Generator) -> None:
@@ -174,7 +173,7 @@ def test_every_row_asked_for(rng: np.random.Generator) -> None:
     matrix, queries = unit(rng, 5_000, 16), unit(rng, 2, 16)
     found = scan(matrix, queries, 9_999, logit_scale=50.0)
     assert [sorted(line) for line in found.rows.tolist()] == [list(range(5_000))] * 2
-    probabilities = scoring.activate(found.similarities * 50.0, "softmax", found.log_partition)
+    probabilities = activate(found.similarities * 50.0, "softmax", found.log_partition)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-9)
 
 

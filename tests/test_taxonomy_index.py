@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from zsic_index import InputError, LabelError, LabelIndex, NodePrediction, builtin, scoring
+from zsic_index import InputError, LabelError, LabelIndex, NodePrediction, builtin
 from zsic_index.cli import main
-from zsic_index.group_values import Grouping
-from zsic_index.scan import scan
+from zsic_index.embedding_arrays import check_embeddings
+from zsic_index.scan.exact import scan
+from zsic_index.scan.groups import Grouping
+from zsic_index.scan.probabilities import log_sum_exp
 
 ANIMALS = """\
 id,label,parent,rank,aliases,template,lang:de,lang:fr
@@ -87,7 +89,7 @@ def test_a_rank_adds_up_to_one_and_counts_once(index: LabelIndex) -> None:
     embeddings = index.embed(builtin.samples()[:5])
     rows = {key: at for at, key in enumerate(_keys(index))}
     logits = index.info.logit_scale * embeddings.astype(np.float64) @ index.embeddings.T
-    probabilities = np.exp(logits - scoring.log_sum_exp(logits)[:, None])
+    probabilities = np.exp(logits - log_sum_exp(logits)[:, None])
     below = {"animals": ["1", "2", "3", "4", "5", "8"], "machines": ["6", "7", "8"]}
     for line, found in zip(
         probabilities, index.score_rank(embeddings, rank="class", top_k=9), strict=True
@@ -188,8 +190,8 @@ def test_a_plain_list_has_depth_alone(store: Path) -> None:
 def test_groups_in_the_scan_are_those_of_float64(
     rng: np.random.Generator, in_order: bool, scale: float, batch: int
 ) -> None:
-    matrix = scoring.check_embeddings(rng.standard_normal((5_000, 32)))
-    queries = scoring.check_embeddings(rng.standard_normal((batch, 32)))
+    matrix = check_embeddings(rng.standard_normal((5_000, 32)))
+    queries = check_embeddings(rng.standard_normal((batch, 32)))
     group_of = rng.integers(0, 70, 5_000)
     group_of = np.sort(group_of) if in_order else group_of
     found = scan(
@@ -203,7 +205,7 @@ def test_groups_in_the_scan_are_those_of_float64(
         block_elements=3_000,
     ).groups
     logits = scale * queries.astype(np.float64) @ matrix.T.astype(np.float64)
-    weights = np.exp(logits - scoring.log_sum_exp(logits)[:, None])
+    weights = np.exp(logits - log_sum_exp(logits)[:, None])
     right = [np.bincount(group_of, weights=line, minlength=70) for line in weights]
     np.testing.assert_allclose(found, right, atol=1e-5 * max(1, scale / 100))
 

@@ -14,10 +14,10 @@ from zsic_index.decisions import (
     Rule,
     Thresholds,
 )
+from zsic_index.embedding_arrays import Float32
 from zsic_index.label_index import LabelIndex
 from zsic_index.question import Question
 from zsic_index.records import Decision, NodePrediction, Prediction
-from zsic_index.scoring import Float32
 
 NEGATIVE_LIMIT = 0.5
 """What negative labels may have of the probability."""

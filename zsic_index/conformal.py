@@ -26,8 +26,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from zsic_index.embedding_arrays import Bool, Float64, Int64
 from zsic_index.errors import InputError
-from zsic_index.scoring import Bool, Float64, Int64
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from zsic_index import scoring
 from zsic_index.calibration import PrecisionThresholds
 from zsic_index.conformal import ConformalLimit
 from zsic_index.decisions import Answers, Rule, Thresholds, refuse_negatives, reject
+from zsic_index.embedding_arrays import Float32, Float64, Int64
 from zsic_index.errors import ImageError, InputError
 from zsic_index.images import ImageSource
 from zsic_index.label_index import LabelIndex
 from zsic_index.records import DEFAULT_TOP_K, Decision, Prediction
-from zsic_index.scoring import Float32, Float64, Int64
+from zsic_index.scan.probabilities import activate, log_sum_exp
 
 _LARGEST_SET = 1_000
 """Labels of a prediction set that are given, at most."""
@@ -95,10 +95,10 @@ class Decider:
         similarities = embeddings.astype(np.float64) @ self._negatives.T.astype(np.float64)
         logits = similarities * self._index.logit_scale + self._index.logit_bias
         if self._index.info.activation == "sigmoid":
-            return np.asarray(scoring.activate(logits, "sigmoid", None).max(axis=1))
+            return np.asarray(activate(logits, "sigmoid", None).max(axis=1))
         # The best label's logit and probability give the log-partition of all labels.
         partition = np.array([line[0].logit - np.log(line[0].probability) for line in found])
-        mass = scoring.log_sum_exp(logits)
+        mass = log_sum_exp(logits)
         return np.asarray(np.exp(mass - np.logaddexp(mass, partition)))
 
 

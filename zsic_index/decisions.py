@@ -10,10 +10,10 @@ from typing import Protocol
 
 import numpy as np
 
+from zsic_index.embedding_arrays import Bool, Float64
 from zsic_index.errors import InputError
 from zsic_index.outputs import percent
 from zsic_index.rows import Row, read_rows
-from zsic_index.scoring import Bool, Float64
 from zsic_index.taxonomy.names import folded
 
 EVERY = "*"

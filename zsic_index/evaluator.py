@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zsic_index import images, scoring
+from zsic_index import images
 from zsic_index.calibration import (
     Calibration,
     FittedOn,
@@ -25,6 +25,7 @@ from zsic_index.calibration import (
     thresholds_for_precision,
 )
 from zsic_index.conformal import fit_conformal
+from zsic_index.embedding_arrays import Bool, Float32, Float64, Int64
 from zsic_index.errors import ImageError, InputError
 from zsic_index.evaluation import Evaluation, Labelled, metrics
 from zsic_index.evaluation.record import (
@@ -40,8 +41,8 @@ from zsic_index.evaluation.record import (
 from zsic_index.label_index import LabelIndex
 from zsic_index.records import HUB_ALPHA, HUB_K
 from zsic_index.reliability import Reliability, reliability
-from zsic_index.scan import Scan
-from zsic_index.scoring import Bool, Float32, Float64, Int64
+from zsic_index.scan.goal import Scan
+from zsic_index.scan.probabilities import activate
 from zsic_index.taxonomy.names import folded
 from zsic_index.taxonomy.rollup import Groups, groups
 from zsic_index.taxonomy.structure import Structure
@@ -424,7 +425,7 @@ class _Answers:
         partition = found.log_partition
         activation = index.info.activation
         logits = index.pair_logits(known.embeddings, truth.image, truth.label)
-        of_pairs = scoring.activate(
+        of_pairs = activate(
             logits[:, None], activation, None if partition is None else partition[truth.image]
         )[:, 0]
         least, most = np.full(truth.images, np.inf), np.zeros(truth.images)
@@ -432,7 +433,7 @@ class _Answers:
         np.maximum.at(most, truth.image, of_pairs)
         return cls(
             found.rows,
-            scoring.activate(found.logits, activation, partition),
+            activate(found.logits, activation, partition),
             least,
             most,
             partition,

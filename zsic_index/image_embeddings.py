@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zsic_index import images, scoring
+from zsic_index import images
+from zsic_index.embedding_arrays import Float32, check_embeddings
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Pixels
 from zsic_index.errors import ImageError
 from zsic_index.images import LIMITS, Decode, ImageLimits, ImageSource
-from zsic_index.scoring import Float32
+from zsic_index.parallel import available_cores
 from zsic_index.store import Store
 
 IMAGES_PER_BATCH = 32
@@ -103,7 +104,7 @@ class ImageEmbedder:
             sources,
             self.prepare,
             batch_size=IMAGES_PER_BATCH,
-            threads=scoring.available_cores(),
+            threads=available_cores(),
         ):
             yield self.finish(batch)
 
@@ -126,7 +127,7 @@ class ImageEmbedder:
         """
         if self.source.encoder().device_type != "cpu":
             return IMAGES_PER_BATCH
-        return min(IMAGES_PER_BATCH, max(_CPU_BATCH, 2 * scoring.available_cores()))
+        return min(IMAGES_PER_BATCH, max(_CPU_BATCH, 2 * available_cores()))
 
     def key(self, content_hash: bytes) -> bytes:
         """Return what the embedding of an image of that content is kept under."""
@@ -167,7 +168,7 @@ class ImageEmbedder:
 
     def _encoded(self, fresh: Sequence[Fresh]) -> list[Embedded | ImageError]:
         encoded = self.source.encoder().encode_images([one.pixels for one in fresh])
-        unit = iter(scoring.check_embeddings(encoded.embeddings, self._dim))
+        unit = iter(check_embeddings(encoded.embeddings, self._dim))
         found: list[Embedded | ImageError] = [
             encoded.refused[at] if at in encoded.refused else Embedded(next(unit), one.content_hash)
             for at, one in enumerate(fresh)

@@ -26,8 +26,8 @@ from typing import Literal, TypeVar
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from zsic_index import heif, raw_files
-from zsic_index.batches import batched
 from zsic_index.errors import ImageError, ImageFormatError, ImageTooLargeError
+from zsic_index.parallel import batched
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 """Formats that Pillow may open; but for HEIC and RAW, any other is refused whatever its name."""

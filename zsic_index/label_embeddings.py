@@ -13,11 +13,11 @@ from functools import cached_property
 
 import numpy as np
 
-from zsic_index import prompts, scoring
+from zsic_index import prompts
+from zsic_index.embedding_arrays import Float32, Int64, check_embeddings
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Encoder, Tokens
 from zsic_index.errors import LabelError, StoreError
-from zsic_index.scoring import Float32, Int64
 from zsic_index.store import Store
 
 logger = logging.getLogger("zsic_index")
@@ -262,4 +262,4 @@ def _pool(asked: _Asked, embeddings: Float32) -> Float32:
                 f"label {label!r}: the mean of its prompts' embeddings has norm {norm:g}, so it "
                 "points nowhere: check the model's weights, or use other templates"
             )
-    return scoring.check_embeddings(means)
+    return check_embeddings(means)

@@ -14,20 +14,19 @@ from typing import TypeVar, get_args, overload
 import numpy as np
 import numpy.typing as npt
 
-from zsic_index import builder, builtin, encoders, prompts, scoring, taxonomy
+from zsic_index import builder, builtin, encoders, prompts, taxonomy
 from zsic_index.calibration import Calibration, ScaleFit, pair_similarities
 from zsic_index.closing import Closing
+from zsic_index.embedding_arrays import Float32, Float64, Int64, check_embeddings
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint, EncodedPrompts
 from zsic_index.errors import ImageError, InputError, LabelError, ModelError, StoreError
-from zsic_index.group_values import Reduction
 from zsic_index.image_embeddings import ImageEmbedder
 from zsic_index.images import LIMITS, Decode, ImageLimits, ImageSource, listed
 from zsic_index.index import OpenIndex
 from zsic_index.label_embeddings import Progress, fetch, rendered
 from zsic_index.label_rows import LabelRows
 from zsic_index.node_answers import NodeAnswers
-from zsic_index.pooling import Pooling
 from zsic_index.records import (
     DEFAULT_TOP_K,
     Activation,
@@ -39,8 +38,10 @@ from zsic_index.records import (
     NodePrediction,
     Prediction,
 )
-from zsic_index.scan import Scan
-from zsic_index.scoring import Float32, Float64, Int64
+from zsic_index.scan.goal import Scan
+from zsic_index.scan.groups import Reduction
+from zsic_index.scan.pooling import Pooling
+from zsic_index.scan.probabilities import activate, log_sum_exp
 from zsic_index.search import Found, Searcher
 from zsic_index.store import EncoderRecord, LabelPlace, Store
 from zsic_index.taxonomy import Taxonomy, packing
@@ -272,7 +273,7 @@ class LabelIndex(Closing):
             )
         if activation not in ("softmax", "sigmoid"):
             raise InputError(f"activation {activation!r}: use softmax or sigmoid")
-        unit = scoring.check_embeddings(embeddings)
+        unit = check_embeddings(embeddings)
         checkpoint = encoders.resolve(model, revision) if model is not None else None
         numbers = (unit.shape[1], float(logit_scale), float(logit_bias), activation)
         record = EncoderRecord(
@@ -603,12 +604,12 @@ class LabelIndex(Closing):
             ImageError: when an image is refused.
             ModelError: see ``classify``.
         """
-        similarities = scoring.similarities(self.embeddings, self.embed(images)).astype(np.float64)
+        similarities = (self.embed(images) @ self.embeddings.T).astype(np.float64)
         if self.pooling is not None:
             similarities = self.pooling.similarities(similarities, self.logit_scale)
         logits = self._logits(similarities, np.arange(len(self)))
-        partition = scoring.log_sum_exp(logits)
-        return scoring.activate(logits, self._info.activation, partition).astype(np.float32)
+        partition = log_sum_exp(logits)
+        return activate(logits, self._info.activation, partition).astype(np.float32)
 
     def score(
         self,
@@ -629,7 +630,7 @@ class LabelIndex(Closing):
         Raises:
             EmbeddingError: for another shape or dtype, NaN, infinity, or a row of norm 0.
         """
-        unit = scoring.check_embeddings(embeddings, self._info.dim)
+        unit = check_embeddings(embeddings, self._info.dim)
         return self.answers(top_k=top_k, labels=labels, over_index=over_index)(unit)
 
     def score_rank(
@@ -657,7 +658,7 @@ class LabelIndex(Closing):
             EmbeddingError: see ``score``.
             LabelError: when the taxonomy has no such rank.
         """
-        unit = scoring.check_embeddings(embeddings, self._info.dim)
+        unit = check_embeddings(embeddings, self._info.dim)
         return self.rank_answers(rank=rank, top_k=top_k, independent=independent)(unit)
 
     def score_deepest(
@@ -684,7 +685,7 @@ class LabelIndex(Closing):
             InputError: for a floor that is none.
             LabelError: for a rank that the taxonomy does not have.
         """
-        unit = scoring.check_embeddings(embeddings, self._info.dim)
+        unit = check_embeddings(embeddings, self._info.dim)
         answer = self.deepest_answers(floor=floor, by_rank=by_rank, independent=independent)
         return [line[0] if line else None for line in answer(unit)]
 
@@ -852,7 +853,7 @@ class LabelIndex(Closing):
             EmbeddingError: see ``score``.
         """
         check_top_k(top_k)
-        unit = scoring.check_embeddings(embeddings, self._info.dim)
+        unit = check_embeddings(embeddings, self._info.dim)
         return self._searcher.find(unit, top_k).best
 
     def best(self, embeddings: npt.ArrayLike, top_k: int) -> tuple[Int64, Float64]:
@@ -866,7 +867,7 @@ class LabelIndex(Closing):
             EmbeddingError: see ``score``.
         """
         found = self.search(embeddings, top_k)
-        probabilities = scoring.activate(found.logits, self._info.activation, found.log_partition)
+        probabilities = activate(found.logits, self._info.activation, found.log_partition)
         return self.label_ids[found.rows], probabilities
 
     def pair_logits(self, embeddings: Float32, image: Int64, label: Int64) -> Float64:
@@ -910,7 +911,7 @@ class LabelIndex(Closing):
         """
         check_top_k(top_k)
         return self._searcher.recall(
-            scoring.check_embeddings(embeddings, self._info.dim), min(top_k, len(self))
+            check_embeddings(embeddings, self._info.dim), min(top_k, len(self))
         )
 
     def embed(self, images: ImageSource | Sequence[ImageSource]) -> Float32:
@@ -949,9 +950,7 @@ class LabelIndex(Closing):
         top_k = int(min(len(self), 1 / least)) + 1
         while True:
             found = self._searcher.find_groups(embeddings, top_k, answers.grouping)
-            probabilities = scoring.activate(
-                found.logits, self._info.activation, found.log_partition
-            )
+            probabilities = activate(found.logits, self._info.activation, found.log_partition)
             if found.rows.shape[1] == len(self) or (probabilities[:, -1] < least).all():
                 break
             top_k *= 8
@@ -998,18 +997,18 @@ class LabelIndex(Closing):
             names = [[subset.labels[row] for row in line] for line in best.rows.tolist()]
         logits = best.logits
         activation = self._info.activation
-        probabilities = scoring.activate(logits, activation, best.log_partition)
+        probabilities = activate(logits, activation, best.log_partition)
         if not over_index:
             over = [[None] * ids.shape[1]] * len(ids)
         elif subset is None:
             over = probabilities.tolist()
         else:
             whole = self._searcher.find(embeddings, 1).best.log_partition
-            over = scoring.activate(logits, activation, whole).tolist()
+            over = activate(logits, activation, whole).tolist()
         intervals: list[list[tuple[float, float] | None]] = [[None] * ids.shape[1]] * len(ids)
         if found.low is not None:
-            low = scoring.activate(logits, activation, found.high).tolist()
-            high = scoring.activate(logits, activation, found.low).tolist()
+            low = activate(logits, activation, found.high).tolist()
+            high = activate(logits, activation, found.low).tolist()
             intervals = [list(zip(*line, strict=True)) for line in zip(low, high, strict=True)]
         arrays = (probabilities, logits, best.similarities, ids)
         return [

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from zsic_index.group_values import Grouping, Reduction
+from zsic_index.embedding_arrays import Float64, Int64
 from zsic_index.records import NodePrediction
-from zsic_index.scoring import Float64, Int64
+from zsic_index.scan.groups import Grouping, Reduction
 from zsic_index.taxonomy.rollup import Groups, deepest, groups, groups_below
 from zsic_index.taxonomy.structure import Structure
 

@@ -15,7 +15,8 @@ import torch
 from transformers import ZeroShotImageClassificationPipeline
 from transformers.image_utils import load_image
 
-from zsic_index import prompts, scoring
+from zsic_index import prompts
+from zsic_index.embedding_arrays import Float32
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders.from_transformers import TransformersEncoder
 from zsic_index.encoders.loaded import (
@@ -28,7 +29,7 @@ from zsic_index.encoders.loaded import (
 from zsic_index.errors import LabelError, ModelError, TemplateError
 from zsic_index.label_embeddings import embed, fetch, rendered
 from zsic_index.label_index import LabelIndex, check_top_k
-from zsic_index.scoring import Float32
+from zsic_index.scan.probabilities import activate, log_sum_exp
 from zsic_index.store import Store
 
 logger = logging.getLogger("zsic_index")
@@ -175,10 +176,10 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
             prompts.resolve(hypothesis_template),
         )
         info = self._present().encoder.info
-        similarities = scoring.similarities(matrix, embedding).astype(np.float64)
+        similarities = (embedding @ matrix.T).astype(np.float64)
         logits = similarities * info.logit_scale + info.logit_bias
-        partition = scoring.log_sum_exp(logits)
-        (scores,) = scoring.activate(logits, info.activation, partition).tolist()
+        partition = log_sum_exp(logits)
+        (scores,) = activate(logits, info.activation, partition).tolist()
         pairs = sorted(zip(scores, candidate_labels, strict=True), key=lambda pair: -pair[0])
         return [{"score": score, "label": label} for score, label in pairs[:top_k]]
 

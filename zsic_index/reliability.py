@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from zsic_index.embedding_arrays import Bool, Float64
 from zsic_index.errors import InputError
-from zsic_index.scoring import Bool, Float64
 
 BINS = 15
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zsic_index import sampled_partition
-from zsic_index.group_values import Grouping
+from zsic_index.embedding_arrays import Float32, Float64
 from zsic_index.index import Approximate, Half, OpenIndex
 from zsic_index.index.approximate import CANDIDATES, recall_of
-from zsic_index.pooling import Pooling
 from zsic_index.records import IndexInfo
-from zsic_index.sampled_partition import Sample
-from zsic_index.scan import Float16, Scan, scan, similarities_of
-from zsic_index.scoring import Float32, Float64
+from zsic_index.scan.exact import scan
+from zsic_index.scan.goal import Float16, Scan, similarities_of
+from zsic_index.scan.groups import Grouping
+from zsic_index.scan.pooling import Pooling
+from zsic_index.scan.sampled import Sample, draw, estimate
 
 if TYPE_CHECKING:
-    from zsic_index.device_scan import DeviceMatrix
+    from zsic_index.scan.device import DeviceMatrix
 
 logger = logging.getLogger("zsic_index")
 
@@ -124,9 +124,7 @@ class Searcher:
         logits = best * scale + bias
         if not self._softmax:
             return Found(Scan(best_rows, best, logits, None))
-        partition = sampled_partition.estimate(
-            self._sample, queries, rows, similarities * scale, scale
-        )
+        partition = estimate(self._sample, queries, rows, similarities * scale, scale)
         return Found(
             Scan(best_rows, best, logits, partition.log_partition + bias),
             partition.low + bias,
@@ -153,7 +151,7 @@ class Searcher:
         device = device_of(self._device)
         if device.type == "cpu":
             return None
-        from zsic_index.device_scan import DeviceMatrix
+        from zsic_index.scan.device import DeviceMatrix
 
         dtype: Any = "float16" if info.kind == "float16" else "float32"
         try:
@@ -184,4 +182,4 @@ class Searcher:
 
     @cached_property
     def _sample(self) -> Sample:
-        return sampled_partition.draw(self._opened.matrix)
+        return draw(self._opened.matrix)

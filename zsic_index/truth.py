@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from zsic_index.embedding_arrays import Bool, Int64
 from zsic_index.errors import InputError
-from zsic_index.scoring import Bool, Int64
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from zsic_index.bench.timing import Comparison, Contender, compare
+from zsic_index.embedding_arrays import Float32
 from zsic_index.label_index import LabelIndex
-from zsic_index.scoring import Float32, available_cores
+from zsic_index.parallel import available_cores
 
 BATCHES = (1, 8, 64, 256)
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zsic_index import images, scoring
-from zsic_index.batches import batched
+from zsic_index import images
 from zsic_index.bench import checkpoints
 from zsic_index.bench.timing import Comparison, Contender, compare
 from zsic_index.decisions import Thresholds
+from zsic_index.embedding_arrays import check_embeddings
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Encoder, Pixels, resolve
 from zsic_index.image_embeddings import IMAGES_PER_BATCH, OVERSAMPLING
@@ -26,6 +26,7 @@ from zsic_index.label_index import LabelIndex
 from zsic_index.library.run_settings import RunSettings
 from zsic_index.library.tag_rules import TagSettings
 from zsic_index.library.tagging import RunReport, Tagging
+from zsic_index.parallel import available_cores, batched
 from zsic_index.store import Store
 from zsic_index.store.photos import Looked, Run
 
@@ -87,7 +88,7 @@ def _first_run(room: Path, empty: Path, photos: int, said: str, rounds: int) -> 
     prepared = [_prepare(encoder, path) for path in sorted(good.iterdir())]
 
     def decode() -> None:
-        with ThreadPoolExecutor(scoring.available_cores()) as pool:
+        with ThreadPoolExecutor(available_cores()) as pool:
             for _ in pool.map(lambda path: _prepare(encoder, path), sorted(good.iterdir())):
                 pass
 
@@ -213,7 +214,7 @@ def _seed(store: Path, paths: list[Path]) -> None:
         fingerprint = index.info.encoder_fingerprint
         for part in batched(paths, _SEEDED_AT_ONCE):
             hashes = [hashlib.sha256(path.read_bytes()).digest() for path in part]
-            rows = scoring.check_embeddings(rng.standard_normal((len(part), index.info.dim)))
+            rows = check_embeddings(rng.standard_normal((len(part), index.info.dim)))
             opened.add_embeddings(fingerprint, list(map(embedder.key, hashes)), rows)
             opened.photos.record(
                 [_looked(path, content) for path, content in zip(part, hashes, strict=True)],

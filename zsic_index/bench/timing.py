@@ -14,7 +14,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_info
 
-from zsic_index.scoring import available_cores
+from zsic_index.parallel import available_cores
 
 
 @dataclass(frozen=True, slots=True)

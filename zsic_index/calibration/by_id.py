@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from zsic_index.scoring import Float32, Float64, Int64
+from zsic_index.embedding_arrays import Float32, Float64, Int64
 
 Values = TypeVar("Values", Float32, Float64)
 

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from zsic_index.calibration.by_id import by_id
 from zsic_index.calibration.passes import IMAGE_BATCH, check_arrays, in_batches
+from zsic_index.embedding_arrays import Float32, Float64, Int64
 from zsic_index.errors import InputError
-from zsic_index.pooling import Pooling
-from zsic_index.scoring import Float32, Float64, Int64
+from zsic_index.scan.pooling import Pooling
 
 REFERENCE_BLOCK = 4_096
 """Reference images per block: with IMAGE_BATCH labels 4 MiB of similarities."""

@@ -9,9 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from zsic_index.embedding_arrays import Float32, Float64, Int64
 from zsic_index.errors import EmbeddingError
-from zsic_index.pooling import Pooling
-from zsic_index.scoring import Float32, Float64, Int64, available_cores, one_blas_thread
+from zsic_index.parallel import available_cores, one_blas_thread
+from zsic_index.scan.pooling import Pooling
 
 IMAGE_BATCH = 256
 """Images that a worker takes at a time."""

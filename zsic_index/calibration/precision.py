@@ -8,8 +8,8 @@ from statistics import NormalDist
 import numpy as np
 
 from zsic_index.calibration.by_id import by_id
+from zsic_index.embedding_arrays import Bool, Float64, Int64
 from zsic_index.errors import InputError
-from zsic_index.scoring import Bool, Float64, Int64
 
 CONFIDENCE = 0.95
 

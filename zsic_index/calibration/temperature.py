@@ -31,10 +31,10 @@ from zsic_index.calibration.passes import (
     row_blocks,
     similarity_blocks,
 )
+from zsic_index.embedding_arrays import Bool, Float32, Float64, Int64
 from zsic_index.errors import InputError
-from zsic_index.pooling import Pooling
 from zsic_index.reliability import reliability
-from zsic_index.scoring import Bool, Float32, Float64, Int64
+from zsic_index.scan.pooling import Pooling
 from zsic_index.truth import checked_rows
 
 MAX_CHANGE = 64.0

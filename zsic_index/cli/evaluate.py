@@ -14,9 +14,9 @@ from zsic_index.records import HUB_ALPHA, HUB_K
 
 if TYPE_CHECKING:
     from zsic_index.calibration import Calibration
+    from zsic_index.embedding_arrays import Float32
     from zsic_index.evaluator import Known
     from zsic_index.label_index import LabelIndex
-    from zsic_index.scoring import Float32
 
 
 @click.command()

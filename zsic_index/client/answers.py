@@ -18,7 +18,7 @@ from zsic_index.records import (
 )
 
 if TYPE_CHECKING:
-    from zsic_index.scoring import Float32
+    from zsic_index.embedding_arrays import Float32
 
 Record = TypeVar("Record", Prediction, NodePrediction, ServedIndexInfo, LabelRecord)
 

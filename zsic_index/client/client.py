@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 from urllib.parse import quote
 
-from zsic_index.batches import batched
 from zsic_index.client import answers, uploads
 from zsic_index.client.connection import TOO_MUCH, Answer, Connection
 from zsic_index.client.requests import (
@@ -23,6 +22,7 @@ from zsic_index.client.uploads import Upload
 from zsic_index.closing import Closing
 from zsic_index.errors import ImageError, InputError, ServiceError
 from zsic_index.images import ImageSource, listed, prepare_batches
+from zsic_index.parallel import batched
 from zsic_index.records import (
     Decision,
     LabelRecord,
@@ -34,8 +34,8 @@ from zsic_index.records import (
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from zsic_index.embedding_arrays import Float32
     from zsic_index.question import Question
-    from zsic_index.scoring import Float32
 
 _ROWS = 256
 """Embeddings or prompts of a request."""
@@ -170,7 +170,7 @@ class Client(Closing):
             EmbeddingError: for another shape or dtype, NaN, infinity, or a row of norm 0.
             ZsicError: see ``classify``.
         """
-        from zsic_index import scoring
+        from zsic_index.embedding_arrays import check_embeddings
 
         document = self._of_index(document_of(asked))
 
@@ -179,7 +179,7 @@ class Client(Closing):
             return self._connection.send("POST", "/v1/score", json=sent)
 
         found = []
-        unit = scoring.check_embeddings(embeddings).astype("<f4", copy=False)
+        unit = check_embeddings(embeddings).astype("<f4", copy=False)
         for rows in batched(unit, _ROWS):
             written = [base64.b64encode(row.tobytes()).decode() for row in rows]
             for result in self._results(written, send):

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy.typing as npt
 from PIL import Image
 
+from zsic_index.embedding_arrays import Float32
 from zsic_index.errors import ImageError
 from zsic_index.records import ModelInfo
-from zsic_index.scoring import Float32
 
 Pixels = dict[str, npt.NDArray[Any]]
 """The vision tower's inputs for one image, by argument name; without a batch axis."""

@@ -16,10 +16,10 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
+from zsic_index.embedding_arrays import Float32
 from zsic_index.encoders.base import EncodedImages, EncodedPrompts, Pixels, Tokens
 from zsic_index.errors import ImageError, LabelError, ModelError
 from zsic_index.records import ModelInfo
-from zsic_index.scoring import Float32
 
 logger = logging.getLogger("zsic_index")
 

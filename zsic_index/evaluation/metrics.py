@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zsic_index.embedding_arrays import Bool, Float32, Float64, Int64
 from zsic_index.errors import InputError
-from zsic_index.pooling import Pooling
-from zsic_index.scoring import Bool, Float32, Float64, Int64
+from zsic_index.scan.pooling import Pooling
 from zsic_index.truth import Truth
 
 NO_NODE = -1

@@ -18,11 +18,11 @@ from typing import Any
 import faiss
 import numpy as np
 
+from zsic_index.embedding_arrays import Float32, Int64
 from zsic_index.errors import IndexFileError
 from zsic_index.index import files
 from zsic_index.records import IndexInfo
-from zsic_index.scan import scan
-from zsic_index.scoring import Float32, Int64
+from zsic_index.scan.exact import scan
 
 TARGET_RECALL = 0.999
 

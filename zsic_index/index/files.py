@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from zsic_index.embedding_arrays import Float32, Int64
 from zsic_index.errors import IndexFileError, StoreError
 from zsic_index.records import IndexInfo
-from zsic_index.scoring import Float32, Int64
 
 _MAGIC = b"zsicidx2"
 _TRAILER = struct.Struct("<8sQ32s32sQQd")

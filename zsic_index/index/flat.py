@@ -17,13 +17,13 @@ from typing import Any
 import faiss
 import numpy as np
 
+from zsic_index.embedding_arrays import Float32, Int64
 from zsic_index.errors import IndexFileError, StoreError
 from zsic_index.index import approximate, files, half
 from zsic_index.index.approximate import Approximate
 from zsic_index.index.half import Half
-from zsic_index.pooling import Pooling
 from zsic_index.records import IndexInfo
-from zsic_index.scoring import Float32, Int64
+from zsic_index.scan.pooling import Pooling
 
 # FAISS puts the vectors 45 bytes into the file of a flat index, so mapped floats would straddle
 # their natural alignment, and NumPy copies such arrays before every product (3 to 15 times slower,

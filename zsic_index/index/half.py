@@ -14,10 +14,10 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from zsic_index.embedding_arrays import Float32
 from zsic_index.errors import IndexFileError
 from zsic_index.index import files
 from zsic_index.records import IndexInfo
-from zsic_index.scoring import Float32
 
 _BLOCK = 1 << 14
 

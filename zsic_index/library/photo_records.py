@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from zsic_index.batches import batched
 from zsic_index.errors import InputError
+from zsic_index.parallel import batched
 from zsic_index.store import Store
 from zsic_index.store.photos import KnownPhoto, StoredTag, VerdictName
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zsic_index.batches import batched
 from zsic_index.errors import InputError
 from zsic_index.label_index import LabelIndex
+from zsic_index.parallel import batched
 
 _AT_ONCE = 4_096
 

@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 
-from zsic_index.batches import batched
 from zsic_index.errors import ImageError, MissingExtraError, StoreError
 from zsic_index.image_embeddings import Embedded
 from zsic_index.label_index import LabelIndex
@@ -35,6 +34,7 @@ from zsic_index.library.run_settings import RunSettings
 from zsic_index.library.sidecar_writing import SidecarWriter, Wanted, Written
 from zsic_index.library.tag_rules import TagRules
 from zsic_index.library.walk import FoundFolder, FoundPhoto, walk
+from zsic_index.parallel import batched
 from zsic_index.store.photos import KnownPhoto, Looked, Run, SidecarRow, StoredTag, without
 
 _AT_ONCE = 1_024

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zsic_index.batches import batched
 from zsic_index.library.run_lock import run_lock
 from zsic_index.library.sidecar_writing import SidecarWriter, Wanted, Written
+from zsic_index.parallel import batched
 from zsic_index.store import Store
 from zsic_index.store.photos import TagKey
 

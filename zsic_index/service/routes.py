@@ -12,10 +12,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from zsic_index import label_search, prompts, scoring
+from zsic_index import label_search, prompts
+from zsic_index.embedding_arrays import Float32, check_embeddings
 from zsic_index.errors import InputError
 from zsic_index.records import Decision
-from zsic_index.scoring import Float32
 from zsic_index.service import inputs
 from zsic_index.service.indexes import ServedIndex
 from zsic_index.service.inputs import SentImage
@@ -69,7 +69,7 @@ def router(service: Service) -> APIRouter:
         _check_count(len(asked.embeddings), settings.max_prompts, "embeddings")
         served = await service.index_for(asked)
         given = await service.engine.aside(inputs.embeddings_of, asked)
-        unit = scoring.check_embeddings(given, served.info.dim)
+        unit = check_embeddings(given, served.info.dim)
         answer = await service.answer(served, asked)
         found = await service.engine.score(unit, answer)
         results = [{"image": str(at), **_answered(one)} for at, one in enumerate(found)]

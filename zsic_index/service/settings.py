@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from zsic_index import images, scoring
+from zsic_index import images
 from zsic_index.images import Decode, ImageLimits
+from zsic_index.parallel import available_cores
 
 FORMATS = (*images.FORMATS, "HEIC")
 """Image formats that are accepted; RAW files are too large to be sent about."""
@@ -60,7 +61,7 @@ class Settings:
     deadline: float = 30.0
     max_batch: int | None = None
     max_wait: float = 0.003
-    decoders: int = scoring.available_cores()
+    decoders: int = available_cores()
     allow_urls: bool = False
     tokens: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()

@@ -26,9 +26,9 @@ from sqlalchemy import (
 )
 
 from zsic_index.closing import Closing
+from zsic_index.embedding_arrays import Bool, Float32, Int64
 from zsic_index.errors import IndexNotFoundError, StoreError
 from zsic_index.records import Activation, Dtype, IndexInfo
-from zsic_index.scoring import Bool, Float32, Int64
 from zsic_index.store import schema
 from zsic_index.store.database import Database
 from zsic_index.store.location import StoreLocation

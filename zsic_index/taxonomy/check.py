@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
-from zsic_index.batches import batched
+from zsic_index.parallel import batched
 from zsic_index.prompts import DEFAULT_TEMPLATE
 from zsic_index.taxonomy.model import Taxonomy
 from zsic_index.taxonomy.names import folded

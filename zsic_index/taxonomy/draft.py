@@ -11,8 +11,8 @@ from typing import NoReturn, TypeVar
 import numpy as np
 
 from zsic_index import prompts
+from zsic_index.embedding_arrays import Int64
 from zsic_index.errors import LabelError, TemplateError
-from zsic_index.scoring import Int64
 from zsic_index.taxonomy import graph, ranks
 from zsic_index.taxonomy.entries import NOTHING, Details
 from zsic_index.taxonomy.graph import Csr

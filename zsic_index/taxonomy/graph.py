@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zsic_index.scoring import Bool, Int64
+from zsic_index.embedding_arrays import Bool, Int64
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zsic_index.scoring import Int64
+from zsic_index.embedding_arrays import Int64
 from zsic_index.taxonomy.graph import Csr
 
 

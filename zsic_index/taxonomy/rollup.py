@@ -15,8 +15,8 @@ from functools import cached_property
 
 import numpy as np
 
+from zsic_index.embedding_arrays import Float64, Int64
 from zsic_index.errors import LabelError
-from zsic_index.scoring import Float64, Int64
 from zsic_index.taxonomy.graph import Csr, by_level, levels
 from zsic_index.taxonomy.structure import Structure
 

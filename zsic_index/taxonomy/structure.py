@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from zsic_index import prompts
+from zsic_index.embedding_arrays import Int64
 from zsic_index.errors import LabelError
-from zsic_index.scoring import Int64
 from zsic_index.taxonomy import graph, ranks
 from zsic_index.taxonomy.graph import Csr
 from zsic_index.taxonomy.model import Taxonomy

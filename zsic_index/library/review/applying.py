@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from zsic_index.batches import batched
 from zsic_index.label_index import LabelIndex
 from zsic_index.library.run_settings import RunSettings
 from zsic_index.library.tag_rules import TagRules
 from zsic_index.library.tagging import Tagging
 from zsic_index.library.walk import is_within
+from zsic_index.parallel import batched
 from zsic_index.store.photos import KnownPhoto, StoredTag, tags_digest
 
 _AT_ONCE = 1_024

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from zsic_index.calibration.precision import CONFIDENCE, thresholds_for_precision
+from zsic_index.embedding_arrays import Bool, Float64
 from zsic_index.errors import InputError
-from zsic_index.scoring import Bool, Float64
 
 FEW = 3
 """Accepted and rejected photos that there have to be, of each."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zsic_index.embedding_arrays import Int64
 from zsic_index.label_index import LabelIndex
-from zsic_index.scoring import Int64
 from zsic_index.store.photos import LabelCounts
 from zsic_index.taxonomy.names import folded
 

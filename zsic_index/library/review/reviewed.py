@@ -8,13 +8,13 @@ from typing import IO, TypeVar
 
 import numpy as np
 
-from zsic_index import scoring
-from zsic_index.batches import batched
+from zsic_index.embedding_arrays import Float32, Float64, Int64
 from zsic_index.errors import InputError
 from zsic_index.label_embeddings import Progress
 from zsic_index.label_index import LabelIndex
-from zsic_index.scan import similarities_of
-from zsic_index.scoring import Float32, Float64, Int64
+from zsic_index.parallel import batched
+from zsic_index.scan.goal import similarities_of
+from zsic_index.scan.probabilities import activate
 
 Value = TypeVar("Value")
 
@@ -124,7 +124,7 @@ class ReviewedPhotos:
             similarities = similarities - self._hubs.of(index.label_ids[label])
         logits = similarities * self._scale + self._bias
         activation = index.info.activation
-        return scoring.activate(logits, activation, self._log_partition)[:, 0]
+        return activate(logits, activation, self._log_partition)[:, 0]
 
 
 def _gathered(

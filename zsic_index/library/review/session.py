@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from zsic_index.embedding_arrays import Bool, Float64, Int64
 from zsic_index.errors import InputError
 from zsic_index.label_embeddings import Progress
 from zsic_index.label_index import LabelIndex
@@ -16,7 +17,6 @@ from zsic_index.library.review.applying import Applied, Applying, Pending
 from zsic_index.library.review.fitting import FittedThreshold, fit
 from zsic_index.library.review.label_list import LabelList, ListedLabel
 from zsic_index.library.review.reviewed import ReviewedPhotos
-from zsic_index.scoring import Bool, Float64, Int64
 from zsic_index.store.photos import KnownPhoto, LabelCounts, VerdictName
 
 Shown = Literal["all", "undecided", "accepted", "rejected", "unsure", "near"]

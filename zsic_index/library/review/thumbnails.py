@@ -11,7 +11,7 @@ from PIL import Image
 
 from zsic_index import images
 from zsic_index.errors import ImageError
-from zsic_index.scoring import available_cores
+from zsic_index.parallel import available_cores
 from zsic_index.store.photos import KnownPhoto
 
 SMALL, LARGE = 320, 1_600

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from zsic_index.scoring import Float32, Float64, Int64
+from zsic_index.embedding_arrays import Float32, Float64, Int64
 
 How = Literal["max", "mass"]
 """What a label has of its names: the largest logit, or the logarithm of all their exponentials

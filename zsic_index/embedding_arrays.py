@@ -1,17 +1,11 @@
-"""From similarities to probabilities, and what an embedding is. Arrays in, arrays out."""
+"""Array types, and the check that every embedding from outside passes."""
 
 from __future__ import annotations
 
-import os
-from contextlib import AbstractContextManager
-from functools import cache
-
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import ThreadpoolController
 
 from zsic_index.errors import EmbeddingError
-from zsic_index.records import Activation
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -57,50 +51,3 @@ def check_embeddings(embeddings: npt.ArrayLike, dim: int | None = None) -> Float
         norms[np.abs(norms - 1) <= _UNIT_TOLERANCE] = 1
         unit[start : start + 65_536] = block / norms
     return unit
-
-
-def similarities(matrix: Float32, queries: Float32) -> Float32:
-    """Return all (B, N) similarities: for small N only."""
-    return queries @ matrix.T
-
-
-def activate(logits: Float64, activation: Activation, log_partition: Float64 | None) -> Float64:
-    """Turn (B, k) logits into probabilities of the same shape.
-
-    Args:
-        logits: float64 logits.
-        activation: ``softmax`` needs the (B,) log-partition over the whole label set; ``sigmoid``
-            looks at each logit alone.
-        log_partition: see above; ignored for ``sigmoid``.
-    """
-    if activation == "softmax":
-        assert log_partition is not None, "softmax is taken over all labels, never over the top-k"
-        # Rounding can put the only label's logit an ulp over the log-partition.
-        return np.minimum(np.exp(logits - log_partition[:, None]), 1.0)
-    # 1 / (1 + exp(-x)), written so that neither tail overflows.
-    return np.exp(-np.logaddexp(0.0, -logits))
-
-
-def log_sum_exp(logits: Float64) -> Float64:
-    """Return logsumexp over the last axis of (B, N) logits as (B,) float64."""
-    top = logits.max(axis=-1)
-    return np.asarray(top + np.log(np.exp(logits - top[..., None]).sum(axis=-1)))
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def one_blas_thread() -> AbstractContextManager[object]:
-    """Keep BLAS to one thread meanwhile: for worker threads that are the parallelism."""
-    limited: AbstractContextManager[object] = _threadpools().limit(limits=1, user_api="blas")
-    return limited
-
-
-@cache
-def _threadpools() -> ThreadpoolController:
-    """Look the loaded BLAS libraries up once; the search takes milliseconds."""
-    return ThreadpoolController()

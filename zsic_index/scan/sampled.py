@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zsic_index.scoring import Float32, Float64, Int64
+from zsic_index.embedding_arrays import Float32, Float64, Int64
 
 SAMPLE_ROWS = 1 << 16
 

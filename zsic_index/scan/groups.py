@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from zsic_index.scoring import Float32, Float64, Int64
+from zsic_index.embedding_arrays import Float32, Float64, Int64
 
 Reduction = Literal["sum", "max", "noisy-or"]
 """How the labels of a group become one number: their mass under softmax; under sigmoid the largest

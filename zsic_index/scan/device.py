@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zsic_index.scan import QUERY_BATCH, Candidates, Goal, Part, Scan, finish, joined
-from zsic_index.scoring import Float32, Float64
+from zsic_index.embedding_arrays import Float32, Float64
+from zsic_index.scan.candidates import Candidates, finish
+from zsic_index.scan.exact import QUERY_BATCH
+from zsic_index.scan.goal import Goal, Part, Scan, joined
 
 BLOCK_ELEMENTS = 1 << 25
 """Logits per block: 128 MiB of float32."""

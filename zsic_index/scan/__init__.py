@@ -1,0 +1,1 @@
+"""Exact scan of a label matrix: top-k, log-partition and probabilities. Arrays only."""

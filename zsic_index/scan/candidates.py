@@ -1,0 +1,148 @@
+"""Candidates for the best rows of each query, and their exact order."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from zsic_index.embedding_arrays import Bool, Float32, Float64, Int64
+from zsic_index.scan.goal import VECTOR_BLOCK_ROWS, Float16, Goal, Part
+from zsic_index.scan.probabilities import log_sum_exp
+
+_ROOM = 64
+"""Candidates beyond k that a query takes in before it goes back to those that still are some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What one pass found for a batch of queries.
+
+    Attributes:
+        values: (B, m) float32 logits without the model's bias, -inf where there is none; m >= k.
+        rows: (B, m) int64, whose they are, as in ``Scan``.
+        crowded: (B,) whether there are more of them within the margin than were held.
+        log_sums: (B,) float64 logsumexp of all logits without the model's bias.
+    """
+
+    values: Float32
+    rows: Int64
+    crowded: Bool
+    log_sums: Float64
+
+
+class CandidateCollector:
+    """The rows that may be among the best of each query, of those that one worker has seen.
+
+    Attributes:
+        batch: B, the number of queries.
+        values: (B, k + room) float32 logits without bias, -inf where there is none.
+        rows: the same shape, int64.
+        floor: (B,) a logit that no candidate is below; inf where there are too many of them.
+    """
+
+    def __init__(self, batch: int, k: int, margin: np.float32) -> None:
+        self.batch = batch
+        self._k = k
+        self._margin = margin
+        self.values = np.full((batch, k + _ROOM), -np.inf, dtype=np.float32)
+        self.rows = np.full((batch, k + _ROOM), -1, dtype=np.int64)
+        self.floor = np.full(batch, -np.inf, dtype=np.float32)
+        self._count = np.zeros(batch, dtype=np.int64)
+
+    def offer(self, logits: Float32, peak: Float32, first: int) -> None:
+        """Take in what may be among the best of a (B, n) block that begins at row ``first``."""
+        hot = np.flatnonzero(peak >= self.floor)
+        if not len(hot):
+            return
+        entering = logits[hot] >= self.floor[hot, None]
+        number = entering.sum(axis=1)
+        fits = self._count[hot] + number <= self.values.shape[1]
+        if fits.any():
+            self._append(logits, first, hot[fits], entering[fits], number[fits])
+        for query in hot[~fits]:
+            self._merge(query, logits[query], first)
+
+    def _append(
+        self, logits: Float32, first: int, hot: Int64, entering: Bool, number: Int64
+    ) -> None:
+        at, column = np.nonzero(entering)
+        query = hot[at]
+        # The entries come query by query: each query's are numbered on from what it has.
+        place = self._count[query] + np.arange(len(at)) - (np.cumsum(number) - number)[at]
+        self.values[query, place] = logits[query, column]
+        self.rows[query, place] = column + first
+        self._count[hot] += number
+
+    def _merge(self, query: int, logits: Float32, first: int) -> None:
+        """Go back to what still is a candidate, of what a query has and of one block."""
+        count = self._count[query]
+        entering = np.flatnonzero(logits >= self.floor[query])
+        values = np.concatenate([self.values[query, :count], logits[entering]])
+        rows = np.concatenate([self.rows[query, :count], entering + first])
+        if len(values) > self._k:
+            least = np.partition(values, len(values) - self._k)[len(values) - self._k]
+            self.floor[query] = max(self.floor[query], least - self._margin)
+        kept = np.flatnonzero(values >= self.floor[query])
+        if len(kept) > self.values.shape[1]:
+            # Too many are nearly equal: all of this query is settled at the end.
+            kept = kept[:0]
+            self.floor[query] = np.inf
+        self.values[query] = -np.inf
+        self.values[query, : len(kept)] = values[kept]
+        self.rows[query, : len(kept)] = rows[kept]
+        self._count[query] = len(kept)
+
+
+def finish(matrix: Float32 | Float16, queries: Float32, candidates: Candidates, goal: Goal) -> Part:
+    """Compute candidates again, exactly, from the (N, D) matrix, and put them in order."""
+    log_sums = candidates.log_sums.copy()
+    best_rows = np.empty((len(queries), goal.k), dtype=np.int64)
+    best = np.empty((len(queries), goal.k))
+    for query, (line, line_rows) in enumerate(zip(candidates.values, candidates.rows, strict=True)):
+        if candidates.crowded[query]:
+            best_rows[query], log_sums[query] = _settle(matrix, queries[query], goal)
+            best[query] = goal.similarities(matrix, best_rows[query], queries[query])
+            continue
+        least = np.partition(line, len(line) - goal.k)[len(line) - goal.k]
+        kept = np.flatnonzero(line >= least - np.float32(goal.margin * goal.scale))
+        found = line_rows[kept]
+        similarities = goal.similarities(matrix, found, queries[query])
+        exact = goal.less_bias(similarities, found)
+        order = np.lexsort((found, -exact))[: goal.k]
+        best_rows[query], best[query] = found[order], similarities[order]
+        if goal.partition:
+            # In the order of the rows, whichever worker found them.
+            order = np.argsort(found)
+            terms = np.exp(goal.scale * exact[order] - log_sums[query])
+            rough = np.exp(line[kept][order].astype(np.float64) - log_sums[query])
+            log_sums[query] += np.log1p((terms - rough).sum())
+    return Part(best_rows, best, log_sums)
+
+
+def _settle(matrix: Float32 | Float16, query: Float32, goal: Goal) -> tuple[Int64, float]:
+    """Scan for one query where so many labels are nearly equal that they cannot be held.
+
+    Whatever is not clearly worse than the k-th best so far is computed exactly, at once.
+
+    Returns:
+        (k,) labels, best first, and the logsumexp.
+    """
+    labels, exact = np.empty(0, dtype=np.int64), np.empty(0)
+    log_sum = -np.inf
+    for first, last in itertools.pairwise(goal.edges(0, goal.labels, VECTOR_BLOCK_ROWS)):
+        start, end = goal.rows(first, last)
+        block = matrix[start:end].astype(np.float32, copy=False)
+        values = goal.scale * (block @ query).astype(np.float64)
+        values = goal.of_labels(values[None], first, last)[0] / goal.scale
+        least = exact[-1] - goal.margin if len(exact) == goal.k else -np.inf
+        near = np.flatnonzero(values >= least)
+        here = near + first
+        values[near] = goal.less_bias(goal.similarities(matrix, here, query), here)
+        log_sum = float(np.logaddexp(log_sum, log_sum_exp(values * goal.scale)))
+        labels = np.concatenate([labels, here])
+        exact = np.concatenate([exact, values[near]])
+        best = np.lexsort((labels, -exact))[: goal.k]
+        labels, exact = labels[best], exact[best]
+    return labels, log_sum
