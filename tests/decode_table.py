@@ -19,7 +19,7 @@ from PIL import Image
 
 from zsic_index import LabelIndex, builtin
 from zsic_index.image_embeddings import OVERSAMPLING
-from zsic_index.images import SUFFIXES
+from zsic_index.images.opening import SUFFIXES
 
 
 def as_jpeg(path: Path) -> bytes:

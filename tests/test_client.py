@@ -41,7 +41,7 @@ from zsic_index.client import client as client_module
 from zsic_index.client import connection, requests, uploads
 from zsic_index.decisions import Thresholds
 from zsic_index.errors import EmbeddingError, ImageFormatError, ImageTooLargeError
-from zsic_index.images import ImageSource
+from zsic_index.images.opening import ImageSource
 from zsic_index.question import Question
 from zsic_index.service import schemas
 

@@ -21,8 +21,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zsic_index import heif, images
 from zsic_index.errors import ImageError, MissingExtraError
+from zsic_index.images import heif
+from zsic_index.images.opening import open_image
+from zsic_index.images.prefetch import prepare_all
 
 FILES = Path(__file__).parent / "data" / "heif"
 UPRIGHT = FILES / "orientation-1.heic"
@@ -58,7 +60,7 @@ def test_upright_exactly_once(orientation: int) -> None:
     pi_heif = pytest.importorskip("pi_heif")
     path = FILES / f"orientation-{orientation}.heic"
     for source in (path, path.read_bytes(), pi_heif.HeifImageFile(io.BytesIO(path.read_bytes()))):
-        opened = images.open_image(source)
+        opened = open_image(source)
         assert opened.mode == "RGB"
         assert difference(opened, upright()) < 2
     turned = [upright().transpose(one) for one in Image.Transpose]
@@ -70,7 +72,7 @@ def test_exif_alone_turns_nothing(orientation: int) -> None:
     pytest.importorskip("pi_heif")
     data = with_exif_orientation(orientation)
     assert data != UPRIGHT.read_bytes()
-    assert difference(images.open_image(data), upright()) < 2
+    assert difference(open_image(data), upright()) < 2
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_exif_alone_turns_nothing(orientation: int) -> None:
 )
 def test_other_modes_and_the_primary_image(name: str, expected: Image.Image) -> None:
     pytest.importorskip("pi_heif")
-    assert difference(images.open_image(FILES / name), expected) < 3
+    assert difference(open_image(FILES / name), expected) < 3
 
 
 def ftyp(*brands: bytes) -> bytes:
@@ -119,7 +121,7 @@ def test_avif_is_pillow_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "_pi_heif", None)
     written = io.BytesIO()
     upright().save(written, "AVIF")
-    assert difference(images.open_image(written.getvalue()), upright()) < 6
+    assert difference(open_image(written.getvalue()), upright()) < 6
 
 
 @pytest.mark.parametrize("name", ["IMG_1.heic", "renamed.jpg"])
@@ -130,7 +132,7 @@ def test_without_the_extra_it_is_named(
     path = tmp_path / name
     path.write_bytes(UPRIGHT.read_bytes())
     with pytest.raises(MissingExtraError) as raised:
-        images.open_image(path)
+        open_image(path)
     assert str(raised.value) == (
         f"{path}: HEIC needs the extra heic: pip install 'zsic-index[heic]'"
     )
@@ -144,7 +146,7 @@ def test_guarded_before_decoding(size: tuple[int, int]) -> None:
     at = data.index(b"ispe") + 8
     written = b"".join(side.to_bytes(4, "big") for side in size)
     with pytest.raises(ImageError, match=r"the limit is 178,956,970|too thin"):
-        images.open_image(data[:at] + written + data[at + 8 :])
+        open_image(data[:at] + written + data[at + 8 :])
 
 
 def test_a_size_that_is_not_true_is_refused() -> None:
@@ -154,7 +156,7 @@ def test_a_size_that_is_not_true_is_refused() -> None:
     at = data.index(b"ispe") + 8
     small = data[:at] + (16).to_bytes(4, "big") * 2 + data[at + 8 :]
     with pytest.raises(ImageError, match="broken image"):
-        images.open_image(small)
+        open_image(small)
 
 
 @pytest.mark.parametrize("part", [0.02, 0.1, 0.3, 0.5, 0.9, 0.99])
@@ -162,7 +164,7 @@ def test_truncated(part: float) -> None:
     pytest.importorskip("pi_heif")
     data = UPRIGHT.read_bytes()
     with pytest.raises(ImageError) as raised:
-        images.open_image(data[: int(len(data) * part)])
+        open_image(data[: int(len(data) * part)])
     assert "\n" not in str(raised.value)
 
 
@@ -172,7 +174,7 @@ def test_damaged_metadata_does_no_harm() -> None:
     data = UPRIGHT.read_bytes()
     at = data.index(b"Exif")
     assert b"infe" in data[at - 12 : at]
-    assert difference(images.open_image(data[:at] + b"\xff" + data[at + 1 :]), upright()) < 2
+    assert difference(open_image(data[:at] + b"\xff" + data[at + 1 :]), upright()) < 2
 
 
 def test_gray_of_more_than_8_bits_is_refused() -> None:
@@ -183,14 +185,14 @@ def test_gray_of_more_than_8_bits_is_refused() -> None:
     assert data[depth] & 7 == 0
     data[depth] |= 2
     with pytest.raises(ImageError, match="not 8-bit gray or colour"):
-        images.open_image(bytes(data))
+        open_image(bytes(data))
 
 
 def test_eight_threads() -> None:
     pytest.importorskip("pi_heif")
     paths = sorted(FILES.glob("*.h*")) * 8
-    expected = {path: np.asarray(images.open_image(path)) for path in set(paths)}
-    batches = images.prepare_all(paths, images.open_image, batch_size=len(paths), threads=8)
+    expected = {path: np.asarray(open_image(path)) for path in set(paths)}
+    batches = prepare_all(paths, open_image, batch_size=len(paths), threads=8)
     for path, opened in zip(paths, next(batches), strict=True):
         np.testing.assert_array_equal(np.asarray(opened), expected[path])
 

@@ -11,8 +11,8 @@ from conftest import picture
 from PIL import Image
 from transformers.image_utils import load_image
 
-from zsic_index import images
 from zsic_index.errors import ImageError, ImageFormatError, ImageTooLargeError
+from zsic_index.images import opening, prefetch
 
 
 def encoded(image: Image.Image, format: str, **options: object) -> bytes:
@@ -57,7 +57,7 @@ def test_pixels_are_the_pipelines(case: str, tmp_path: Path) -> None:
     path.write_bytes(CASES[case])
     expected = np.asarray(load_image(Image.open(io.BytesIO(CASES[case]))))
     for source in (path, str(path), CASES[case], Image.open(io.BytesIO(CASES[case]))):
-        opened = images.open_image(source)
+        opened = opening.open_image(source)
         assert opened.mode == "RGB"
         np.testing.assert_array_equal(np.asarray(opened), expected)
 
@@ -65,7 +65,7 @@ def test_pixels_are_the_pipelines(case: str, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
 def test_damaged_exif_is_ignored() -> None:
     data = encoded(picture(1), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\xff")
-    assert images.open_image(data).size == (90, 60)
+    assert opening.open_image(data).size == (90, 60)
 
 
 def bomb() -> bytes:
@@ -99,12 +99,12 @@ def bomb() -> bytes:
 )
 def test_refused_with_a_reason(source: str | bytes, message: str) -> None:
     with pytest.raises(ImageError, match=message):
-        images.open_image(source)
+        opening.open_image(source)
 
 
 def test_every_allowed_format_has_a_decoder() -> None:
     Image.init()
-    assert set(images.FORMATS) <= set(Image.OPEN)
+    assert set(opening.FORMATS) <= set(Image.OPEN)
 
 
 def test_prepare_all_keeps_order_and_reads_ahead_one_batch() -> None:
@@ -115,8 +115,8 @@ def test_prepare_all_keeps_order_and_reads_ahead_one_batch() -> None:
             taken.append(number)
             yield b"" if number == 3 else encoded(picture(number), "PNG")
 
-    batches = images.prepare_all(
-        sources(), lambda source: images.open_image(source).size, batch_size=4, threads=2
+    batches = prefetch.prepare_all(
+        sources(), lambda source: opening.open_image(source).size, batch_size=4, threads=2
     )
     first = next(batches)
     assert [isinstance(entry, ImageError) for entry in first] == [False, False, False, True]
@@ -142,30 +142,30 @@ def photo(size: tuple[int, int], **options: object) -> bytes:
 def test_scaled_decoding_keeps_what_is_asked_for(
     at_least: int | None, expected: tuple[int, int]
 ) -> None:
-    assert images.decode(photo((1600, 1200)), "x", at_least=at_least).size == expected
+    assert opening.decode(photo((1600, 1200)), "x", at_least=at_least).size == expected
 
 
 def test_scaled_decoding_turns_upright_and_leaves_other_formats_alone() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert images.decode(photo((1600, 1200), exif=exif), "x", at_least=300).size == (300, 400)
+    assert opening.decode(photo((1600, 1200), exif=exif), "x", at_least=300).size == (300, 400)
     png = encoded(picture(1, (1600, 1200)), "PNG")
-    assert images.decode(png, "x", at_least=300).size == (1600, 1200)
+    assert opening.decode(png, "x", at_least=300).size == (1600, 1200)
     cmyk = encoded(picture(1, (1600, 1200)).convert("CMYK"), "JPEG")
-    assert images.decode(cmyk, "x", at_least=300).mode == "RGB"
+    assert opening.decode(cmyk, "x", at_least=300).mode == "RGB"
 
 
 def test_a_scaled_image_that_is_too_large_is_refused_all_the_same() -> None:
-    limits = images.ImageLimits(max_pixels=1_000)
+    limits = opening.ImageLimits(max_pixels=1_000)
     with pytest.raises(ImageTooLargeError, match="1,920,000 pixels; the limit is 1,000"):
-        images.decode(photo((1600, 1200)), "x", at_least=9, limits=limits)
+        opening.decode(photo((1600, 1200)), "x", at_least=9, limits=limits)
 
 
 def test_only_the_formats_that_are_allowed_are_opened() -> None:
-    limits = images.ImageLimits(formats=("PNG",))
-    assert images.decode(encoded(picture(1), "PNG"), "x", limits=limits).mode == "RGB"
+    limits = opening.ImageLimits(formats=("PNG",))
+    assert opening.decode(encoded(picture(1), "PNG"), "x", limits=limits).mode == "RGB"
     with pytest.raises(ImageFormatError, match=r"known format \(PNG\)"):
-        images.decode(encoded(picture(1), "JPEG"), "x", limits=limits)
+        opening.decode(encoded(picture(1), "JPEG"), "x", limits=limits)
 
 
 def test_a_file_that_is_too_large_is_not_read(
@@ -173,35 +173,35 @@ def test_a_file_that_is_too_large_is_not_read(
 ) -> None:
     path = tmp_path / "image.jpg"
     path.write_bytes(CASES["jpeg"])
-    monkeypatch.setattr(images, "MAX_FILE_SIZE", 100)
+    monkeypatch.setattr(opening, "MAX_FILE_SIZE", 100)
     with pytest.raises(ImageError, match=r"image\.jpg: is larger than the limit of 100 bytes"):
-        images.open_image(path)
+        opening.open_image(path)
 
 
 def test_content_hashes() -> None:
     image = picture(1)
     same = Image.open(io.BytesIO(encoded(image, "PNG")))
-    assert images.content_hash(image, "x") == images.content_hash(same, "x")
-    assert images.content_hash(image, "x") != images.content_hash(picture(2), "x")
-    assert images.content_hash(image, "x") != images.content_hash(picture(1, (60, 90)), "x")
-    assert images.content_hash(b"a", "x") != images.content_hash(b"b", "x")
+    assert opening.content_hash(image, "x") == opening.content_hash(same, "x")
+    assert opening.content_hash(image, "x") != opening.content_hash(picture(2), "x")
+    assert opening.content_hash(image, "x") != opening.content_hash(picture(1, (60, 90)), "x")
+    assert opening.content_hash(b"a", "x") != opening.content_hash(b"b", "x")
 
 
 @pytest.mark.parametrize("source", ["a" * 300, "a\0b.png", "a\ud800", "/dev/zero", "."])
 def test_paths_that_are_none(source: str) -> None:
     with pytest.raises(ImageError):
-        images.open_image(source)
+        opening.open_image(source)
 
 
 @pytest.mark.parametrize("source", [None, 7, bytearray(b"x"), np.zeros((4, 4, 3), np.uint8)])
 def test_sources_that_are_none(source: object) -> None:
     with pytest.raises(ImageError, match="give a path, a file's bytes or a PIL image"):
-        images.open_image(source)  # type: ignore[arg-type]
+        opening.open_image(source)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"])
 def test_one_picture_that_is_still_to_be_read_several_times(format: str) -> None:
     for _ in range(10):
         image = Image.open(io.BytesIO(encoded(picture(1, (400, 300)), format)))
-        (batch,) = images.prepare_all([image] * 8, images.open_image, batch_size=8, threads=8)
+        (batch,) = prefetch.prepare_all([image] * 8, opening.open_image, batch_size=8, threads=8)
         assert all(isinstance(opened, Image.Image) for opened in batch)

@@ -20,8 +20,9 @@ from dng import SENSOR, dng
 from PIL import Image
 from test_heif import difference, ftyp, upright
 
-from zsic_index import images, raw_files
 from zsic_index.errors import ImageError, MissingExtraError
+from zsic_index.images import opening, prefetch
+from zsic_index.images.raw import is_raw
 
 T = Image.Transpose
 LAID = {2: T.FLIP_LEFT_RIGHT, 3: T.ROTATE_180, 4: T.FLIP_TOP_BOTTOM,
@@ -67,7 +68,7 @@ def test_a_preview_without_orientation_takes_the_file_s(orientation: int, tmp_pa
     pytest.importorskip("rawpy")
     path = raw(tmp_path, laid(orientation), orientation=orientation)
     for source in (path, str(path), path.read_bytes()):
-        assert difference(images.open_image(source), up(orientation)) < 3
+        assert difference(opening.open_image(source), up(orientation)) < 3
 
 
 @pytest.mark.parametrize("own", [1, 3, 6])
@@ -75,14 +76,14 @@ def test_a_preview_s_own_orientation_counts(own: int, tmp_path: Path) -> None:
     pytest.importorskip("rawpy")
     for whole in (1, 8):
         path = raw(tmp_path, laid(own), orientation=whole, own=own)
-        assert difference(images.open_image(path), up(own)) < 3
+        assert difference(opening.open_image(path), up(own)) < 3
 
 
 @pytest.mark.parametrize("orientation", [6, 8])
 def test_a_preview_that_the_camera_has_turned_stays(orientation: int, tmp_path: Path) -> None:
     pytest.importorskip("rawpy")
     path = raw(tmp_path, up(orientation), orientation=orientation)
-    assert difference(images.open_image(path), up(orientation)) < 3
+    assert difference(opening.open_image(path), up(orientation)) < 3
 
 
 def test_a_preview_is_the_jpeg_in_the_file_to_the_byte(tmp_path: Path) -> None:
@@ -90,12 +91,12 @@ def test_a_preview_is_the_jpeg_in_the_file_to_the_byte(tmp_path: Path) -> None:
     pytest.importorskip("rawpy")
     for own in (None, 1, 6):
         path = raw(tmp_path, laid(1), own=own)
-        assert images.read(path) == jpeg(laid(1), orientation=own)
-    content = images.read(raw(tmp_path, laid(6), orientation=6))
+        assert opening.read(path) == jpeg(laid(1), orientation=own)
+    content = opening.read(raw(tmp_path, laid(6), orientation=6))
     assert isinstance(content, bytes)
     assert content.endswith(jpeg(laid(6))[2:])
-    assert images.decode(content, "x", at_least=100).size == (100, 150)
-    assert images.content_hash(content, "x") != images.content_hash(jpeg(laid(6)), "x")
+    assert opening.decode(content, "x", at_least=100).size == (100, 150)
+    assert opening.content_hash(content, "x") != opening.content_hash(jpeg(laid(6)), "x")
 
 
 def half(orientation: int = 1) -> np.ndarray:
@@ -117,12 +118,12 @@ def test_without_a_preview_it_is_developed(
     pytest.importorskip("rawpy")
     path = tmp_path / "a.dng"
     path.write_bytes(dng(preview, (160, 120), orientation))
-    opened = np.asarray(images.open_image(path)).mean(2)
+    opened = np.asarray(opening.open_image(path)).mean(2)
     expected = half(orientation)
     assert opened.shape == expected.shape
     assert opened[expected == 1].mean() > opened[expected == 0].mean() + 100
-    once = images.content_hash(images.read(path), "x")
-    assert once == images.content_hash(images.read(path), "x")
+    once = opening.content_hash(opening.read(path), "x")
+    assert once == opening.content_hash(opening.read(path), "x")
 
 
 def test_a_tiny_preview_is_better_than_nothing(tmp_path: Path) -> None:
@@ -134,19 +135,19 @@ def test_a_tiny_preview_is_better_than_nothing(tmp_path: Path) -> None:
     # The sensor's image follows the preview here, so that it can be cut off.
     path.write_bytes(whole[: at + 100])
     assert at > whole.index(tiny)
-    assert images.read(path) == tiny
+    assert opening.read(path) == tiny
 
 
 def test_too_large_to_develop(tmp_path: Path) -> None:
     pytest.importorskip("rawpy")
-    limits = images.ImageLimits(max_pixels=6_000)
+    limits = opening.ImageLimits(max_pixels=6_000)
     path = tmp_path / "a.dng"
     path.write_bytes(dng())
     with pytest.raises(ImageError, match=r"a\.dng: has no preview, and 6,144 pixels .* 6,000"):
-        images.open_image(path, limits)
+        opening.open_image(path, limits)
     path.write_bytes(dng(jpeg(laid(1)), LARGE))
     with pytest.raises(ImageError, match=r"a\.dng: has 240,000 pixels; the limit is 6,000"):
-        images.open_image(path, limits)
+        opening.open_image(path, limits)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_refused_with_a_reason(content: bytes, message: str, tmp_path: Path) -> 
     path = tmp_path / "IMG_1.nef"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=message) as raised:
-        images.open_image(path)
+        opening.open_image(path)
     assert str(raised.value).startswith(f"{path}: ")
 
 
@@ -172,11 +173,11 @@ def test_other_refusals_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "a.nef").mkdir()
     for name, message in (("a.nef", "is a folder"), ("none.nef", "No such file")):
         with pytest.raises(ImageError, match=message):
-            images.open_image(tmp_path / name)
+            opening.open_image(tmp_path / name)
     (tmp_path / "b.nef").write_bytes(dng())
-    monkeypatch.setattr(images, "MAX_FILE_SIZE", 100)
+    monkeypatch.setattr(opening, "MAX_FILE_SIZE", 100)
     with pytest.raises(ImageError, match="is larger than the limit of 100 bytes"):
-        images.open_image(tmp_path / "b.nef")
+        opening.open_image(tmp_path / "b.nef")
 
 
 @pytest.mark.parametrize("name", ["IMG_1.NEF", "renamed.tif", None])
@@ -192,9 +193,9 @@ def test_without_the_extra_it_is_named_and_never_opened_as_tiff(
         source = tmp_path / name
         source.write_bytes(content)
     with pytest.raises(MissingExtraError) as raised:
-        images.open_image(source)
+        opening.open_image(source)
     assert str(raised.value) == (
-        f"{images.describe(source)}: RAW needs the extra raw: pip install 'zsic-index[raw]'"
+        f"{opening.describe(source)}: RAW needs the extra raw: pip install 'zsic-index[raw]'"
     )
 
 
@@ -226,7 +227,7 @@ def plain_tiff(**options: Any) -> bytes:
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_told_by_what_it_starts_with(content: bytes, expected: bool) -> None:
-    assert raw_files.is_raw(content) == expected
+    assert is_raw(content) == expected
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are text elsewhere")
@@ -234,7 +235,7 @@ def test_a_name_in_another_encoding(tmp_path: Path) -> None:
     pytest.importorskip("rawpy")
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/Stra\xdfe.dng"))
     path.write_bytes(dng(jpeg(laid(1)), LARGE))
-    assert images.open_image(path).size == LARGE
+    assert opening.open_image(path).size == LARGE
 
 
 def test_eight_threads(tmp_path: Path) -> None:
@@ -245,9 +246,9 @@ def test_eight_threads(tmp_path: Path) -> None:
         content = jpeg(picture(number, LARGE)) if number % 3 else None
         path.write_bytes(dng(content, LARGE, (1, 3, 6, 8)[number % 4]))
         paths.append(path)
-    expected = {path: np.asarray(images.open_image(path)) for path in paths}
+    expected = {path: np.asarray(opening.open_image(path)) for path in paths}
     paths *= 8
-    batches = images.prepare_all(paths, images.open_image, batch_size=len(paths), threads=8)
+    batches = prefetch.prepare_all(paths, opening.open_image, batch_size=len(paths), threads=8)
     for path, opened in zip(paths, next(batches), strict=True):
         np.testing.assert_array_equal(np.asarray(opened), expected[path])
 

@@ -366,16 +366,16 @@ def test_a_root_that_goes_in_mid_run_stops_it(
     tag(root)
     for number in range(1, 40):
         put(root, "pizza", variant=number)
-    from zsic_index import images
+    from zsic_index.images import opening
 
-    read = images.read
+    read = opening.read
 
     def unplugged(source: Any, *limits: Any) -> Any:
         if root.exists() and "pizza-20" in str(source):
             root.rename(tmp_path / "unplugged")
         return read(source, *limits)
 
-    monkeypatch.setattr(images, "read", unplugged)
+    monkeypatch.setattr(opening, "read", unplugged)
     with pytest.raises(RootGoneError, match="mount it again"):
         tag(root)
     with Store.open() as store:

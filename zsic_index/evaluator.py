@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zsic_index import images
 from zsic_index.calibration import (
     Calibration,
     FittedOn,
@@ -38,6 +37,7 @@ from zsic_index.evaluation.record import (
     TemplateSet,
     WorstImage,
 )
+from zsic_index.images.opening import open_image
 from zsic_index.label_index import LabelIndex
 from zsic_index.records import HUB_ALPHA, HUB_K
 from zsic_index.reliability import Reliability, reliability
@@ -539,7 +539,7 @@ def _template_set(name: str, index: LabelIndex, known: Known) -> TemplateSet:
 
 def _thumbnail(path: Path) -> str | None:
     try:
-        image = images.open_image(path)
+        image = open_image(path)
     except ImageError:
         return None
     image.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zsic_index import images
 from zsic_index.embedding_arrays import Float32, check_embeddings
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Pixels
 from zsic_index.errors import ImageError
-from zsic_index.images import LIMITS, Decode, ImageLimits, ImageSource
+from zsic_index.images import opening
+from zsic_index.images.opening import LIMITS, Decode, ImageLimits, ImageSource
+from zsic_index.images.prefetch import prepare_all
 from zsic_index.parallel import available_cores
 from zsic_index.store import Store
 
@@ -100,7 +101,7 @@ class ImageEmbedder:
         Raises:
             ModelError: when the vision tower is needed and cannot be loaded.
         """
-        for batch in images.prepare_all(
+        for batch in prepare_all(
             sources,
             self.prepare,
             batch_size=IMAGES_PER_BATCH,
@@ -145,18 +146,18 @@ class ImageEmbedder:
             ImageError: when it is refused.
             ModelError: when the encoder is needed and cannot be loaded.
         """
-        name = name or images.describe(source)
-        content = images.read(source, self._limits)
+        name = name or opening.describe(source)
+        content = opening.read(source, self._limits)
         content_hash = None
         if self._store is not None:
-            content_hash = images.content_hash(content, name, self._limits)
+            content_hash = opening.content_hash(content, name, self._limits)
             key = self.key(content_hash)
             known = self._store.find_embeddings([key]).get(key)
             if known is not None:
                 return Embedded(known, content_hash)
         encoder = self.source.encoder()
         enough = None if self._decode == "exact" else OVERSAMPLING * encoder.image_size
-        decoded = images.decode(content, name, at_least=enough, limits=self._limits)
+        decoded = opening.decode(content, name, at_least=enough, limits=self._limits)
         pixels = encoder.preprocess(decoded)
         return Fresh(pixels, content_hash)
 

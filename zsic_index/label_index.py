@@ -22,7 +22,7 @@ from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint, EncodedPrompts
 from zsic_index.errors import ImageError, InputError, LabelError, ModelError, StoreError
 from zsic_index.image_embeddings import ImageEmbedder
-from zsic_index.images import LIMITS, Decode, ImageLimits, ImageSource, listed
+from zsic_index.images.opening import LIMITS, Decode, ImageLimits, ImageSource, listed
 from zsic_index.index import OpenIndex
 from zsic_index.label_embeddings import Progress, fetch, rendered
 from zsic_index.label_rows import LabelRows

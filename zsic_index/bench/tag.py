@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zsic_index import images
 from zsic_index.bench import checkpoints
 from zsic_index.bench.timing import Comparison, Contender, compare
 from zsic_index.decisions import Thresholds
@@ -22,6 +21,7 @@ from zsic_index.embedding_arrays import check_embeddings
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Encoder, Pixels, resolve
 from zsic_index.image_embeddings import IMAGES_PER_BATCH, OVERSAMPLING
+from zsic_index.images import opening
 from zsic_index.label_index import LabelIndex
 from zsic_index.library.run_settings import RunSettings
 from zsic_index.library.tag_rules import TagSettings
@@ -172,7 +172,7 @@ def _model_of(store: Path) -> str:
 
 def _prepare(encoder: Encoder, path: Path) -> Pixels:
     enough = OVERSAMPLING * encoder.image_size
-    return encoder.preprocess(images.decode(path.read_bytes(), str(path), at_least=enough))
+    return encoder.preprocess(opening.decode(path.read_bytes(), str(path), at_least=enough))
 
 
 def _copied(store: Path, target: Path) -> Path:

@@ -24,7 +24,7 @@ from zsic_index.question import Question
 from zsic_index.records import Decision
 
 if TYPE_CHECKING:
-    from zsic_index.images import ImageSource
+    from zsic_index.images.opening import ImageSource
 
     Answers = Callable[[Iterable[ImageSource]], Iterator[Decision | ImageError]]
     """From images to what is said of each, or why it is refused."""
@@ -336,7 +336,7 @@ def _floors(given: tuple[str, ...]) -> dict[str, float]:
 
 def _expand(image: str) -> Iterator[tuple[str, ImageSource]]:
     """Yield (name, source) for what one IMAGE argument stands for."""
-    from zsic_index.images import files_below
+    from zsic_index.images.opening import files_below
 
     path = Path(image)
     if image == "-":

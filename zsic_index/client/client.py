@@ -21,7 +21,8 @@ from zsic_index.client.requests import (
 from zsic_index.client.uploads import Upload
 from zsic_index.closing import Closing
 from zsic_index.errors import ImageError, InputError, ServiceError
-from zsic_index.images import ImageSource, listed, prepare_batches
+from zsic_index.images.opening import ImageSource, listed
+from zsic_index.images.prefetch import prepare_batches
 from zsic_index.parallel import batched
 from zsic_index.records import (
     Decision,

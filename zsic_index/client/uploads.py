@@ -9,8 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from zsic_index import images
-from zsic_index.images import ImageSource
+from zsic_index.images.opening import ImageSource, decode, describe, read
 
 MAX_IMAGES = 32
 """Images of a request, at most: those of one pass through the vision tower."""
@@ -61,12 +60,12 @@ def upload(source: ImageSource) -> Upload:
     Raises:
         ImageError: when it cannot be read, is no image source, or is an address.
     """
-    name = images.describe(source)
-    content = images.read(source)
+    name = describe(source)
+    content = read(source)
     if isinstance(content, Image.Image):
         # Upright and in RGB, as it would be looked at here: PNG does not have all modes.
         file = io.BytesIO()
-        images.decode(content, name).save(file, "PNG", compress_level=1)
+        decode(content, name).save(file, "PNG", compress_level=1)
         content = file.getvalue()
     return Upload(name, content)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zsic_index.errors import InputError
-from zsic_index.images import SUFFIXES
+from zsic_index.images.opening import SUFFIXES
 from zsic_index.rows import Row, read_rows
 
 SEPARATOR = "|"

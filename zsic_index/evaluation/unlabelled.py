@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from zsic_index.errors import InputError
-from zsic_index.images import files_below
+from zsic_index.images.opening import files_below
 from zsic_index.rows import decoded, read_rows
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from PIL import Image, ImageFile, IptcImagePlugin, TiffImagePlugin
 
-from zsic_index import heif, images, raw_files
 from zsic_index.errors import SidecarError
+from zsic_index.images import heif
+from zsic_index.images.opening import FORMATS, SUFFIXES
+from zsic_index.images.raw import RAW_SUFFIXES
 from zsic_index.library.keywords import TagPath, distinct
 from zsic_index.library.sidecars import tags_within
 
@@ -25,7 +27,7 @@ _KEYWORDS = (2, 25)
 """Of IPTC."""
 
 
-_PILLOW_SUFFIXES = frozenset(images.SUFFIXES) - raw_files.SUFFIXES - {*heif.SUFFIXES}
+_PILLOW_SUFFIXES = frozenset(SUFFIXES) - RAW_SUFFIXES - {*heif.HEIF_SUFFIXES}
 
 _PACKET = re.compile(rb"<x:xmpmeta[\s>].{,2000000}?</x:xmpmeta>", re.DOTALL)
 """An XMP packet, which lies in every container as it is so that it can be found like this."""
@@ -42,7 +44,7 @@ def embedded_tags(photo: Path) -> tuple[TagPath, ...]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(photo, formats=images.FORMATS) as image:
+            with Image.open(photo, formats=FORMATS) as image:
                 return tags_within(_xmp(image), _keywords(image))
     except SidecarError:
         return ()

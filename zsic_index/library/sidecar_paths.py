@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
-from zsic_index import images, raw_files
 from zsic_index.errors import SidecarError
+from zsic_index.images.opening import SUFFIXES
+from zsic_index.images.raw import RAW_SUFFIXES
 from zsic_index.library import atomic_files
 from zsic_index.library.xmp import DERIVED_FROM, SIDECAR_FOR, Packet, parse
 
@@ -26,7 +27,7 @@ VIDEO_SUFFIXES = frozenset(
     {".mov", ".mp4", ".m4v", ".avi", ".mts", ".m2ts", ".mkv", ".3gp", ".webm"}
 )
 
-MEDIA_SUFFIXES = frozenset({*images.SUFFIXES, *VIDEO_SUFFIXES, ".jp2", ".jxl", ".psd"})
+MEDIA_SUFFIXES = frozenset({*SUFFIXES, *VIDEO_SUFFIXES, ".jp2", ".jxl", ".psd"})
 """Files that a sidecar may be for, whether we can read them or not."""
 
 Folder = Mapping[str, Sequence[str]]
@@ -93,7 +94,7 @@ def find(photo: Path, folder: Folder, *, style: Style = "full", both: bool = Fal
     if short and not _is_for(photo, short, folder, needed=full is None):
         short = None
     if full is None and short is None:
-        if style == "adobe" and photo.suffix.lower() in raw_files.SUFFIXES:
+        if style == "adobe" and photo.suffix.lower() in RAW_SUFFIXES:
             short = photo.with_suffix(".xmp")
         else:
             full = photo.with_name(f"{photo.name}.xmp")

@@ -14,15 +14,17 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
 
-from zsic_index import heif, images, raw_files
 from zsic_index.errors import InputError
+from zsic_index.images import heif
+from zsic_index.images.opening import SUFFIXES
+from zsic_index.images.raw import RAW_SUFFIXES
 from zsic_index.library.atomic_files import stray_files
 from zsic_index.library.sidecar_paths import MEDIA_SUFFIXES, VIDEO_SUFFIXES, Folder
 
-_EMBEDDED_SUFFIXES = frozenset(images.SUFFIXES)
+_EMBEDDED_SUFFIXES = frozenset(SUFFIXES)
 """Files that an embedding can be made of."""
 
-_BESIDE_RAW = (".jpg", ".jpeg", *heif.SUFFIXES)
+_BESIDE_RAW = (".jpg", ".jpeg", *heif.HEIF_SUFFIXES)
 """What cameras write beside a RAW file, the preferred first."""
 
 _LIVE_SUFFIXES = frozenset({".mov", ".mp4"})
@@ -204,7 +206,7 @@ def _together(
     if not developed:
         return of_stem, []
     first = min(developed, key=lambda entry: _BESIDE_RAW.index(_suffix(entry.name)))
-    raw = [entry for entry in of_stem if _suffix(entry.name) in raw_files.SUFFIXES]
+    raw = [entry for entry in of_stem if _suffix(entry.name) in RAW_SUFFIXES]
     live = [entry.name for entry in entries if _suffix(entry.name) in _LIVE_SUFFIXES]
     others = [entry for entry in of_stem if entry is not first and entry not in raw]
     return [first, *others], [*(entry.name for entry in raw), *live]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from zsic_index import images
-from zsic_index.images import Decode, ImageLimits
+from zsic_index.images import opening
+from zsic_index.images.opening import Decode, ImageLimits
 from zsic_index.parallel import available_cores
 
-FORMATS = (*images.FORMATS, "HEIC")
+FORMATS = (*opening.FORMATS, "HEIC")
 """Image formats that are accepted; RAW files are too large to be sent about."""
 
 

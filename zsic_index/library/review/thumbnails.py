@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from zsic_index import images
 from zsic_index.errors import ImageError
+from zsic_index.images.opening import decode, read
 from zsic_index.parallel import available_cores
 from zsic_index.store.photos import KnownPhoto
 
@@ -73,7 +73,7 @@ def _check_unchanged(photo: KnownPhoto) -> None:
 
 
 def _made(path: str, side: int) -> bytes:
-    image = images.decode(images.read(path), path, at_least=side)
+    image = decode(read(path), path, at_least=side)
     # Twice the side is enough for a good reduction, and the rest of the pixels is not gone through.
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     out = io.BytesIO()

@@ -8,7 +8,7 @@ from PIL import Image
 
 from zsic_index.errors import ImageError, MissingExtraError
 
-SUFFIXES = (".heic", ".heif", ".hif")
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 
 _HEVC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _AVIF = {b"avif", b"avis"}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import rawpy
 
 # fmt: off
-SUFFIXES = frozenset({
+RAW_SUFFIXES = frozenset({
     ".3fr", ".arq", ".arw", ".bay", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf",
     ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mdc", ".mef", ".mos", ".mrw", ".nef", ".nrw",
     ".orf", ".ori", ".pef", ".ptx", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw",

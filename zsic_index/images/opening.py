@@ -17,17 +17,15 @@ import io
 import re
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from zsic_index import heif, raw_files
 from zsic_index.errors import ImageError, ImageFormatError, ImageTooLargeError
-from zsic_index.parallel import batched
+from zsic_index.images import heif, raw
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 """Formats that Pillow may open; but for HEIC and RAW, any other is refused whatever its name."""
@@ -35,7 +33,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 # fmt: off
 SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif",
-    *heif.SUFFIXES, *sorted(raw_files.SUFFIXES),
+    *heif.HEIF_SUFFIXES, *sorted(raw.RAW_SUFFIXES),
 )
 # fmt: on
 """File endings that are picked up when a folder is given, with or without their extras.
@@ -77,8 +75,6 @@ LIMITS = ImageLimits()
 
 Decode = Literal["exact", "scaled"]
 """Whether a JPEG is decoded in full, or by its own decoder at 1/2, 1/4 or 1/8 of its size."""
-
-Prepared = TypeVar("Prepared")
 
 _LOCKS = tuple(threading.Lock() for _ in range(64))
 
@@ -140,7 +136,7 @@ def read(source: ImageSource, limits: ImageLimits = LIMITS) -> Content:
         if not stat.S_ISREG(found.st_mode):
             raise ImageError(f"{name}: is not a file: give the image's file, or its bytes")
         with path.open("rb") as file:
-            if path.suffix.lower() in raw_files.SUFFIXES and found.st_size <= MAX_FILE_SIZE:
+            if path.suffix.lower() in raw.RAW_SUFFIXES and found.st_size <= MAX_FILE_SIZE:
                 return _raw_picture(path, name, limits)
             data = file.read(MAX_FILE_SIZE + 1)
     except ImageError:
@@ -157,13 +153,13 @@ def read(source: ImageSource, limits: ImageLimits = LIMITS) -> Content:
 
 
 def _picture_in(data: bytes, name: str, limits: ImageLimits) -> Content:
-    return _raw_picture(data, name, limits) if raw_files.is_raw(data) else data
+    return _raw_picture(data, name, limits) if raw.is_raw(data) else data
 
 
 def _raw_picture(source: Path | bytes, name: str, limits: ImageLimits) -> Content:
     if "RAW" not in limits.formats:
         raise _not_allowed(name, limits)
-    return raw_files.read(source, name, max_pixels=limits.max_pixels)
+    return raw.read(source, name, max_pixels=limits.max_pixels)
 
 
 def content_hash(content: Content, name: str, limits: ImageLimits = LIMITS) -> bytes:
@@ -243,57 +239,6 @@ def decode(
         # files, libheif's with a line break at the end.
         reason = str(error).strip() or type(error).__name__
         raise ImageError(f"{name}: broken image: {reason}") from error
-
-
-def prepare_all(
-    sources: Iterable[ImageSource],
-    prepare: Callable[[ImageSource], Prepared],
-    *,
-    batch_size: int,
-    threads: int,
-) -> Iterator[list[Prepared | ImageError]]:
-    """Prepare images in threads, one batch ahead of the one that is yielded.
-
-    Args:
-        sources: any number of image sources; read only as far as needed.
-        prepare: what to do with a source in a thread, decoding included, so that at most
-            ``threads`` full-size images are held at a time; raises ImageError.
-        batch_size: results per batch.
-        threads: workers.
-
-    Yields:
-        Batches in order; where an image was refused the ImageError stands in its place.
-    """
-    return prepare_batches(batched(sources, batch_size), prepare, threads=threads)
-
-
-def prepare_batches(
-    batches: Iterable[Sequence[ImageSource]],
-    prepare: Callable[[ImageSource], Prepared],
-    *,
-    threads: int,
-) -> Iterator[list[Prepared | ImageError]]:
-    """Prepare batches of images, none of them empty; see ``prepare_all``."""
-
-    def one(source: ImageSource) -> Prepared | ImageError:
-        try:
-            return prepare(source)
-        except ImageError as error:
-            return error
-
-    remaining = iter(batches)
-    pending: list[Future[Prepared | ImageError]] = []
-    with ThreadPoolExecutor(threads, thread_name_prefix="zsic-decode") as pool:
-        try:
-            pending = [pool.submit(one, source) for source in next(remaining, ())]
-            while pending:
-                current = pending
-                pending = [pool.submit(one, source) for source in next(remaining, ())]
-                yield [future.result() for future in current]
-        finally:
-            # A caller that stops early does not wait for images that nobody will see.
-            for future in pending:
-                future.cancel()
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

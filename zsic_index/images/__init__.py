@@ -1,0 +1,1 @@
+"""Open and decode images, with guards."""
