@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from zsic_index import EmbeddingError
-from zsic_index.arrays import read_array
+from zsic_index.formats.embedding_files import read_array
 
 
 @pytest.fixture

@@ -8,20 +8,21 @@ import json
 
 import pytest
 
-from zsic_index import outputs
+from zsic_index.formats.predictions import Classified, write
+from zsic_index.formats.text import percent, write_columns
 from zsic_index.records import Prediction
 
 FIRST = Prediction("[bold]cat[/bold]", 0.75, 20.5, 0.3125, 4)
 SECOND = Prediction('a "quoted", name', 2e-7, -0.5, -0.0078125, 9)
 RESULTS = [
-    outputs.Classified("one [x].png", [FIRST, SECOND]),
-    outputs.Classified("two.png", [SECOND]),
+    Classified("one [x].png", [FIRST, SECOND]),
+    Classified("two.png", [SECOND]),
 ]
 
 
 def written(format: str) -> str:
     out = io.StringIO()
-    outputs.write(iter(RESULTS), format, out)
+    write(iter(RESULTS), format, out)
     return out.getvalue()
 
 
@@ -67,7 +68,7 @@ def test_table_takes_no_name_for_markup() -> None:
 @pytest.mark.parametrize("format", ["json", "jsonl", "csv", "table"])
 def test_no_results(format: str) -> None:
     out = io.StringIO()
-    outputs.write(iter([]), format, out)
+    write(iter([]), format, out)
     if format == "json":
         assert json.loads(out.getvalue()) == []
 
@@ -84,10 +85,10 @@ def test_no_results(format: str) -> None:
     ],
 )
 def test_percent(probability: float, text: str) -> None:
-    assert outputs.percent(probability) == text
+    assert percent(probability) == text
 
 
 def test_columns_in_a_pipe_are_not_folded() -> None:
     out = io.StringIO()
-    outputs.write_columns(["name", "value"], [["x" * 120, "y" * 60]], out)
+    write_columns(["name", "value"], [["x" * 120, "y" * 60]], out)
     assert any("x" * 120 in line and "y" * 60 in line for line in out.getvalue().splitlines())

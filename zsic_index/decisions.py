@@ -12,8 +12,8 @@ import numpy as np
 
 from zsic_index.embedding_arrays import Bool, Float64
 from zsic_index.errors import InputError
-from zsic_index.outputs import percent
-from zsic_index.rows import Row, read_rows
+from zsic_index.formats.tables import Row, read_rows
+from zsic_index.formats.text import percent
 from zsic_index.taxonomy.names import folded
 
 EVERY = "*"

@@ -8,10 +8,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from zsic_index import builtin, pages
+from zsic_index import builtin
+from zsic_index.formats.html import document
+from zsic_index.formats.text import percent
 from zsic_index.label_embeddings import Progress
 from zsic_index.label_index import LabelIndex
-from zsic_index.outputs import percent
 from zsic_index.records import BuildReport, Prediction
 
 TEMPLATES = "default"
@@ -115,7 +116,7 @@ def render_page(result: DemoResult) -> str:
 {cards}
 </main>
 <footer><pre>{html.escape(NEXT_STEPS)}</pre></footer>"""
-    return pages.document(f"zsic-index demo: {result.model}", _STYLE, body)
+    return document(f"zsic-index demo: {result.model}", _STYLE, body)
 
 
 def _card(item: DemoItem) -> str:

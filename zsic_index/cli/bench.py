@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zsic_index import outputs
 from zsic_index.cli.options import Command, verbose_option
+from zsic_index.formats.text import write_columns
 
 if TYPE_CHECKING:
     from zsic_index.bench.timing import Comparison
@@ -211,7 +211,7 @@ def _show(comparisons: Iterable[Comparison], *, as_json: bool) -> None:
         return
     for comparison in comparisons:
         click.echo(f"{comparison.work}, median of {len(comparison.timings[0].seconds)} rounds:")
-        outputs.write_columns(
+        write_columns(
             ["", "time", f"faster than {comparison.timings[0].name}"],
             [
                 [timing.name, _time(timing.median), f"{comparison.ratio(timing):.2f} x"]

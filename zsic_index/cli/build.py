@@ -176,7 +176,7 @@ def import_(
     EMBEDDINGS is an .npy, .npz or .safetensors file with one (N, D) floating-point array, in the
     order of LABELS.
     """
-    from zsic_index.arrays import read_array
+    from zsic_index.formats.embedding_files import read_array
     from zsic_index.label_index import LabelIndex
 
     with LabelIndex.from_embeddings(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from zsic_index import outputs
 from zsic_index.cli.options import common_options
 from zsic_index.cli.progress import Progress
+from zsic_index.formats.predictions import Classified, write
 
 
 @click.command()
@@ -34,8 +34,8 @@ def demo(model: str, page: Path, store: str | None) -> None:
 
     with Progress(show=True) as progress:
         result = demo.run(model, store=store, progress=progress)
-    found = (outputs.Classified(item.image.name, item.predictions[:1]) for item in result.items)
-    outputs.write(found, "table", sys.stdout)
+    found = (Classified(item.image.name, item.predictions[:1]) for item in result.items)
+    write(found, "table", sys.stdout)
     page.write_text(demo.render_page(result), encoding="utf-8")
     click.echo(demo.summary(result))
     click.echo(f"Page with the pictures and their bars: {page}")

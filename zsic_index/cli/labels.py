@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from zsic_index import outputs
 from zsic_index.cli.options import common_options
+from zsic_index.formats.predictions import PATH
+from zsic_index.formats.text import write_columns
 
 
 @click.command()
@@ -49,7 +50,7 @@ def labels(
             return
         names = index.names_in(lang) if lang else {}
         found = label_search.matching(index, words)
-        outputs.write_columns(
+        write_columns(
             ["id", "label", "rank", "aliases", "path"],
             [
                 [
@@ -57,7 +58,7 @@ def labels(
                     names.get(record["id"], record["label"]),
                     record["rank"] or "",
                     ", ".join(record["aliases"]),
-                    outputs.PATH.join(record["path"][:-1]),
+                    PATH.join(record["path"][:-1]),
                 ]
                 for record in label_search.records(index, found[:limit])
             ],

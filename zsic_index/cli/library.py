@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from zsic_index import outputs
 from zsic_index.cli.options import (
     absolute,
     common_options,
@@ -24,6 +23,7 @@ from zsic_index.cli.options import (
 )
 from zsic_index.cli.query import EXIT_SOME_REFUSED
 from zsic_index.errors import InputError, ZsicError
+from zsic_index.formats.text import percent, write_columns
 
 if TYPE_CHECKING:
     from zsic_index.library.tagging import Change, RunReport
@@ -272,7 +272,7 @@ def search(
         click.echo(json.dumps([asdict(one) for one in found], ensure_ascii=False, indent=2))
         return
     rows = [[one.photo, f"{one.similarity:.4f}"] for one in found]
-    outputs.write_columns(["photo", "similarity"], rows, sys.stdout)
+    write_columns(["photo", "similarity"], rows, sys.stdout)
 
 
 @click.command()
@@ -298,7 +298,7 @@ def show(photo: Path, as_json: bool, store: str | None) -> None:
     rows = [
         [
             one.tag,
-            "" if one.probability is None else outputs.percent(one.probability),
+            "" if one.probability is None else percent(one.probability),
             one.index,
             one.run,
             one.verdict or "",
@@ -306,7 +306,7 @@ def show(photo: Path, as_json: bool, store: str | None) -> None:
         for one in found.tags
     ]
     if rows:
-        outputs.write_columns(["tag", "probability", "index", "run", "verdict"], rows, sys.stdout)
+        write_columns(["tag", "probability", "index", "run", "verdict"], rows, sys.stdout)
     elif not found.problem:
         click.echo("no tags")
     for path in paths:
@@ -346,7 +346,7 @@ def status(problems: bool, as_json: bool, store: str | None) -> None:
         for run in runs
     ]
     if rows:
-        outputs.write_columns(["run", "index", "state", "done", "tags", "write"], rows, sys.stdout)
+        write_columns(["run", "index", "state", "done", "tags", "write"], rows, sys.stdout)
     for path, problem in refused:
         click.echo(problem if problem and problem.startswith(path) else f"{path}: {problem}")
 
@@ -486,7 +486,7 @@ def _print_change(change: Change) -> None:
     click.echo(change.photo)
     for sign, tags in (("+", change.added), ("-", change.withdrawn)):
         for one in tags:
-            said = "" if one.probability is None else f"  {outputs.percent(one.probability)}"
+            said = "" if one.probability is None else f"  {percent(one.probability)}"
             click.echo(f"  {sign} {'/'.join(one.path)}{said}")
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from zsic_index import outputs
 from zsic_index.cli.options import (
     common_options,
     device_option,
@@ -20,6 +19,7 @@ from zsic_index.cli.options import (
     tokens_in,
 )
 from zsic_index.errors import ImageError, InputError
+from zsic_index.formats.predictions import FORMATS, Classified, write
 from zsic_index.question import Question
 from zsic_index.records import Decision
 
@@ -59,7 +59,7 @@ _LOCAL_ONLY = ("store", "device", "decode", "keep_images", "encode_missing", "ne
     "-f",
     "--format",
     "format",
-    type=click.Choice(outputs.FORMATS),
+    type=click.Choice(FORMATS),
     default="table",
     show_default=True,
 )
@@ -222,7 +222,7 @@ def query(
                 counts["refused"] += 1
                 click.echo(f"refused: {image}: no images there", err=True)
 
-    def results(found: Iterator[Decision | ImageError]) -> Iterator[outputs.Classified]:
+    def results(found: Iterator[Decision | ImageError]) -> Iterator[Classified]:
         for number, result in enumerate(found):
             shown = names[number]
             if isinstance(result, ImageError):
@@ -230,7 +230,7 @@ def query(
                 click.echo(f"refused: {_named(shown, result)}", err=True)
                 continue
             counts["done"] += 1
-            yield outputs.Classified(shown, result.predictions, result.reason)
+            yield Classified(shown, result.predictions, result.reason)
 
     asking = (
         _asking_here(question, name or "", store, device, decode, keep_images)
@@ -238,7 +238,7 @@ def query(
         else _asking_service(question, name, server, token_file)
     )
     with asking as answers:
-        outputs.write(results(answers(sources())), format, sys.stdout, nodes=question.of_nodes)
+        write(results(answers(sources())), format, sys.stdout, nodes=question.of_nodes)
     if counts["refused"]:
         total = sum(counts.values())
         click.echo(f"{total} inputs: {counts['done']} done, {counts['refused']} refused", err=True)

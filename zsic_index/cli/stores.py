@@ -9,9 +9,9 @@ from dataclasses import asdict
 
 import click
 
-from zsic_index import outputs
 from zsic_index.cli.options import common_options
 from zsic_index.errors import ZsicError
+from zsic_index.formats.text import write_columns
 
 
 @click.command("list")
@@ -26,7 +26,7 @@ def list_(as_json: bool, store: str | None) -> None:
     if as_json:
         click.echo(json.dumps([asdict(info) for info in indexes], ensure_ascii=False, indent=2))
         return
-    outputs.write_columns(
+    write_columns(
         ["name", "labels", "dim", "model", "templates", "updated"],
         [
             [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zsic_index.outputs import percent
+from zsic_index.formats.text import percent
 from zsic_index.reliability import Reliability, ReliabilityBin
 
 _SIDE = 240.0

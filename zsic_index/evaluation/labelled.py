@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zsic_index.errors import InputError
+from zsic_index.formats.tables import Row, read_rows
 from zsic_index.images.opening import SUFFIXES
-from zsic_index.rows import Row, read_rows
 
 SEPARATOR = "|"
 """Stands between several labels of one image in a table."""

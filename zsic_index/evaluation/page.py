@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from zsic_index import pages
 from zsic_index.evaluation import diagram
 from zsic_index.evaluation.metrics import Figure
 from zsic_index.evaluation.record import (
@@ -13,7 +12,8 @@ from zsic_index.evaluation.record import (
     TemplateSet,
     WorstImage,
 )
-from zsic_index.outputs import percent
+from zsic_index.formats.html import document
+from zsic_index.formats.text import percent
 from zsic_index.reliability import Reliability
 
 
@@ -37,7 +37,7 @@ over the images.</p>
 </header>
 <main>
 {"".join(sections)}</main>"""
-    return pages.document(f"zsic-index evaluation: {evaluation.index}", _STYLE, body)
+    return document(f"zsic-index evaluation: {evaluation.index}", _STYLE, body)
 
 
 def _section(title: str, content: str) -> str:

@@ -8,7 +8,7 @@ from typing import TextIO
 from zsic_index.evaluation.metrics import Figure
 from zsic_index.evaluation.page import render_page
 from zsic_index.evaluation.record import Evaluation, as_dict
-from zsic_index.outputs import percent, write_columns
+from zsic_index.formats.text import percent, write_columns
 
 FORMATS = ("table", "json", "html")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from zsic_index.errors import InputError
+from zsic_index.formats.tables import decoded, read_rows
 from zsic_index.images.opening import files_below
-from zsic_index.rows import decoded, read_rows
 
 
 def read_unlabelled(path: str | Path) -> list[Path]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from zsic_index.errors import LabelError
-from zsic_index.rows import decoded
+from zsic_index.formats.tables import decoded
 from zsic_index.taxonomy import tables, trees
 from zsic_index.taxonomy.draft import Draft
 from zsic_index.taxonomy.model import Taxonomy

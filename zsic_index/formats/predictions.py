@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, cast
 from zsic_index.records import NodePrediction, Prediction
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    pass
+from zsic_index.formats.text import _console, percent, write_columns
 
 Answer = Prediction | NodePrediction
 
@@ -130,33 +131,6 @@ def _write_table(results: Iterable[Classified], out: TextIO) -> None:
                 end_section=len(predictions) > 1 and rank == len(predictions) - 1,
             )
     _console(out).print(table)
-
-
-def write_columns(header: list[str], rows: list[list[str]], out: TextIO) -> None:
-    """Write rows of text as aligned columns."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*header, box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    _console(out).print(table)
-
-
-def _console(out: TextIO) -> Console:
-    from rich.console import Console
-
-    # A pipe or a file has no width: nothing is folded to fit one.
-    return Console(file=out, highlight=False, width=None if out.isatty() else 240)
-
-
-def percent(probability: float) -> str:
-    """Return a probability as a percentage with enough digits to tell small ones apart."""
-    value = probability * 100
-    if value >= 0.1 or value == 0:
-        return f"{value:.1f} %"
-    return f"{value:.1g} %" if value >= 1e-4 else "< 0.0001 %"
 
 
 def _percent_or_nothing(probability: float | None) -> str:
