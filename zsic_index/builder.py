@@ -12,11 +12,11 @@ from functools import cached_property
 
 import numpy as np
 
-from zsic_index import index
 from zsic_index.embedding_arrays import Float32, Int64
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Checkpoint
 from zsic_index.errors import EmbeddingError, IndexFileError, InputError, StoreError
+from zsic_index.index_files import OpenIndex, checksum, open_file, remove_files, verify, write
 from zsic_index.label_embeddings import Ensured, Progress, ensure
 from zsic_index.label_rows import LabelRows
 from zsic_index.records import BuildReport, IndexInfo, Kind, Names
@@ -260,10 +260,10 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
             updated_at=now,
         )
         blocks = store.read_embeddings(embedding_ids, encoder.dim)
-        info = index.write(files, info, label_ids, blocks)
+        info = write(files, info, label_ids, blocks)
         rows = (label_ids, embedding_ids, labels, shown)
         if store.publish(info, *rows, taxonomy=plan.packed):
-            index.remove_files(files, info, before=info.generation)
+            remove_files(files, info, before=info.generation)
             return info, len(np.setdiff1d(old.label_ids, label_ids)) if old else 0
 
 
@@ -306,7 +306,7 @@ def _report(
     )
 
 
-def open_index(store: Store, name: str) -> tuple[IndexInfo, index.OpenIndex]:
+def open_index(store: Store, name: str) -> tuple[IndexInfo, OpenIndex]:
     """Open an index's file; when it is not right, say so, and write it anew from the store.
 
     Raises:
@@ -317,7 +317,7 @@ def open_index(store: Store, name: str) -> tuple[IndexInfo, index.OpenIndex]:
     info = store.index(name)
     for _ in range(_OPEN_ATTEMPTS):
         try:
-            return info, index.open_file(store.location.files, info)
+            return info, open_file(store.location.files, info)
         except IndexFileError as error:
             latest = store.index(name)
             if latest.generation == info.generation:
@@ -325,13 +325,13 @@ def open_index(store: Store, name: str) -> tuple[IndexInfo, index.OpenIndex]:
                 latest = rebuild_file(store, name)
             # Otherwise a builder has published in between and removed the older file.
             info = latest
-    return info, index.open_file(store.location.files, info)
+    return info, open_file(store.location.files, info)
 
 
 def verify_file(store: Store, info: IndexInfo) -> str | None:
     """Read an index's whole file; when it is not right, rebuild it and return what was wrong."""
     try:
-        index.verify(store.location.files, info)
+        verify(store.location.files, info)
     except IndexFileError as error:
         rebuild_file(store, info.name)
         return str(error)
@@ -348,7 +348,7 @@ def verify_rows(store: Store, name: str) -> None:
     if snapshot is None:
         return
     blocks = store.read_embeddings(snapshot.embedding_ids, snapshot.info.dim)
-    if index.checksum(snapshot.label_ids, blocks) != snapshot.info.checksum:
+    if checksum(snapshot.label_ids, blocks) != snapshot.info.checksum:
         raise StoreError(
             f"index {name!r}: its labels or embeddings in the store are not those it was built "
             "from: restore the store from a backup, or rm the index with --prune and build it again"
@@ -361,7 +361,7 @@ def rebuild_file(store: Store, name: str) -> IndexInfo:
     if snapshot is None:
         return store.index(name)  # raises
     blocks = store.read_embeddings(snapshot.embedding_ids, snapshot.info.dim)
-    return index.write(
+    return write(
         store.location.files,
         snapshot.info,
         snapshot.label_ids,

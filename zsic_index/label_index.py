@@ -23,7 +23,7 @@ from zsic_index.encoders import Checkpoint, EncodedPrompts
 from zsic_index.errors import ImageError, InputError, LabelError, ModelError, StoreError
 from zsic_index.image_embeddings import ImageEmbedder
 from zsic_index.images.opening import LIMITS, Decode, ImageLimits, ImageSource, listed
-from zsic_index.index import OpenIndex
+from zsic_index.index_files import OpenIndex
 from zsic_index.label_embeddings import Progress, fetch, rendered
 from zsic_index.label_rows import LabelRows
 from zsic_index.node_answers import NodeAnswers

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zsic_index.embedding_arrays import Float32, Float64
-from zsic_index.index import Approximate, Half, OpenIndex
-from zsic_index.index.approximate import CANDIDATES, recall_of
+from zsic_index.index_files import Approximate, Half, OpenIndex
+from zsic_index.index_files.approximate import CANDIDATES, recall_of
 from zsic_index.records import IndexInfo
 from zsic_index.scan.exact import scan
 from zsic_index.scan.goal import Float16, Scan, similarities_of

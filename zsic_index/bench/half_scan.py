@@ -9,7 +9,7 @@ import numpy as np
 
 from zsic_index.bench.scan import BATCHES, LOGIT_SCALE, TOP_K, sizes, unit
 from zsic_index.bench.timing import Comparison, Contender, compare
-from zsic_index.index import half
+from zsic_index.index_files import half
 from zsic_index.scan.exact import scan
 
 

@@ -49,7 +49,8 @@ def list_(as_json: bool, store: str | None) -> None:
 @common_options
 def info(name: str, as_json: bool, store: str | None) -> None:
     """Show what the store knows about the index NAME."""
-    from zsic_index import builder, index
+    from zsic_index import builder
+    from zsic_index.index_files import Approximate, Half, path_of
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
@@ -57,12 +58,12 @@ def info(name: str, as_json: bool, store: str | None) -> None:
         location = opened.location
     values = asdict(found) | {
         "store": location.shown,
-        "file": str(index.path_of(location.files, found)),
+        "file": str(path_of(location.files, found)),
     }
     match files.first:
-        case index.Half() as half:
+        case Half() as half:
             values["rounding"] = half.rounding
-        case index.Approximate() as approximate:
+        case Approximate() as approximate:
             values |= {"effort": approximate.effort, "recall_at_10": approximate.recall}
         case None:
             pass
@@ -86,12 +87,12 @@ def rm(name: str, prune: bool, store: str | None) -> None:
     Its label embeddings stay in the store, so that building it again encodes nothing, unless
     --prune is given.
     """
-    from zsic_index import index
+    from zsic_index.index_files import remove_files
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
         removed = opened.remove(name, prune=prune)
-        index.remove_files(opened.location.files, removed)
+        remove_files(opened.location.files, removed)
     click.echo(f"removed {name}: {removed.labels:,} labels")
 
 

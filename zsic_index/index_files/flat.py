@@ -19,9 +19,9 @@ import numpy as np
 
 from zsic_index.embedding_arrays import Float32, Int64
 from zsic_index.errors import IndexFileError, StoreError
-from zsic_index.index import approximate, files, half
-from zsic_index.index.approximate import Approximate
-from zsic_index.index.half import Half
+from zsic_index.index_files import approximate, files, half
+from zsic_index.index_files.approximate import Approximate
+from zsic_index.index_files.half import Half
 from zsic_index.records import IndexInfo
 from zsic_index.scan.pooling import Pooling
 

@@ -9,10 +9,10 @@ it has mapped while the next is written, builders never write to each other's fi
 whole before its generation becomes current.
 """
 
-from zsic_index.index.approximate import Approximate
-from zsic_index.index.files import checksum, path_of, remove_files
-from zsic_index.index.flat import OpenIndex, open_file, verify, write
-from zsic_index.index.half import Half
+from zsic_index.index_files.approximate import Approximate
+from zsic_index.index_files.files import checksum, path_of, remove_files
+from zsic_index.index_files.flat import OpenIndex, open_file, verify, write
+from zsic_index.index_files.half import Half
 
 __all__ = [
     "Approximate",

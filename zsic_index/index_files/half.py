@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from zsic_index.embedding_arrays import Float32
 from zsic_index.errors import IndexFileError
-from zsic_index.index import files
+from zsic_index.index_files import files
 from zsic_index.records import IndexInfo
 
 _BLOCK = 1 << 14

@@ -20,7 +20,7 @@ import numpy as np
 
 from zsic_index.embedding_arrays import Float32, Int64
 from zsic_index.errors import IndexFileError
-from zsic_index.index import files
+from zsic_index.index_files import files
 from zsic_index.records import IndexInfo
 from zsic_index.scan.exact import scan
 
