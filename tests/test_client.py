@@ -35,14 +35,14 @@ from zsic_index import (
     ServedIndexInfo,
     ServiceError,
 )
-from zsic_index.answering import prepare
 from zsic_index.cli import main
 from zsic_index.client import client as client_module
 from zsic_index.client import connection, requests, uploads
-from zsic_index.decisions import Thresholds
 from zsic_index.errors import EmbeddingError, ImageFormatError, ImageTooLargeError
 from zsic_index.images.opening import ImageSource
-from zsic_index.question import Question
+from zsic_index.querying.prepare import prepare
+from zsic_index.querying.query import Question
+from zsic_index.querying.thresholds import Thresholds
 from zsic_index.service import schemas
 
 DOG, APPLE, FROG = (SAMPLES[name] for name in ("dog-face", "red-apple", "frog"))

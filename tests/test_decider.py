@@ -13,8 +13,9 @@ from click.testing import CliRunner, Result
 from zsic_index import InputError, LabelIndex, builtin
 from zsic_index.cli import main
 from zsic_index.conformal import ConformalLimit
-from zsic_index.decider import Decider
-from zsic_index.decisions import LeastMargin, LeastProbability, MostNegativeMass, Thresholds
+from zsic_index.querying.decider import Decider
+from zsic_index.querying.rules import LeastMargin, LeastProbability, MostNegativeMass
+from zsic_index.querying.thresholds import Thresholds
 from zsic_index.records import Decision
 from zsic_index.scan.probabilities import log_sum_exp
 

@@ -7,17 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zsic_index.decisions import (
+from zsic_index.errors import InputError
+from zsic_index.querying.negatives import refuse_negatives
+from zsic_index.querying.rules import (
     Answers,
     LeastMargin,
     LeastProbability,
     MostNegativeMass,
-    Thresholds,
-    read_thresholds,
-    refuse_negatives,
     reject,
 )
-from zsic_index.errors import InputError
+from zsic_index.querying.thresholds import Thresholds, read_thresholds
 
 
 def write(path: Path, data: str | bytes) -> Path:

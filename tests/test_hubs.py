@@ -17,10 +17,10 @@ from click.testing import CliRunner, Result
 from zsic_index import InputError, LabelIndex, StoreError, builtin, evaluator
 from zsic_index.calibration import Calibration
 from zsic_index.cli import main
-from zsic_index.decider import Decider
-from zsic_index.decisions import MostNegativeMass
 from zsic_index.embedding_arrays import Float32, Float64
 from zsic_index.evaluation import read_labelled, read_unlabelled
+from zsic_index.querying.decider import Decider
+from zsic_index.querying.rules import MostNegativeMass
 from zsic_index.records import Prediction
 from zsic_index.scan.probabilities import activate, log_sum_exp
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from zsic_index import InputError, LabelIndex, builtin, evaluator, taxonomy
 from zsic_index.cli import main
-from zsic_index.decider import Decider
-from zsic_index.decisions import MostNegativeMass
 from zsic_index.embedding_arrays import Float32, Float64, check_embeddings
 from zsic_index.evaluation import read_labelled
+from zsic_index.querying.decider import Decider
+from zsic_index.querying.rules import MostNegativeMass
 from zsic_index.scan.probabilities import activate, log_sum_exp
 from zsic_index.store import Store
 

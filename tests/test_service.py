@@ -19,9 +19,9 @@ from libraries import SAMPLES
 from services import Served, build_two, ended, serving, started
 
 from zsic_index import IndexNotFoundError, LabelIndex
-from zsic_index.answering import prepare
 from zsic_index.calibration import Calibration, FittedOn
-from zsic_index.question import Question
+from zsic_index.querying.prepare import prepare
+from zsic_index.querying.query import Question
 
 IMAGES = {name: SAMPLES[name].read_bytes() for name in ("dog-face", "red-apple", "frog")}
 

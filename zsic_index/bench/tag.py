@@ -16,7 +16,6 @@ from PIL import Image
 
 from zsic_index.bench import checkpoints
 from zsic_index.bench.timing import Comparison, Contender, compare
-from zsic_index.decisions import Thresholds
 from zsic_index.embedding_arrays import check_embeddings
 from zsic_index.encoder_source import EncoderSource
 from zsic_index.encoders import Encoder, Pixels, resolve
@@ -27,6 +26,7 @@ from zsic_index.library.run_settings import RunSettings
 from zsic_index.library.tag_rules import TagSettings
 from zsic_index.library.tagging import RunReport, Tagging
 from zsic_index.parallel import available_cores, batched
+from zsic_index.querying.thresholds import Thresholds
 from zsic_index.store import Store
 from zsic_index.store.photos import Looked, Run
 

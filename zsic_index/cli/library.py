@@ -386,12 +386,12 @@ def _tag(
     on_change: Callable[[Change], None] | None = None,
     progress: _RunProgress | None = None,
 ) -> RunReport:
-    from zsic_index.decisions import Thresholds, read_thresholds
     from zsic_index.label_index import LabelIndex
     from zsic_index.library.run_settings import RunSettings
     from zsic_index.library.tag_rules import DEFAULT_THRESHOLD, TagSettings
     from zsic_index.library.tagging import Tagging
     from zsic_index.library.walk import checked_roots
+    from zsic_index.querying.thresholds import Thresholds, read_thresholds
 
     threshold, thresholds = asked["threshold"], asked["thresholds"]
     if threshold is not None and thresholds is not None:

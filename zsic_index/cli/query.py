@@ -20,7 +20,7 @@ from zsic_index.cli.options import (
 )
 from zsic_index.errors import ImageError, InputError
 from zsic_index.formats.predictions import FORMATS, Classified, write
-from zsic_index.question import Question
+from zsic_index.querying.query import Question
 from zsic_index.records import Decision
 
 if TYPE_CHECKING:
@@ -257,13 +257,13 @@ def _asked(**asked: Any) -> Question:
 def _asking_here(
     question: Question, name: str, store: str | None, device: str, decode: Any, keep_images: bool
 ) -> Iterator[Answers]:
-    from zsic_index import answering
     from zsic_index.label_index import LabelIndex
+    from zsic_index.querying.prepare import prepare
 
     with LabelIndex.open(
         name, store=store, device=device, decode=decode, keep_images=keep_images
     ) as index:
-        answer = answering.prepare(question, index)
+        answer = prepare(question, index)
         yield lambda images: index.stream_answers(images, answer)
 
 
@@ -315,7 +315,7 @@ def _labels_in(path: Path) -> tuple[str, ...]:
 def _thresholds(given: str | None) -> Any:
     if given is None or given == "calibrated":
         return given
-    from zsic_index.decisions import read_thresholds
+    from zsic_index.querying.thresholds import read_thresholds
 
     return read_thresholds(given)
 

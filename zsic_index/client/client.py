@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from zsic_index.embedding_arrays import Float32
-    from zsic_index.question import Question
+    from zsic_index.querying.query import Question
 
 _ROWS = 256
 """Embeddings or prompts of a request."""

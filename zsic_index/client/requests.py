@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from zsic_index.errors import InputError, LabelError
-from zsic_index.question import Question
+from zsic_index.querying.query import Question
 
 _FORM_TEXTS = 500
 """Labels and other lists of a form: a service takes so many for sure."""

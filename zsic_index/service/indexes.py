@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from zsic_index.answering import Answer, prepare
 from zsic_index.errors import (
     IndexNotFoundError,
     InputError,
@@ -19,7 +18,8 @@ from zsic_index.errors import (
     ZsicError,
 )
 from zsic_index.label_index import LabelIndex
-from zsic_index.question import Question
+from zsic_index.querying.prepare import Answer, prepare
+from zsic_index.querying.query import Question
 from zsic_index.records import IndexInfo
 from zsic_index.service.engine import Engine, Tower
 from zsic_index.service.metrics import Metrics

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from zsic_index.embedding_arrays import Float32
-from zsic_index.question import Question
+from zsic_index.querying.query import Question
 from zsic_index.service.engine import Engine
 from zsic_index.service.indexes import Registry, ServedIndex
 from zsic_index.service.problems import RefusedError, detail_of

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from zsic_index import prompts
-from zsic_index.answering import Answer
 from zsic_index.errors import IndexNotFoundError, InputError, ZsicError
+from zsic_index.querying.prepare import Answer
 from zsic_index.service.engine import Engine
 from zsic_index.service.fetching import Fetcher, FetchLimits
 from zsic_index.service.indexes import Registry, ServedIndex

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from zsic_index.question import Question
+from zsic_index.querying.query import Question
 
 MAX_TOP_K = 1_000
 _MAX_TEXT = 1_000

@@ -13,7 +13,7 @@ from zsic_index.errors import InputError, LabelError
 from zsic_index.records import DEFAULT_TOP_K
 
 if TYPE_CHECKING:
-    from zsic_index.decisions import Thresholds
+    from zsic_index.querying.thresholds import Thresholds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,17 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from zsic_index.calibration import Calibration, PrecisionThresholds, required
-from zsic_index.decider import Decider
-from zsic_index.decisions import (
-    LeastMargin,
-    LeastProbability,
-    MostNegativeMass,
-    Rule,
-    Thresholds,
-)
 from zsic_index.embedding_arrays import Float32
 from zsic_index.label_index import LabelIndex
-from zsic_index.question import Question
+from zsic_index.querying.decider import Decider
+from zsic_index.querying.query import Question
+from zsic_index.querying.rules import LeastMargin, LeastProbability, MostNegativeMass, Rule
+from zsic_index.querying.thresholds import Thresholds
 from zsic_index.records import Decision, NodePrediction, Prediction
 
 NEGATIVE_LIMIT = 0.5

@@ -8,11 +8,13 @@ import numpy as np
 
 from zsic_index.calibration import PrecisionThresholds
 from zsic_index.conformal import ConformalLimit
-from zsic_index.decisions import Answers, Rule, Thresholds, refuse_negatives, reject
 from zsic_index.embedding_arrays import Float32, Float64, Int64
 from zsic_index.errors import ImageError, InputError
 from zsic_index.images.opening import ImageSource
 from zsic_index.label_index import LabelIndex
+from zsic_index.querying.negatives import refuse_negatives
+from zsic_index.querying.rules import Answers, Rule, reject
+from zsic_index.querying.thresholds import Thresholds
 from zsic_index.records import DEFAULT_TOP_K, Decision, Prediction
 from zsic_index.scan.probabilities import activate, log_sum_exp
 

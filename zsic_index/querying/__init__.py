@@ -1,0 +1,1 @@
+"""A query about images, and the same compiled against an index."""
