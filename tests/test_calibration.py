@@ -19,13 +19,13 @@ from zsic_index.calibration import (
     hub_bias,
     thresholds_for_precision,
 )
-from zsic_index.conformal import ConformalLimit
+from zsic_index.calibration.conformal import ConformalLimit
+from zsic_index.calibration.reliability import reliability
+from zsic_index.calibration.truth import Truth
 from zsic_index.embedding_arrays import Float32, Float64, Int64
 from zsic_index.errors import EmbeddingError, InputError
-from zsic_index.reliability import reliability
 from zsic_index.scan.exact import scan
 from zsic_index.scan.probabilities import activate, log_sum_exp
-from zsic_index.truth import Truth
 
 
 def unit(array: np.ndarray) -> Float32:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zsic_index.conformal import ConformalLimit, fit_conformal
+from zsic_index.calibration.conformal import ConformalLimit, fit_conformal
 from zsic_index.embedding_arrays import Float64
 from zsic_index.errors import InputError
 

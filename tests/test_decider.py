@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from zsic_index import InputError, LabelIndex, builtin
+from zsic_index.calibration.conformal import ConformalLimit
 from zsic_index.cli import main
-from zsic_index.conformal import ConformalLimit
 from zsic_index.querying.decider import Decider
 from zsic_index.querying.rules import LeastMargin, LeastProbability, MostNegativeMass
 from zsic_index.querying.thresholds import Thresholds

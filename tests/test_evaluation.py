@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 
 from zsic_index import LabelIndex, builtin, evaluation
 from zsic_index.calibration import fit_temperature
+from zsic_index.calibration.reliability import Binning, reliability
+from zsic_index.calibration.truth import Truth
 from zsic_index.errors import InputError
 from zsic_index.evaluation import metrics, read_labelled, record, report
 from zsic_index.evaluation.labelled import LabelledImage
 from zsic_index.evaluation.metrics import NO_NODE
 from zsic_index.evaluation.record import Evaluation
-from zsic_index.reliability import Binning, reliability
 from zsic_index.scan.exact import scan
 from zsic_index.scan.probabilities import activate, log_sum_exp
-from zsic_index.truth import Truth
 
 # Truth and hits
 

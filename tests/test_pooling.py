@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from zsic_index import calibration
 from zsic_index.calibration import fit_sigmoid, fit_temperature, hub_bias, pair_similarities
+from zsic_index.calibration.truth import Truth
 from zsic_index.embedding_arrays import Float32, Float64, Int64, check_embeddings
 from zsic_index.errors import EmbeddingError
 from zsic_index.evaluation import metrics
@@ -19,7 +20,6 @@ from zsic_index.scan.exact import scan
 from zsic_index.scan.groups import Grouping
 from zsic_index.scan.pooling import How, Pooling
 from zsic_index.scan.probabilities import log_sum_exp
-from zsic_index.truth import Truth
 
 HOWS = st.sampled_from(["max", "mass"])
 

@@ -23,7 +23,9 @@ from zsic_index.calibration import (
     hub_bias,
     thresholds_for_precision,
 )
-from zsic_index.conformal import fit_conformal
+from zsic_index.calibration.conformal import fit_conformal
+from zsic_index.calibration.reliability import Reliability, reliability
+from zsic_index.calibration.truth import Truth
 from zsic_index.embedding_arrays import Bool, Float32, Float64, Int64
 from zsic_index.errors import ImageError, InputError
 from zsic_index.evaluation import Evaluation, Labelled, metrics
@@ -40,13 +42,11 @@ from zsic_index.evaluation.record import (
 from zsic_index.images.opening import open_image
 from zsic_index.label_index import LabelIndex
 from zsic_index.records import HUB_ALPHA, HUB_K
-from zsic_index.reliability import Reliability, reliability
 from zsic_index.scan.goal import Scan
 from zsic_index.scan.probabilities import activate
 from zsic_index.taxonomy.names import folded
 from zsic_index.taxonomy.rollup import Groups, groups
 from zsic_index.taxonomy.structure import Structure
-from zsic_index.truth import Truth
 
 SHOWN_UNDER_SIGMOID = 5
 """Labels per image that calibration is judged on for sigmoid models."""

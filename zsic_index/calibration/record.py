@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from zsic_index.calibration.conformal import ConformalLimit
 from zsic_index.calibration.hubs import HubBias
 from zsic_index.calibration.precision import NEVER, PrecisionThresholds
 from zsic_index.calibration.temperature import ScaleFit
-from zsic_index.conformal import ConformalLimit
 from zsic_index.errors import InputError
 from zsic_index.records import Activation
 

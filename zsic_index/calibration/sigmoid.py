@@ -20,13 +20,13 @@ from zsic_index.calibration.passes import (
     pair_similarities,
     similarity_blocks,
 )
+from zsic_index.calibration.reliability import reliability
 from zsic_index.calibration.temperature import MAX_CHANGE, ScaleFit
+from zsic_index.calibration.truth import Truth
 from zsic_index.embedding_arrays import Bool, Float32, Float64, Int64
 from zsic_index.errors import InputError
-from zsic_index.reliability import reliability
 from zsic_index.scan.pooling import Pooling
 from zsic_index.scan.probabilities import activate
-from zsic_index.truth import Truth
 
 SIMILARITY_BINS = 1 << 17
 """Bins between the lowest and the highest similarity there can be. Without a label bias they are

@@ -31,11 +31,11 @@ from zsic_index.calibration.passes import (
     row_blocks,
     similarity_blocks,
 )
+from zsic_index.calibration.reliability import reliability
+from zsic_index.calibration.truth import checked_rows
 from zsic_index.embedding_arrays import Bool, Float32, Float64, Int64
 from zsic_index.errors import InputError
-from zsic_index.reliability import reliability
 from zsic_index.scan.pooling import Pooling
-from zsic_index.truth import checked_rows
 
 MAX_CHANGE = 64.0
 """The scale is looked for between the model's own divided and multiplied by this."""

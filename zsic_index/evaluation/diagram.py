@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from zsic_index.calibration.reliability import Reliability, ReliabilityBin
 from zsic_index.formats.text import percent
-from zsic_index.reliability import Reliability, ReliabilityBin
 
 _SIDE = 240.0
 """Of the square that the bars stand in."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zsic_index.calibration.truth import Truth
 from zsic_index.embedding_arrays import Bool, Float32, Float64, Int64
 from zsic_index.errors import InputError
 from zsic_index.scan.pooling import Pooling
-from zsic_index.truth import Truth
 
 NO_NODE = -1
 """Stands for a rank at which a label, or a prediction, has no node."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from zsic_index.calibration.reliability import Reliability
 from zsic_index.evaluation import diagram
 from zsic_index.evaluation.metrics import Figure
 from zsic_index.evaluation.record import (
@@ -14,7 +15,6 @@ from zsic_index.evaluation.record import (
 )
 from zsic_index.formats.html import document
 from zsic_index.formats.text import percent
-from zsic_index.reliability import Reliability
 
 
 def render_page(evaluation: Evaluation) -> str:

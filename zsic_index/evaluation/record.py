@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from zsic_index.calibration.reliability import Reliability
 from zsic_index.evaluation.metrics import F1, Figure
-from zsic_index.reliability import Reliability
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from zsic_index.calibration import PrecisionThresholds
-from zsic_index.conformal import ConformalLimit
+from zsic_index.calibration.conformal import ConformalLimit
 from zsic_index.embedding_arrays import Float32, Float64, Int64
 from zsic_index.errors import ImageError, InputError
 from zsic_index.images.opening import ImageSource
