@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from zsic_index import LabelIndex, builtin
-from zsic_index.image_embeddings import OVERSAMPLING
+from zsic_index.embeddings.images import OVERSAMPLING
 from zsic_index.images.opening import SUFFIXES
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zsic_index import LabelIndex, encoders, label_embeddings
+from zsic_index import LabelIndex, encoders
+from zsic_index.embeddings.labels import 
 from zsic_index.errors import InputError, ModelError
 from zsic_index.records import BuildReport
 

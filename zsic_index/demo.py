@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zsic_index import builtin
+from zsic_index.embeddings.labels import Progress
 from zsic_index.formats.html import document
 from zsic_index.formats.text import percent
-from zsic_index.label_embeddings import Progress
 from zsic_index.label_index import LabelIndex
 from zsic_index.records import BuildReport, Prediction
 

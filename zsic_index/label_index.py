@@ -18,14 +18,14 @@ from zsic_index import builder, builtin, encoders, prompts, taxonomy
 from zsic_index.calibration import Calibration, ScaleFit, pair_similarities
 from zsic_index.closing import Closing
 from zsic_index.embedding_arrays import Float32, Float64, Int64, check_embeddings
-from zsic_index.encoder_source import EncoderSource
+from zsic_index.embeddings.encoder_source import EncoderSource
+from zsic_index.embeddings.images import ImageEmbedder
+from zsic_index.embeddings.label_rows import LabelRows
+from zsic_index.embeddings.labels import Progress, fetch, rendered
 from zsic_index.encoders import Checkpoint, EncodedPrompts
 from zsic_index.errors import ImageError, InputError, LabelError, ModelError, StoreError
-from zsic_index.image_embeddings import ImageEmbedder
 from zsic_index.images.opening import LIMITS, Decode, ImageLimits, ImageSource, listed
 from zsic_index.index_files import OpenIndex
-from zsic_index.label_embeddings import Progress, fetch, rendered
-from zsic_index.label_rows import LabelRows
 from zsic_index.node_answers import NodeAnswers
 from zsic_index.records import (
     DEFAULT_TOP_K,

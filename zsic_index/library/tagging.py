@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from zsic_index.embeddings.images import Embedded
 from zsic_index.errors import ImageError, MissingExtraError, StoreError
-from zsic_index.image_embeddings import Embedded
 from zsic_index.label_index import LabelIndex
 from zsic_index.library.run_lock import run_lock
 from zsic_index.library.run_settings import RunSettings

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from zsic_index.embedding_arrays import Float32
+from zsic_index.embeddings.images import Embedded, Fresh, ImageEmbedder
 from zsic_index.errors import ImageError
-from zsic_index.image_embeddings import Embedded, Fresh, ImageEmbedder
 from zsic_index.querying.prepare import Answer
 from zsic_index.records import Decision
 from zsic_index.service.batching import Batcher, Job

@@ -9,8 +9,8 @@ from typing import IO, TypeVar
 import numpy as np
 
 from zsic_index.embedding_arrays import Float32, Float64, Int64
+from zsic_index.embeddings.labels import Progress
 from zsic_index.errors import InputError
-from zsic_index.label_embeddings import Progress
 from zsic_index.label_index import LabelIndex
 from zsic_index.parallel import batched
 from zsic_index.scan.goal import similarities_of

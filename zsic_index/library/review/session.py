@@ -10,8 +10,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from zsic_index.embedding_arrays import Bool, Float64, Int64
+from zsic_index.embeddings.labels import Progress
 from zsic_index.errors import InputError
-from zsic_index.label_embeddings import Progress
 from zsic_index.label_index import LabelIndex
 from zsic_index.library.review.applying import Applied, Applying, Pending
 from zsic_index.library.review.fitting import FittedThreshold, fit

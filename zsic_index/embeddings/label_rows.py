@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from zsic_index.embedding_arrays import Int64
-from zsic_index.label_embeddings import PromptsOf, rendered
+from zsic_index.embeddings.labels import PromptsOf, rendered
 from zsic_index.records import Names
 from zsic_index.taxonomy.graph import Csr
 from zsic_index.taxonomy.structure import Structure

@@ -1,0 +1,1 @@
+"""Label and image embeddings: from the store, else from the tower."""
