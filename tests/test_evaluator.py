@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from zsic_index import InputError, LabelIndex, StoreError, builtin, evaluator, taxonomy
+from zsic_index import InputError, LabelIndex, StoreError, builtin, taxonomy
 from zsic_index.cli import main
 from zsic_index.evaluation import read_labelled
+from zsic_index.evaluation.fitting import calibrate
+from zsic_index.evaluation.known import embed
+from zsic_index.evaluation.measuring import evaluate
 
 
 def run(*arguments: str | Path) -> Result:
@@ -53,8 +56,8 @@ def index(built: Path, store: Path) -> LabelIndex:
 
 
 def test_figures_are_those_of_the_answers(index: LabelIndex, pictures: Path) -> None:
-    known = evaluator.embed(index, read_labelled(pictures))
-    found = evaluator.evaluate(index, known, source="pictures")
+    known = embed(index, read_labelled(pictures))
+    found = evaluate(index, known, source="pictures")
     hits, within = 0, 0
     for path in known.paths:
         labels = [prediction.label for prediction in index.classify(path, top_k=5)]
@@ -69,8 +72,8 @@ def test_figures_are_those_of_the_answers(index: LabelIndex, pictures: Path) -> 
 
 
 def test_a_calibration_is_kept_and_used(index: LabelIndex, pictures: Path) -> None:
-    known = evaluator.embed(index, read_labelled(pictures))
-    fitted = evaluator.calibrate(index, known, coverage=0.8)
+    known = embed(index, read_labelled(pictures))
+    fitted = calibrate(index, known, coverage=0.8)
     assert fitted.fit.nll < fitted.fit.nll_before
     assert fitted.conformal is not None
     own = index.classify(known.paths[0], top_k=3)
@@ -87,7 +90,7 @@ def test_a_calibration_is_kept_and_used(index: LabelIndex, pictures: Path) -> No
         own[0].similarity * fitted.fit.scale + fitted.fit.bias
     )
     assert calibrated[0].probability != own[0].probability
-    figures = evaluator.evaluate(index, known, source="pictures", calibration=fitted)
+    figures = evaluate(index, known, source="pictures", calibration=fitted)
     assert figures.calibration.after is not None
     assert figures.coverage is not None
     index.keep(None)
@@ -97,8 +100,8 @@ def test_a_calibration_is_kept_and_used(index: LabelIndex, pictures: Path) -> No
 def test_an_index_that_has_changed_wants_another_calibration(
     index: LabelIndex, pictures: Path
 ) -> None:
-    known = evaluator.embed(index, read_labelled(pictures))
-    index.keep(evaluator.calibrate(index, known))
+    known = embed(index, read_labelled(pictures))
+    index.keep(calibrate(index, known))
     emoji = taxonomy.read(builtin.emoji_labels())
     with (
         LabelIndex.build(emoji, model=index.info.model_id or "", name="emoji") as changed,
@@ -108,7 +111,7 @@ def test_an_index_that_has_changed_wants_another_calibration(
 
 
 def test_other_templates_are_measured_and_make_no_index(index: LabelIndex, pictures: Path) -> None:
-    known = evaluator.embed(index, read_labelled(pictures))
+    known = embed(index, read_labelled(pictures))
     other = index.with_templates("{}")
     with LabelIndex.build(
         taxonomy.read(builtin.emoji_labels(), ranks=("group", "subgroup")),
@@ -128,7 +131,7 @@ def test_other_templates_are_measured_and_make_no_index(index: LabelIndex, pictu
                 right.score(known.embeddings), other.score(known.embeddings), strict=True
             )
         ]  # fmt: skip
-    found = evaluator.evaluate(index, known, source="x", others={"{}": other})
+    found = evaluate(index, known, source="x", others={"{}": other})
     assert [one.name for one in found.template_sets] == ["{}"]
 
 
@@ -163,4 +166,4 @@ def test_nothing_to_measure_is_an_error(index: LabelIndex, tmp_path: Path) -> No
     folder.mkdir(parents=True)
     shutil.copy(builtin.samples()[0], folder)
     with pytest.raises(InputError, match="none of 1 images can be used"):
-        evaluator.embed(index, read_labelled(tmp_path / "x"))
+        embed(index, read_labelled(tmp_path / "x"))

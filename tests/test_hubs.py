@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from zsic_index import InputError, LabelIndex, StoreError, builtin, evaluator
+from zsic_index import InputError, LabelIndex, StoreError, builtin
 from zsic_index.calibration import Calibration
 from zsic_index.cli import main
 from zsic_index.embedding_arrays import Float32, Float64
 from zsic_index.evaluation import read_labelled, read_unlabelled
+from zsic_index.evaluation.fitting import calibrate, fit_hubs
+from zsic_index.evaluation.known import embed
+from zsic_index.evaluation.measuring import evaluate
 from zsic_index.querying.decider import Decider
 from zsic_index.querying.rules import MostNegativeMass
 from zsic_index.records import Prediction
@@ -99,7 +102,7 @@ def references(index: LabelIndex) -> Float32:
 
 @pytest.fixture
 def hubs(index: LabelIndex, references: Float32) -> Calibration:
-    return evaluator.fit_hubs(index, references, k=5, alpha=0.8)
+    return fit_hubs(index, references, k=5, alpha=0.8)
 
 
 def similarities(index: LabelIndex, embeddings: Float32, scale: float) -> Float64:
@@ -150,11 +153,11 @@ def test_all_answers_follow_the_bias(
     index: LabelIndex, hubs: Calibration, store: Path, with_scale: bool
 ) -> None:
     if with_scale:
-        known = evaluator.embed(index, read_labelled(store.parent / "labelled"))
+        known = embed(index, read_labelled(store.parent / "labelled"))
         # Ten images, most of them easy, say little of a scale: their labels are turned round.
         turned = known.part(np.arange(len(known.paths)))
         turned.truth.label[:3] = turned.truth.label[:3][::-1]
-        hubs = evaluator.calibrate(index, turned, hubs=hubs)
+        hubs = calibrate(index, turned, hubs=hubs)
         assert hubs.fit is not None
         assert hubs.fit.scale != index.info.logit_scale
     embeddings = index.embed(builtin.samples())
@@ -241,7 +244,7 @@ def test_it_is_kept_with_what_it_was_fitted_on(
         again.use(kept)
         index.use(hubs)
         assert again.score(references) == index.score(references)
-    other = evaluator.fit_hubs(index, references[:20], k=5, alpha=0.8)
+    other = fit_hubs(index, references[:20], k=5, alpha=0.8)
     assert other.fitted_on.digest != hubs.fitted_on.digest
 
 
@@ -249,13 +252,13 @@ def test_it_is_kept_with_what_it_was_fitted_on(
 def test_a_search_by_similarity_cannot_use_it(store: Path, kind: Literal["hnsw", "ivf"]) -> None:
     with LabelIndex.open("plain") as plain:
         references = plain.embed(builtin.samples())
-        fitted = evaluator.fit_hubs(plain, references)
+        fitted = fit_hubs(plain, references)
     with LabelIndex.build(
         store.parent / "labels.csv", model="builtin:clip", name="near", kind=kind
     ) as index:
         for attempt in (
             lambda: index.use(fitted),
-            lambda: evaluator.fit_hubs(index, references),
+            lambda: fit_hubs(index, references),
         ):
             with pytest.raises(InputError, match=f"of kind {kind}.*'flat' or 'float16'"):
                 attempt()
@@ -263,9 +266,9 @@ def test_a_search_by_similarity_cannot_use_it(store: Path, kind: Literal["hnsw",
 
 def test_an_evaluation_has_both(store: Path) -> None:
     with LabelIndex.open("plain") as index:
-        known = evaluator.embed(index, read_labelled(store.parent / "labelled"))
-        fitted = evaluator.fit_hubs(index, index.embed(builtin.samples()), k=3, alpha=9.0)
-        found = evaluator.evaluate(index, known, source="x", calibration=fitted)
+        known = embed(index, read_labelled(store.parent / "labelled"))
+        fitted = fit_hubs(index, index.embed(builtin.samples()), k=3, alpha=9.0)
+        found = evaluate(index, known, source="x", calibration=fitted)
         right = [path.parent.name for path in known.paths]
         own = [line[0].label for line in index.score(known.embeddings)]
         index.use(fitted)
@@ -278,7 +281,7 @@ def test_an_evaluation_has_both(store: Path) -> None:
         [a == b for a, b in zip(after, right, strict=True)]
     )
     assert found.calibration.note.startswith("Label bias from 40 images without labels, 2")
-    without = evaluator.evaluate(index, known, source="x")
+    without = evaluate(index, known, source="x")
     assert without.calibrated_top1 is None
 
 
@@ -355,8 +358,8 @@ def test_the_command_line_fits_a_scale_on_top(store: Path) -> None:
         kept = index.required_calibration()
         assert kept.hubs is not None
         assert kept.fit is not None
-        known = evaluator.embed(index, read_labelled(labelled))
-        hubs = evaluator.fit_hubs(index, index.embed(read_unlabelled(unlabelled)), alpha=0.1)
+        known = embed(index, read_labelled(labelled))
+        hubs = fit_hubs(index, index.embed(read_unlabelled(unlabelled)), alpha=0.1)
         logits = []
         for scale in (kept.fit.scale * 0.9, kept.fit.scale, kept.fit.scale * 1.1):
             assert hubs.hubs is not None

@@ -16,10 +16,13 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zsic_index import InputError, LabelIndex, builtin, evaluator, taxonomy
+from zsic_index import InputError, LabelIndex, builtin, taxonomy
 from zsic_index.cli import main
 from zsic_index.embedding_arrays import Float32, Float64, check_embeddings
 from zsic_index.evaluation import read_labelled
+from zsic_index.evaluation.fitting import calibrate
+from zsic_index.evaluation.known import embed
+from zsic_index.evaluation.measuring import evaluate
 from zsic_index.querying.decider import Decider
 from zsic_index.querying.rules import MostNegativeMass
 from zsic_index.scan.probabilities import activate, log_sum_exp
@@ -464,9 +467,9 @@ def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", ["max", "mass", "sigmoid"])
 def test_calibrating_and_evaluating(emoji: Path, store: Path, name: str) -> None:
     with LabelIndex.open(name, store=emoji / "store.db") as index:
-        known = evaluator.embed(index, read_labelled(emoji / "pictures"))
+        known = embed(index, read_labelled(emoji / "pictures"))
         assert index.pooling is not None
-        fitted = evaluator.calibrate(index, known, coverage=0.8, precision=0.3)
+        fitted = calibrate(index, known, coverage=0.8, precision=0.3)
         assert fitted.fit.nll < fitted.fit.nll_before
         assert fitted.conformal is not None
         index.use(fitted)
@@ -491,7 +494,7 @@ def test_calibrating_and_evaluating(emoji: Path, store: Path, name: str) -> None
                 assert ids[known.truth.label[image]] in inside
 
         index.use(None)
-        found = evaluator.evaluate(index, known, source="x", calibration=fitted)
+        found = evaluate(index, known, source="x", calibration=fitted)
         hits = [line[0].label for line in index.score(known.embeddings, 1)]
         right_labels = [path.parent.name for path in known.paths]
         assert found.top1.value == np.mean(

@@ -15,7 +15,7 @@ from zsic_index.records import HUB_ALPHA, HUB_K
 if TYPE_CHECKING:
     from zsic_index.calibration import Calibration
     from zsic_index.embedding_arrays import Float32
-    from zsic_index.evaluator import Known
+    from zsic_index.evaluation.known import Known
     from zsic_index.label_index import LabelIndex
 
 
@@ -71,7 +71,7 @@ def calibrate(
     columns path and label. With --hubs it can be left out. The model's own probabilities stay the
     default: query and eval take the fitted ones with --calibrated.
     """
-    from zsic_index import evaluator
+    from zsic_index.evaluation import fitting
     from zsic_index.label_index import LabelIndex
 
     if source is None and references is None:
@@ -83,7 +83,7 @@ def calibrate(
     with LabelIndex.open(name, store=store, device=device, keep_images=True) as index:
         hubs = None
         if references is not None:
-            hubs = evaluator.fit_hubs(
+            hubs = fitting.fit_hubs(
                 index,
                 _references(index, references),
                 k=HUB_K if k is None else k,
@@ -93,7 +93,7 @@ def calibrate(
             assert hubs is not None, "there is one or the other"
             found = hubs
         else:
-            found = evaluator.calibrate(
+            found = fitting.calibrate(
                 index, _known(index, source), hubs=hubs, precision=precision, coverage=coverage
             )
         index.keep(found)
@@ -139,8 +139,7 @@ def evaluate(
     calibration error, and what is taken for what; --format html is a page with the reliability
     diagram and the images that are most surely wrong.
     """
-    from zsic_index import evaluator
-    from zsic_index.evaluation import report
+    from zsic_index.evaluation import measuring, report
     from zsic_index.label_index import LabelIndex
 
     with ExitStack() as stack:
@@ -150,7 +149,7 @@ def evaluate(
         fitted = index.required_calibration() if calibrated else None
         known = _known(index, source)
         others = {entry: stack.enter_context(index.with_templates(entry)) for entry in templates}
-        found = evaluator.evaluate(
+        found = measuring.evaluate(
             index, known, source=str(source), calibration=fitted, others=others
         )
     if output is None:
@@ -186,21 +185,21 @@ def _print_fitted(name: str, found: Calibration) -> None:
 
 
 def _references(index: LabelIndex, source: Path) -> Float32:
-    from zsic_index import evaluator
     from zsic_index.evaluation import read_unlabelled
+    from zsic_index.evaluation.known import embed_references
 
-    found = evaluator.embed_references(index, read_unlabelled(source))
+    found = embed_references(index, read_unlabelled(source))
     for reason in found.refused:
         click.echo(f"refused: {reason}", err=True)
     return found.embeddings
 
 
 def _known(index: LabelIndex, source: Path) -> Known:
-    from zsic_index import evaluator
     from zsic_index.evaluation import read_labelled
+    from zsic_index.evaluation.known import embed
 
     labelled = read_labelled(source)
-    known = evaluator.embed(index, labelled)
+    known = embed(index, labelled)
     for path in labelled.missing[:3]:
         click.echo(f"missing: {path}", err=True)
     for reason in known.refused:
