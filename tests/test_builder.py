@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from zsic_index import LabelIndex, encoders
-from zsic_index.embeddings.labels import 
+from zsic_index.embeddings import labels as label_embeddings
 from zsic_index.errors import InputError, ModelError
 from zsic_index.records import BuildReport
 
@@ -158,7 +158,8 @@ NUMBERS = [f"label number {n}" for n in range(6000)]
 
 BUILD = """
 import sys
-from zsic_index import LabelIndex, label_embeddings
+from zsic_index import LabelIndex
+from zsic_index.embeddings import labels as label_embeddings
 label_embeddings.LABELS_PER_COMMIT = 256
 model, count, start = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 labels = [f"label number {n}" for n in range(start, start + count)]
