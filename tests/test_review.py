@@ -27,7 +27,7 @@ from PIL import Image
 
 from zsic_index import LabelIndex
 from zsic_index.cli import main
-from zsic_index.embeddings.encoder_source import EncoderSource
+from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import ImageError, InputError
 from zsic_index.library.review import session, thumbnails
 from zsic_index.library.review.fitting import fit

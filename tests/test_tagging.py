@@ -18,7 +18,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from zsic_index import LabelIndex
 from zsic_index.cli import main
-from zsic_index.embeddings.encoder_source import EncoderSource
+from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import InputError, LabelError, StoreError
 from zsic_index.library import walk
 from zsic_index.library.run_lock import run_lock

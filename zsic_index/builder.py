@@ -13,14 +13,14 @@ from functools import cached_property
 import numpy as np
 
 from zsic_index.embedding_arrays import Float32, Int64
-from zsic_index.embeddings.encoder_source import EncoderSource
 from zsic_index.embeddings.label_rows import LabelRows
 from zsic_index.embeddings.labels import Ensured, Progress, ensure
 from zsic_index.encoders import Checkpoint
+from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import EmbeddingError, IndexFileError, InputError, StoreError
 from zsic_index.index_files import OpenIndex, checksum, open_file, remove_files, verify, write
-from zsic_index.records import BuildReport, IndexInfo, Kind, Names
-from zsic_index.store import EncoderRecord, Store
+from zsic_index.records import BuildReport, EncoderRecord, IndexInfo, Kind, Names
+from zsic_index.store import Store
 from zsic_index.taxonomy import Taxonomy, packing
 from zsic_index.taxonomy.structure import Structure
 

@@ -18,11 +18,11 @@ from zsic_index import builder, builtin, encoders, prompts, taxonomy
 from zsic_index.calibration import Calibration, ScaleFit, pair_similarities
 from zsic_index.closing import Closing
 from zsic_index.embedding_arrays import Float32, Float64, Int64, check_embeddings
-from zsic_index.embeddings.encoder_source import EncoderSource
 from zsic_index.embeddings.images import ImageEmbedder
 from zsic_index.embeddings.label_rows import LabelRows
 from zsic_index.embeddings.labels import Progress, fetch, rendered
 from zsic_index.encoders import Checkpoint, EncodedPrompts
+from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import ImageError, InputError, LabelError, ModelError, StoreError
 from zsic_index.images.opening import LIMITS, Decode, ImageLimits, ImageSource, listed
 from zsic_index.index_files import OpenIndex
@@ -32,6 +32,7 @@ from zsic_index.records import (
     Activation,
     BuildReport,
     Dtype,
+    EncoderRecord,
     IndexInfo,
     Kind,
     Names,
@@ -43,7 +44,7 @@ from zsic_index.scan.groups import Reduction
 from zsic_index.scan.pooling import Pooling
 from zsic_index.scan.probabilities import activate, log_sum_exp
 from zsic_index.search import Found, Searcher
-from zsic_index.store import EncoderRecord, LabelPlace, Store
+from zsic_index.store import LabelPlace, Store
 from zsic_index.taxonomy import Taxonomy, packing
 from zsic_index.taxonomy.names import nearest
 from zsic_index.taxonomy.structure import Structure

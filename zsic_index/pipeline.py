@@ -17,7 +17,6 @@ from transformers.image_utils import load_image
 
 from zsic_index import prompts
 from zsic_index.embedding_arrays import Float32
-from zsic_index.embeddings.encoder_source import EncoderSource
 from zsic_index.embeddings.labels import embed, fetch, rendered
 from zsic_index.encoders.from_transformers import TransformersEncoder
 from zsic_index.encoders.loaded import (
@@ -27,6 +26,7 @@ from zsic_index.encoders.loaded import (
     state_of,
     why_not_to_keep,
 )
+from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import LabelError, ModelError, TemplateError
 from zsic_index.label_index import LabelIndex, check_top_k
 from zsic_index.scan.probabilities import activate, log_sum_exp

@@ -263,3 +263,21 @@ class BuildReport:
     model_loaded: bool
     generation: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderRecord:
+    """What the store keeps of an encoder; see ``records.ModelInfo`` for the numbers.
+
+    ``loaded_fingerprint`` is that of the encoder as it is in memory, where it is known.
+    """
+
+    fingerprint: str
+    model_id: str | None
+    revision: str | None
+    dtype: Dtype
+    dim: int
+    logit_scale: float
+    logit_bias: float
+    activation: Activation
+    loaded_fingerprint: str | None = None

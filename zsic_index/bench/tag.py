@@ -17,9 +17,9 @@ from PIL import Image
 from zsic_index.bench import checkpoints
 from zsic_index.bench.timing import Comparison, Contender, compare
 from zsic_index.embedding_arrays import check_embeddings
-from zsic_index.embeddings.encoder_source import EncoderSource
 from zsic_index.embeddings.images import IMAGES_PER_BATCH, OVERSAMPLING
 from zsic_index.encoders import Encoder, Pixels, resolve
+from zsic_index.encoders.source import EncoderSource
 from zsic_index.images import opening
 from zsic_index.label_index import LabelIndex
 from zsic_index.library.run_settings import RunSettings

@@ -205,7 +205,7 @@ def _check(
 ) -> None:
     """Print what of labels can be told without encoding them."""
     from zsic_index import encoders, prompts
-    from zsic_index.embeddings.encoder_source import EncoderSource
+    from zsic_index.encoders.source import EncoderSource
     from zsic_index.taxonomy.check import check
 
     encoder = EncoderSource.of(encoders.resolve(model, revision, "float32"), device="cpu").encoder()

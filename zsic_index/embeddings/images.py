@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from zsic_index.embedding_arrays import Float32, check_embeddings
-from zsic_index.embeddings.encoder_source import EncoderSource
 from zsic_index.encoders import Pixels
+from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import ImageError
 from zsic_index.images import opening
 from zsic_index.images.opening import LIMITS, Decode, ImageLimits, ImageSource

@@ -15,8 +15,8 @@ import numpy as np
 
 from zsic_index import prompts
 from zsic_index.embedding_arrays import Float32, Int64, check_embeddings
-from zsic_index.embeddings.encoder_source import EncoderSource
 from zsic_index.encoders import Encoder, Tokens
+from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import LabelError, StoreError
 from zsic_index.store import Store
 

@@ -1,6 +1,6 @@
 """The store: SQLAlchemy tables that hold the truth. The only room that knows about SQL."""
 
 from zsic_index.store.location import StoreLocation
-from zsic_index.store.store import EncoderRecord, LabelPlace, Store
+from zsic_index.store.store import LabelPlace, Store
 
-__all__ = ["EncoderRecord", "LabelPlace", "Store", "StoreLocation"]
+__all__ = ["LabelPlace", "Store", "StoreLocation"]

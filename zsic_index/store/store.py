@@ -28,7 +28,7 @@ from sqlalchemy import (
 from zsic_index.closing import Closing
 from zsic_index.embedding_arrays import Bool, Float32, Int64
 from zsic_index.errors import IndexNotFoundError, StoreError
-from zsic_index.records import Activation, Dtype, IndexInfo
+from zsic_index.records import EncoderRecord, IndexInfo
 from zsic_index.store import schema
 from zsic_index.store.database import Database
 from zsic_index.store.location import StoreLocation
@@ -49,24 +49,6 @@ VECTOR_DTYPE = np.dtype("<f4")
 
 _BLOCK = 4_096
 """Embeddings that are read at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderRecord:
-    """What the store keeps of an encoder; see ``records.ModelInfo`` for the numbers.
-
-    ``loaded_fingerprint`` is that of the encoder as it is in memory, where it is known.
-    """
-
-    fingerprint: str
-    model_id: str | None
-    revision: str | None
-    dtype: Dtype
-    dim: int
-    logit_scale: float
-    logit_bias: float
-    activation: Activation
-    loaded_fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 from zsic_index import encoders
 from zsic_index.encoders import Checkpoint, Encoder
-from zsic_index.records import Dtype
-from zsic_index.store import EncoderRecord
+from zsic_index.records import Dtype, EncoderRecord
 
 
 class EncoderSource:
