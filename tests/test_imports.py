@@ -15,26 +15,15 @@ ROOT = Path(zsic_index.__file__).parent
 
 # From the bottom up: a module may import from rows above its own, and from its own package.
 LAYERS = (
-    ("errors", "records", "builtin", "parallel", "closing"),
-    ("heif", "raw_files", "embedding_arrays"),
-    ("prompts", "images", "outputs", "arrays", "pages", "rows"),
+    ("errors", "records", "builtin", "parallel"),
+    ("embedding_arrays", "prompts", "images", "formats"),
     ("taxonomy", "scan"),
-    ("truth", "reliability", "conformal", "decisions"),
-    ("calibration", "evaluation", "question"),
-    ("client",),
-    ("encoders", "store"),
-    ("index",),
-    ("search", "node_answers"),
-    ("encoder_source",),
-    ("label_embeddings", "image_embeddings"),
-    ("label_rows",),
-    ("builder",),
+    ("calibration", "encoders", "store"),
+    ("index_files", "embeddings"),
     ("label_index",),
-    ("demo", "pipeline", "evaluator", "decider"),
-    ("answering", "label_search"),
-    ("library",),
-    ("service",),
-    ("bench",),
+    ("querying", "evaluation", "pipeline", "demo"),
+    ("client", "library", "decider", "evaluator"),
+    ("service", "bench"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -28,7 +28,8 @@ from zsic_index.encoders.loaded import (
 )
 from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import LabelError, ModelError, TemplateError
-from zsic_index.label_index import LabelIndex, check_top_k
+from zsic_index.label_index import LabelIndex
+from zsic_index.label_index.opening import check_top_k
 from zsic_index.scan.probabilities import activate, log_sum_exp
 from zsic_index.store import Store
 

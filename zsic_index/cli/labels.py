@@ -38,18 +38,18 @@ def labels(
     store: str | None,
 ) -> None:
     """Search, show or export the labels of the index NAME."""
-    from zsic_index import label_search
     from zsic_index.label_index import LabelIndex
+    from zsic_index.label_index.listing import matching, records
 
     with LabelIndex.open(name, store=store) as index:
         if target is not None:
             with target.open("w", encoding="utf-8", newline="\n") as file:
-                for record in label_search.records(index, range(len(index))):
+                for record in records(index, range(len(index))):
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
             click.echo(f"{target}: {len(index):,} labels")
             return
         names = index.names_in(lang) if lang else {}
-        found = label_search.matching(index, words)
+        found = matching(index, words)
         write_columns(
             ["id", "label", "rank", "aliases", "path"],
             [
@@ -60,7 +60,7 @@ def labels(
                     ", ".join(record["aliases"]),
                     PATH.join(record["path"][:-1]),
                 ]
-                for record in label_search.records(index, found[:limit])
+                for record in records(index, found[:limit])
             ],
             sys.stdout,
         )

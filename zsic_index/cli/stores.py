@@ -49,8 +49,8 @@ def list_(as_json: bool, store: str | None) -> None:
 @common_options
 def info(name: str, as_json: bool, store: str | None) -> None:
     """Show what the store knows about the index NAME."""
-    from zsic_index import builder
     from zsic_index.index_files import Approximate, Half, path_of
+    from zsic_index.label_index import builder
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
@@ -105,7 +105,7 @@ def verify(names: tuple[str, ...], store: str | None) -> None:
     A file that is missing, stale or damaged is rebuilt, and said so. Damage in the store itself
     is reported, never repaired, and the exit code is 1.
     """
-    from zsic_index import builder
+    from zsic_index.label_index import builder
     from zsic_index.store import Store
 
     with Store.open(store) as opened:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 from urllib.parse import quote
 
@@ -19,7 +20,6 @@ from zsic_index.client.requests import (
     form_of,
 )
 from zsic_index.client.uploads import Upload
-from zsic_index.closing import Closing
 from zsic_index.errors import ImageError, InputError, ServiceError
 from zsic_index.images.opening import ImageSource, listed
 from zsic_index.images.prefetch import prepare_batches
@@ -51,7 +51,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-class Client(Closing):
+class Client(AbstractContextManager["Client"]):
     """Asks a service what a ``LabelIndex`` is asked, for the same answers.
 
     Images go up in batches, files as they are; what they are called does not. A request that is
@@ -88,6 +88,9 @@ class Client(Closing):
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # Asking about images
 

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from zsic_index import label_search, prompts
+from zsic_index import prompts
 from zsic_index.embedding_arrays import Float32, check_embeddings
 from zsic_index.errors import InputError
+from zsic_index.label_index.listing import matching, records
 from zsic_index.records import Decision
 from zsic_index.service import inputs
 from zsic_index.service.indexes import ServedIndex
@@ -132,8 +133,8 @@ def router(service: Service) -> APIRouter:
         served = service.registry.get(name)
 
         def found() -> dict[str, Any]:
-            places = label_search.matching(served.index, q)
-            page = label_search.records(served.index, places[offset : offset + limit])
+            places = matching(served.index, q)
+            page = records(served.index, places[offset : offset + limit])
             return {**_of_index(served), "total": len(places), "labels": list(page)}
 
         return await service.engine.aside(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,6 @@ from sqlalchemy import (
     update,
 )
 
-from zsic_index.closing import Closing
 from zsic_index.embedding_arrays import Bool, Float32, Int64
 from zsic_index.errors import IndexNotFoundError, StoreError
 from zsic_index.records import EncoderRecord, IndexInfo
@@ -82,7 +82,7 @@ class Snapshot:
     embedding_ids: Int64
 
 
-class Store(Closing):
+class Store(AbstractContextManager["Store"]):
     """Indexes, labels and label embeddings in one database."""
 
     def __init__(self, database: Database) -> None:
@@ -135,6 +135,9 @@ class Store(Closing):
     def close(self) -> None:
         """Close every connection."""
         self._database.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # Encoders and embeddings
 

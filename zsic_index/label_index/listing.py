@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zsic_index.label_index import LabelIndex
+from zsic_index.label_index.label_index import LabelIndex
 
 
 def matching(index: LabelIndex, words: str | None) -> Sequence[int]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +13,8 @@ from typing import TypeVar, get_args, overload
 import numpy as np
 import numpy.typing as npt
 
-from zsic_index import builder, builtin, encoders, prompts, taxonomy
+from zsic_index import encoders, prompts, taxonomy
 from zsic_index.calibration import Calibration, ScaleFit, pair_similarities
-from zsic_index.closing import Closing
 from zsic_index.embedding_arrays import Float32, Float64, Int64, check_embeddings
 from zsic_index.embeddings.images import ImageEmbedder
 from zsic_index.embeddings.label_rows import LabelRows
@@ -26,7 +24,15 @@ from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import ImageError, InputError, LabelError, ModelError, StoreError
 from zsic_index.images.opening import LIMITS, Decode, ImageLimits, ImageSource, listed
 from zsic_index.index_files import OpenIndex
-from zsic_index.node_answers import NodeAnswers
+from zsic_index.label_index import builder
+from zsic_index.label_index.nodes import NodeAnswers
+from zsic_index.label_index.opening import (
+    check_top_k,
+    checked_choice,
+    imported_fingerprint,
+    read_taxonomy,
+)
+from zsic_index.label_index.searcher import Found, Searcher
 from zsic_index.records import (
     DEFAULT_TOP_K,
     Activation,
@@ -43,14 +49,12 @@ from zsic_index.scan.goal import Scan
 from zsic_index.scan.groups import Reduction
 from zsic_index.scan.pooling import Pooling
 from zsic_index.scan.probabilities import activate, log_sum_exp
-from zsic_index.search import Found, Searcher
 from zsic_index.store import LabelPlace, Store
 from zsic_index.taxonomy import Taxonomy, packing
 from zsic_index.taxonomy.names import nearest
 from zsic_index.taxonomy.structure import Structure
 
 Answer = TypeVar("Answer")
-Choice = TypeVar("Choice", bound=str)
 
 _NEAR = 70.0
 """How like a name must be, of 100, to be offered in the place of one that is not there."""
@@ -91,7 +95,7 @@ class _Held:
     calibration: Calibration | None
 
 
-class LabelIndex(Closing):
+class LabelIndex(AbstractContextManager["LabelIndex"]):
     """A fixed set of labels, ready to classify images against.
 
     Open one with ``build``, ``open`` or ``from_embeddings``. The model is loaded at the first
@@ -170,7 +174,7 @@ class LabelIndex(Closing):
             ModelError: when the checkpoint cannot be had or is not supported.
             StoreError: when the store cannot be used.
         """
-        checked = _taxonomy(labels)
+        checked = read_taxonomy(labels)
         resolved = prompts.resolve(templates)
         builder.check_name(name)
         checkpoint = encoders.resolve(model, revision, dtype)
@@ -181,8 +185,8 @@ class LabelIndex(Closing):
             checked,
             checkpoint,
             resolved,
-            kind=_checked(kind, Kind, "kind"),
-            names=_checked(names, Names, "names"),
+            kind=checked_choice(kind, Kind, "kind"),
+            names=checked_choice(names, Names, "names"),
             device=device,
             progress=progress,
         )
@@ -261,7 +265,7 @@ class LabelIndex(Closing):
             EmbeddingError: when the array is no (N, D) of finite, non-zero rows.
             InputError: for labels, numbers or a name that cannot be used.
         """
-        checked = _taxonomy(labels)
+        checked = read_taxonomy(labels)
         if checked.duplicates:
             raise LabelError(
                 f"label {checked.duplicates[0]!r} is given more than once: "
@@ -278,7 +282,7 @@ class LabelIndex(Closing):
         checkpoint = encoders.resolve(model, revision) if model is not None else None
         numbers = (unit.shape[1], float(logit_scale), float(logit_bias), activation)
         record = EncoderRecord(
-            _imported_fingerprint(checkpoint, *numbers),
+            imported_fingerprint(checkpoint, *numbers),
             checkpoint.model_id if checkpoint else None,
             checkpoint.revision if checkpoint else None,
             checkpoint.dtype if checkpoint else "float32",
@@ -286,7 +290,7 @@ class LabelIndex(Closing):
         )
         opened = Store.open(store, create=True)
         report = builder.import_embeddings(
-            opened, name, checked, unit, record, kind=_checked(kind, Kind, "kind")
+            opened, name, checked, unit, record, kind=checked_choice(kind, Kind, "kind")
         )
         return cls(opened, *builder.open_index(opened, name), device=device, report=report)
 
@@ -413,6 +417,9 @@ class LabelIndex(Closing):
     def close(self) -> None:
         """Close the store's connections."""
         self._store.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # Looking at it
 
@@ -1152,9 +1159,7 @@ class LabelIndex(Closing):
         checkpoint = encoders.resolve(info.model_id, info.revision, info.dtype)
         numbers = (info.dim, info.logit_scale, info.logit_bias, info.activation)
         present = (
-            checkpoint.fingerprint
-            if info.templates
-            else _imported_fingerprint(checkpoint, *numbers)
+            checkpoint.fingerprint if info.templates else imported_fingerprint(checkpoint, *numbers)
         )
         if present != info.encoder_fingerprint:
             raise ModelError(
@@ -1163,12 +1168,6 @@ class LabelIndex(Closing):
                 "changed): build the index again"
             )
         return checkpoint
-
-
-def check_top_k(top_k: object) -> None:
-    """Raise an InputError when ``top_k`` is no whole number of at least 1."""
-    if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1:
-        raise InputError(f"top_k is {top_k!r}; it must be a whole number of at least 1")
 
 
 def _check_floors(floor: float, by_rank: Mapping[str, float]) -> None:
@@ -1189,28 +1188,3 @@ def _prediction(
     if label_id == _OUTSIDE:
         return Prediction(label, probability, logit, similarity, None)
     return Prediction(label, probability, logit, similarity, label_id, over, interval)
-
-
-def _checked(value: Choice, choices: object, what: str) -> Choice:
-    """Return one of the values of a Literal, or raise an InputError that names them."""
-    if value not in get_args(choices):
-        raise InputError(f"{what} {value!r}: use one of {', '.join(get_args(choices))}")
-    return value
-
-
-def _taxonomy(labels: str | Path | Iterable[str] | Taxonomy) -> Taxonomy:
-    if isinstance(labels, Taxonomy):
-        return labels
-    if isinstance(labels, str) and labels in builtin.LABEL_FILES:
-        return taxonomy.read(builtin.label_file(labels))
-    if isinstance(labels, (str, Path)):
-        return taxonomy.read(labels)
-    return taxonomy.collect(labels)
-
-
-def _imported_fingerprint(
-    checkpoint: Checkpoint | None, dim: int, scale: float, bias: float, activation: Activation
-) -> str:
-    """Return the encoder fingerprint of embeddings made elsewhere."""
-    parts = ["imported", checkpoint and checkpoint.fingerprint, dim, scale, bias, activation]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

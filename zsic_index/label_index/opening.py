@@ -1,0 +1,53 @@
+"""Arguments of build and open, checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar, get_args
+
+import numpy as np
+
+from zsic_index import builtin, taxonomy
+from zsic_index.encoders import Checkpoint
+from zsic_index.errors import InputError
+from zsic_index.records import (
+    Activation,
+)
+from zsic_index.taxonomy import Taxonomy
+
+Choice = TypeVar("Choice", bound=str)
+
+
+def checked_choice(value: Choice, choices: object, what: str) -> Choice:
+    """Return one of the values of a Literal, or raise an InputError that names them."""
+    if value not in get_args(choices):
+        raise InputError(f"{what} {value!r}: use one of {', '.join(get_args(choices))}")
+    return value
+
+
+def read_taxonomy(labels: str | Path | Iterable[str] | Taxonomy) -> Taxonomy:
+    """Return the taxonomy of a label file, a built-in one, or labels in memory."""
+    if isinstance(labels, Taxonomy):
+        return labels
+    if isinstance(labels, str) and labels in builtin.LABEL_FILES:
+        return taxonomy.read(builtin.label_file(labels))
+    if isinstance(labels, (str, Path)):
+        return taxonomy.read(labels)
+    return taxonomy.collect(labels)
+
+
+def imported_fingerprint(
+    checkpoint: Checkpoint | None, dim: int, scale: float, bias: float, activation: Activation
+) -> str:
+    """Return the encoder fingerprint of embeddings made elsewhere."""
+    parts = ["imported", checkpoint and checkpoint.fingerprint, dim, scale, bias, activation]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def check_top_k(top_k: object) -> None:
+    """Raise an InputError when ``top_k`` is no whole number of at least 1."""
+    if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1:
+        raise InputError(f"top_k is {top_k!r}; it must be a whole number of at least 1")
