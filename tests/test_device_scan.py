@@ -85,7 +85,7 @@ def test_an_index_is_scanned_where_its_towers_run(
             super().__init__(matrix, "cpu")
             moved.append(self)
 
-    monkeypatch.setattr("zsic_index.scan.exact.device.DeviceMatrix", OnCpu)
+    monkeypatch.setattr("zsic_index.scan.device.DeviceMatrix", OnCpu)
     with LabelIndex.from_embeddings(labels, matrix, logit_scale=50.0, name="a") as index:
         index.score(queries)
         found = index.score(queries)
@@ -100,7 +100,7 @@ def test_an_index_is_scanned_where_its_towers_run(
         def __init__(self, *_arguments: object) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("zsic_index.scan.exact.device.DeviceMatrix", TooLarge)
+    monkeypatch.setattr("zsic_index.scan.device.DeviceMatrix", TooLarge)
     with LabelIndex.open("a") as index:
         assert index.score(queries) == right
     assert "do not fit into the memory of meta: scanning on the CPU" in caplog.text

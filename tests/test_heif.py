@@ -203,10 +203,10 @@ def test_nothing_is_loaded_for_other_images_and_pillow_is_left_alone(tmp_path: P
     code = (
         "import sys\n"
         "from PIL import Image\n"
-        "from zsic_index import images\n"
-        "images.open_image(sys.argv[1])\n"
+        "from zsic_index.images import opening\n"
+        "opening.open_image(sys.argv[1])\n"
         "loaded = {'_pi_heif', 'pi_heif', 'rawpy'} & set(sys.modules)\n"
-        "images.open_image(sys.argv[2])\n"
+        "opening.open_image(sys.argv[2])\n"
         "print(loaded, 'HEIF' in Image.OPEN)"
     )
     found = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -80,3 +81,12 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert found.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", ["decider", "evaluator"])
+def test_a_moved_module_warns(name: str) -> None:
+    """The README showed these imports: they stay for one release."""
+    sys.modules.pop(f"zsic_index.{name}", None)
+    with pytest.warns(DeprecationWarning, match="has moved"):
+        module = importlib.import_module(f"zsic_index.{name}")
+    assert all(hasattr(module, exported) for exported in module.__all__)

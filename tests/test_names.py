@@ -501,9 +501,10 @@ def test_calibrating_and_evaluating(emoji: Path, store: Path, name: str) -> None
             [a == b for a, b in zip(hits, right_labels, strict=True)]
         )
         assert found.coverage is not None
-        assert found.coverage.found.value == pytest.approx(
-            float((own >= fitted.conformal.limit).mean())
-        )
+        # The limit is one image's own probability: rounding may put that image on either side.
+        limit = fitted.conformal.limit
+        assert (own >= limit + 1e-9).mean() <= found.coverage.found.value
+        assert found.coverage.found.value <= (own >= limit - 1e-9).mean()
 
 
 def test_other_templates_keep_the_names_apart(store: Path) -> None:

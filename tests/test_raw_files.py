@@ -259,8 +259,8 @@ def test_the_same_bytes_in_every_time_zone(tmp_path: Path) -> None:
     path = raw(tmp_path, laid(6), orientation=6)
     code = (
         "import sys, hashlib\n"
-        "from zsic_index import images\n"
-        "print(images.content_hash(images.read(sys.argv[1]), '').hex())"
+        "from zsic_index.images import opening\n"
+        "print(opening.content_hash(opening.read(sys.argv[1]), '').hex())"
     )
     found = {
         subprocess.run(
