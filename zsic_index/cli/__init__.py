@@ -17,6 +17,7 @@ from zsic_index.cli.bench import bench
 from zsic_index.cli.build import build, import_
 from zsic_index.cli.demo import demo
 from zsic_index.cli.evaluate import calibrate, evaluate
+from zsic_index.cli.help import GroupedGroup
 from zsic_index.cli.labels import labels
 from zsic_index.cli.library import export, search, show, status, tag, undo, watch
 from zsic_index.cli.query import query
@@ -26,7 +27,7 @@ from zsic_index.cli.stores import db, info, list_, rm, verify
 from zsic_index.errors import ZsicError
 
 
-class _Group(click.Group):
+class _Group(GroupedGroup):
     """A group whose commands turn errors into one line; ``--verbose`` shows the trace too."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -65,28 +66,9 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="PIL")
 
 
-for command in (
-    build,
-    import_,
-    query,
-    calibrate,
-    evaluate,
-    labels,
-    tag,
-    watch,
-    review,
-    serve,
-    search,
-    show,
-    status,
-    export,
-    undo,
-    list_,
-    info,
-    rm,
-    verify,
-    db,
-    bench,
-    demo,
-):
-    main.add_command(command)
+main.add_commands("Labels and indexes", build, import_, labels, list_, info, rm)
+main.add_commands("Classification", query, demo)
+main.add_commands("Photo libraries", tag, watch, review, search, show, status, export, undo)
+main.add_commands("Service", serve)
+main.add_commands("Calibration and measurement", calibrate, evaluate, bench)
+main.add_commands("Store", verify, db)

@@ -1,0 +1,77 @@
+"""Help texts with headings."""
+
+from __future__ import annotations
+
+import click
+from click.testing import CliRunner
+
+from zsic_index.cli.help import GroupedCommand, GroupedGroup, option_group
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("path")
+@option_group(
+    "Selection",
+    click.option("--first", help="Comes first."),
+    click.option("--an-option-with-a-very-long-name", help="Wraps."),
+    click.option("--hidden", hidden=True),
+)
+@click.option("--plain", is_flag=True, help="Has no heading.")
+@option_group("Output", click.option("--bare"))
+def grouped(**values: object) -> None:
+    """Do something."""
+    click.echo(sorted(values))
+
+
+def help_of(command: click.Command) -> str:
+    return CliRunner().invoke(command, ["--help"], terminal_width=80).output
+
+
+def test_options_come_under_their_headings() -> None:
+    assert help_of(grouped).splitlines()[4:] == [
+        "Selection:",
+        "  --first TEXT                    Comes first.",
+        "  --an-option-with-a-very-long-name TEXT",
+        "                                  Wraps.",
+        "",
+        "Output:",
+        "  --bare TEXT",
+        "",
+        "Other options:",
+        "  --plain                         Has no heading.",
+        "  --help                          Show this message and exit.",
+    ]
+
+
+def test_grouped_options_are_parsed() -> None:
+    result = CliRunner().invoke(grouped, ["x", "--first", "a", "--bare", "b"])
+    assert result.output == (
+        "['an_option_with_a_very_long_name', 'bare', 'first', 'hidden', 'path', 'plain']\n"
+    )
+
+
+def test_without_groups_the_headings_are_those_of_click() -> None:
+    assert "\nOptions:\n  --help  " in help_of(GroupedCommand("bare"))
+    group = GroupedGroup("group", commands={"bare": GroupedCommand("bare", help="Do nothing.")})
+    assert help_of(group).endswith("\nCommands:\n  bare  Do nothing.\n")
+
+
+def test_commands_come_under_their_headings_in_the_order_they_were_added() -> None:
+    group = GroupedGroup("group")
+    group.add_command(click.Command("other", help="Has no heading."))
+    group.add_commands(
+        "Zoo", click.Command("walk", help="Walk."), click.Command("eat", help="Eat.")
+    )
+    group.add_commands("Home", click.Command("sleep", help="Sleep."))
+    group.add_commands("Secrets", click.Command("hide", help="Hide.", hidden=True))
+    assert help_of(group).splitlines()[5:] == [
+        "Zoo:",
+        "  walk   Walk.",
+        "  eat    Eat.",
+        "",
+        "Home:",
+        "  sleep  Sleep.",
+        "",
+        "Other commands:",
+        "  other  Has no heading.",
+    ]
