@@ -546,7 +546,7 @@ def test_a_worker_that_dies(built: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_memory_that_runs_out_halves_the_batch(
     built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zsic_index.encoders.from_transformers import TransformersEncoder
+    from zsic_index.encoders.transformers.encoder import TransformersEncoder
 
     sizes: list[int] = []
     tower = TransformersEncoder._image_tower

@@ -18,15 +18,15 @@ from transformers.image_utils import load_image
 from zsic_index import prompts
 from zsic_index.embedding_arrays import Float32
 from zsic_index.embeddings.labels import embed, fetch, rendered
-from zsic_index.encoders.from_transformers import TransformersEncoder
-from zsic_index.encoders.loaded import (
+from zsic_index.encoders.source import EncoderSource
+from zsic_index.encoders.transformers.encoder import TransformersEncoder
+from zsic_index.encoders.transformers.fingerprint import (
     State,
     dtype_of,
     fingerprint_of,
     state_of,
     why_not_to_keep,
 )
-from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import LabelError, ModelError, TemplateError
 from zsic_index.label_index import LabelIndex
 from zsic_index.label_index.opening import check_top_k

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import get_args
 
 from zsic_index import builtin
-from zsic_index.encoders import open_clip_files, transformers_files
 from zsic_index.encoders.base import EncodedImages, EncodedPrompts, Encoder, Pixels, Tokens
 from zsic_index.encoders.checkpoint import Checkpoint, OpenClipFiles, refuse_revision
+from zsic_index.encoders.open_clip import files as open_clip_files
+from zsic_index.encoders.transformers import files as transformers_files
 from zsic_index.errors import ModelError
 from zsic_index.records import Dtype
 
@@ -81,9 +82,9 @@ def load(checkpoint: Checkpoint, *, device: str = "auto") -> Encoder:
     """
     # torch and the libraries of models take seconds to import.
     if isinstance(checkpoint.files, OpenClipFiles):
-        from zsic_index.encoders.from_open_clip import OpenClipEncoder
+        from zsic_index.encoders.open_clip.encoder import OpenClipEncoder
 
         return OpenClipEncoder.load(checkpoint, checkpoint.files, device=device)
-    from zsic_index.encoders.from_transformers import TransformersEncoder
+    from zsic_index.encoders.transformers.encoder import TransformersEncoder
 
     return TransformersEncoder.load(checkpoint, checkpoint.files, device=device)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.nn import Module
 
-from zsic_index.encoders.transformers_files import encoder_fingerprint
+from zsic_index.encoders.transformers.files import encoder_fingerprint
 from zsic_index.errors import ModelError
 from zsic_index.records import Dtype
 

@@ -108,7 +108,7 @@ def _with_file(architecture: str, weights: Path, dtype: Dtype) -> Checkpoint:
 
 
 def _with_tag(architecture: str, tag: str, revision: str | None, dtype: Dtype) -> Checkpoint:
-    from zsic_index.encoders import open_clip_names
+    from zsic_index.encoders.open_clip import names as open_clip_names
 
     model_id = f"{PREFIX}{architecture}/{tag}"
     repo_id, names = open_clip_names.repository_of(architecture, tag)
@@ -123,7 +123,7 @@ def _with_tag(architecture: str, tag: str, revision: str | None, dtype: Dtype) -
 def _architecture(architecture: str) -> list[str]:
     """Return what an architecture's name stands for, and its tokenizer's commit if it has one."""
     # Brings torch with it.
-    from zsic_index.encoders import open_clip_names
+    from zsic_index.encoders.open_clip import names as open_clip_names
 
     tokenizer = open_clip_names.tokenizer_of(architecture)
     identity = [open_clip_names.configuration_of(architecture)]

@@ -17,11 +17,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from zsic_index.encoders import loaded
 from zsic_index.encoders.base import Pixels
 from zsic_index.encoders.checkpoint import Checkpoint, TransformersFiles
 from zsic_index.encoders.families import Family
-from zsic_index.encoders.transformers_files import family_of
+from zsic_index.encoders.transformers import fingerprint
+from zsic_index.encoders.transformers.files import family_of
 from zsic_index.encoders.two_towers import (
     TextInput,
     TwoTowerEncoder,
@@ -119,7 +119,7 @@ class TransformersEncoder(TwoTowerEncoder):
 
     def loaded_fingerprint(self) -> str:
         """Return the hash of what prompt embeddings depend on, as it is in memory; see Encoder."""
-        return loaded.fingerprint_of(self._model, self._tokenizer)
+        return fingerprint.fingerprint_of(self._model, self._tokenizer)
 
     def preprocess(self, image: Image.Image) -> Pixels:
         """Turn one RGB image into the vision tower's input; see Encoder."""
