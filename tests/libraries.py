@@ -12,9 +12,10 @@ from typing import Any
 from PIL import Image
 
 from zsic_index import LabelIndex, builtin
+from zsic_index.library.run_report import Change, RunReport
 from zsic_index.library.run_settings import RunSettings
 from zsic_index.library.tag_rules import TagSettings
-from zsic_index.library.tagging import Change, RunReport, Tagging
+from zsic_index.library.tagging import Tagging
 from zsic_index.querying.thresholds import Thresholds
 from zsic_index.store import Store
 

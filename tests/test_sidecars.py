@@ -25,12 +25,14 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from zsic_index.errors import InputError, SidecarError, StoreError
-from zsic_index.library import atomic_files, edits, sidecar_paths, sidecars
-from zsic_index.library.edits import Edit
-from zsic_index.library.keywords import PROPERTIES, WRITTEN, check_root, check_tag
-from zsic_index.library.merge import Merged, Origin, Tag, merge
-from zsic_index.library.sidecar_record import SidecarRecord
-from zsic_index.library.xmp import Encoding
+from zsic_index.library.sidecars import atomic_files, edits
+from zsic_index.library.sidecars.edits import Edit
+from zsic_index.library.sidecars.keywords import PROPERTIES, WRITTEN, check_root, check_tag
+from zsic_index.library.sidecars.merge import Merged, Origin, Tag, merge
+from zsic_index.library.sidecars.paths import by_stem, find
+from zsic_index.library.sidecars.prepared import apply, preview, tags_within, undo
+from zsic_index.library.sidecars.record import SidecarRecord
+from zsic_index.library.sidecars.xmp import Encoding
 
 DATA = Path(__file__).parent / "data" / "sidecars"
 SHAPES = sorted(DATA.glob("*.xmp"))
@@ -141,7 +143,7 @@ def test_tag_tag_anew_and_undo(path: Path, tmp_path: Path) -> None:
     before = keywords(original)
     target = shape(path.stem, tmp_path)
 
-    first = sidecars.apply(target, TAGS, origin=ORIGIN)
+    first = apply(target, TAGS, origin=ORIGIN)
     after = keywords(target.read_bytes())
     for name, values in MERGED.items():
         old = before.get(name, [])
@@ -151,13 +153,13 @@ def test_tag_tag_anew_and_undo(path: Path, tmp_path: Path) -> None:
             assert after[name][len(old) :] == [value for value in values if value not in twins]
     assert rest(target.read_bytes()) == rest(original)
 
-    second = sidecars.apply(target, OTHER_TAGS, again(first), origin=ORIGIN)
+    second = apply(target, OTHER_TAGS, again(first), origin=ORIGIN)
     assert target.read_bytes() == merge(original, OTHER_TAGS, None, origin=ORIGIN).content
     assert second.added == (("ai", "things", "tram"),)
     assert second.removed == (("ai", "music", "AC/DC"), ("ai", 'R&D <"1">'))
     assert rest(target.read_bytes()) == rest(original)
 
-    undone = sidecars.undo(target, again(second))
+    undone = undo(target, again(second))
     assert target.read_bytes() == original
     assert undone.record is None
     assert [entry.name for entry in tmp_path.iterdir()] == [target.name]
@@ -180,11 +182,11 @@ def test_bytes_are_put_in_and_none_is_taken_out(path: Path) -> None:
 @pytest.mark.parametrize("path", SHAPES, ids=lambda path: path.stem)
 def test_nothing_is_written_when_nothing_changes(path: Path, tmp_path: Path) -> None:
     target = shape(path.stem, tmp_path)
-    record = again(sidecars.apply(target, TAGS, origin=ORIGIN))
+    record = again(apply(target, TAGS, origin=ORIGIN))
     os.utime(target, ns=(1, 1))
     before = state(target)
     later = Origin("run-2", "another", "everyday")
-    merged = sidecars.apply(target, reversed(TAGS), record, origin=later)
+    merged = apply(target, reversed(TAGS), record, origin=later)
     assert state(target) == before
     assert (merged.record, merged.added, merged.removed) == (record, (), ())
 
@@ -202,7 +204,7 @@ def test_every_encoding_of_xmp(encoding: str, mark: str) -> None:
 
 def test_what_is_put_in_looks_like_what_is_there(tmp_path: Path) -> None:
     target = shape("crlf", tmp_path)
-    sidecars.apply(target, TAGS[:1])
+    apply(target, TAGS[:1])
     text = target.read_bytes().decode()
     assert text.count("\n") == text.count("\r\n")
     inserted = """\
@@ -224,13 +226,13 @@ def test_what_is_put_in_looks_like_what_is_there(tmp_path: Path) -> None:
     assert block in text
 
     target = shape("one-line", tmp_path)
-    sidecars.apply(target, TAGS[:1])
+    apply(target, TAGS[:1])
     assert b"\n" not in target.read_bytes()
 
 
 def test_the_user_s_keywords_are_in_every_property_that_is_made(tmp_path: Path) -> None:
     target = shape("lightroom", tmp_path)
-    sidecars.apply(target, TAGS[:1], embedded=[("IPTC word",), ("bird",)])
+    apply(target, TAGS[:1], embedded=[("IPTC word",), ("bird",)])
     found = keywords(target.read_bytes())
     # "Bird" is a level of the heron's path, as the embedded "bird" is.
     assert found["digiKam:TagsList"] == [
@@ -250,7 +252,7 @@ def test_the_user_s_keywords_are_in_every_property_that_is_made(tmp_path: Path) 
 
 def test_levels_become_leaves_in_a_subject_that_is_made(tmp_path: Path) -> None:
     target = shape("immich", tmp_path)
-    sidecars.apply(target, TAGS[:1])
+    apply(target, TAGS[:1])
     found = keywords(target.read_bytes())
     assert found["dc:subject"] == ["2024", "dog"]
     assert found["lr:hierarchicalSubject"] == ["Holidays|2024", "ai|animal|dog"]
@@ -258,7 +260,7 @@ def test_levels_become_leaves_in_a_subject_that_is_made(tmp_path: Path) -> None:
 
 def test_microsoft_s_property_is_kept_up_but_not_made(tmp_path: Path) -> None:
     target = shape("digikam", tmp_path)
-    sidecars.apply(target, TAGS[:1])
+    apply(target, TAGS[:1])
     found = keywords(target.read_bytes())
     assert found["MicrosoftPhoto:LastKeywordXMP"] == ["People/Ada", "summer", "ai/animal/dog"]
     assert found["mediapro:CatalogSets"] == ["People|Ada", "summer"]
@@ -266,7 +268,7 @@ def test_microsoft_s_property_is_kept_up_but_not_made(tmp_path: Path) -> None:
 
 def test_exiftool_s_form_of_microsoft_s_namespace_is_known(tmp_path: Path) -> None:
     target = shape("exiftool", tmp_path)
-    sidecars.apply(target, TAGS[:1])
+    apply(target, TAGS[:1])
     found = keywords(target.read_bytes())
     assert found["MicrosoftPhoto:LastKeywordXMP"] == ["pets/dog", "ai/animal/dog"]
     assert found["digiKam:TagsList"] == ["pets/dog", "AC∕DC", "ai/animal/dog"]
@@ -275,20 +277,20 @@ def test_exiftool_s_form_of_microsoft_s_namespace_is_known(tmp_path: Path) -> No
 def test_a_value_that_the_user_typed_is_never_ours(tmp_path: Path) -> None:
     target = shape("exiftool", tmp_path)
     original = target.read_bytes()
-    merged = sidecars.apply(target, (Tag(("ai", "Dog")), Tag(("ai", "ac/dc"))))
+    merged = apply(target, (Tag(("ai", "Dog")), Tag(("ai", "ac/dc"))))
     assert merged.record is not None
     assert "dc:subject" not in merged.record.added
     assert keywords(target.read_bytes())["dc:subject"] == ["dog", "AC/DC"]
     # Changed by hand: no way back by bytes.
     target.write_bytes(target.read_bytes().replace(b"<xmp:Rating>4", b"<xmp:Rating>5"))
-    sidecars.undo(target, merged.record)
+    undo(target, merged.record)
     assert target.read_bytes() == original.replace(b"<xmp:Rating>4", b"<xmp:Rating>5")
 
 
 def test_tags_that_the_user_has_already_change_nothing(tmp_path: Path) -> None:
     target = shape("digikam", tmp_path)
     original = target.read_bytes()
-    merged = sidecars.apply(target, [Tag(("people", "ADA"))], origin=ORIGIN)
+    merged = apply(target, [Tag(("people", "ADA"))], origin=ORIGIN)
     assert target.read_bytes() == original
     assert merged.record is not None
     assert merged.record.added == {}
@@ -299,28 +301,28 @@ def test_tags_that_the_user_has_already_change_nothing(tmp_path: Path) -> None:
 
 def test_a_sidecar_that_is_made_goes(tmp_path: Path) -> None:
     target = tmp_path / "photo.jpg.xmp"
-    merged = sidecars.apply(target, TAGS, origin=ORIGIN, embedded=[("summer", "beach")])
+    merged = apply(target, TAGS, origin=ORIGIN, embedded=[("summer", "beach")])
     assert keywords(target.read_bytes()) == {
         "digiKam:TagsList": ["summer/beach", *MERGED["digiKam:TagsList"]],
         "lr:hierarchicalSubject": ["summer|beach", *MERGED["lr:hierarchicalSubject"]],
         "dc:subject": ["beach", *MERGED["dc:subject"]],
     }
-    merged = sidecars.apply(target, OTHER_TAGS, again(merged), origin=ORIGIN)
-    undone = sidecars.undo(target, again(merged))
+    merged = apply(target, OTHER_TAGS, again(merged), origin=ORIGIN)
+    undone = undo(target, again(merged))
     assert (undone.content, undone.record) == (None, None)
     assert list(tmp_path.iterdir()) == []
-    assert sidecars.undo(target, again(merged)).content is None
+    assert undo(target, again(merged)).content is None
 
 
 def test_a_sidecar_that_is_made_and_then_used_stays(tmp_path: Path) -> None:
     target = tmp_path / "photo.jpg.xmp"
-    merged = sidecars.apply(target, TAGS, origin=ORIGIN)
+    merged = apply(target, TAGS, origin=ORIGIN)
     described = target.read_bytes().replace(
         b"<digiKam:TagsList>",
         b'<xmp:Rating xmlns:xmp="http://ns.adobe.com/xap/1.0/">5</xmp:Rating><digiKam:TagsList>',
     )
     target.write_bytes(described)
-    sidecars.undo(target, again(merged))
+    undo(target, again(merged))
     assert keywords(target.read_bytes()) == {}
     assert b"xmp:Rating" in rest(target.read_bytes())
     assert b"zsic" not in target.read_bytes().replace(b"x:xmptk='zsic-index'", b"")
@@ -328,25 +330,25 @@ def test_a_sidecar_that_is_made_and_then_used_stays(tmp_path: Path) -> None:
 
 def test_a_sidecar_that_was_made_and_only_touched_goes(tmp_path: Path) -> None:
     target = tmp_path / "photo.cr2.xmp"
-    merged = sidecars.apply(target, TAGS, origin=ORIGIN, sidecar_for="CR2")
+    merged = apply(target, TAGS, origin=ORIGIN, sidecar_for="CR2")
     assert b'photoshop:SidecarForExtension="CR2"' in target.read_bytes()
     target.write_bytes(target.read_bytes() + b"\n\n")
-    sidecars.undo(target, again(merged))
+    undo(target, again(merged))
     assert not target.exists()
 
 
 def test_no_tags_make_no_sidecar(tmp_path: Path) -> None:
-    assert sidecars.apply(tmp_path / "photo.jpg.xmp", [], embedded=[("a",)]).content is None
+    assert apply(tmp_path / "photo.jpg.xmp", [], embedded=[("a",)]).content is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_preview_does_nothing(tmp_path: Path) -> None:
     target = shape("darktable", tmp_path)
     before = state(target)
-    found = sidecars.preview(target, TAGS, origin=ORIGIN)
+    found = preview(target, TAGS, origin=ORIGIN)
     assert found.added == tuple(tag.path for tag in TAGS)
     assert state(target) == before
-    assert found.content == sidecars.apply(target, TAGS, origin=ORIGIN).content
+    assert found.content == apply(target, TAGS, origin=ORIGIN).content
 
 
 # After another program, or the user, has changed the file.
@@ -354,8 +356,8 @@ def test_preview_does_nothing(tmp_path: Path) -> None:
 
 def test_a_part_of_the_tags_can_be_taken_back(tmp_path: Path) -> None:
     target = shape("digikam", tmp_path)
-    merged = sidecars.apply(target, TAGS, origin=ORIGIN)
-    some = sidecars.apply(target, TAGS[1:], again(merged), origin=ORIGIN)
+    merged = apply(target, TAGS, origin=ORIGIN)
+    some = apply(target, TAGS[1:], again(merged), origin=ORIGIN)
     assert some.removed == (TAGS[0].path,)
     assert "ai/animal/dog" not in keywords(target.read_bytes())["digiKam:TagsList"]
     assert "ai/music/AC∕DC" in keywords(target.read_bytes())["digiKam:TagsList"]
@@ -363,7 +365,7 @@ def test_a_part_of_the_tags_can_be_taken_back(tmp_path: Path) -> None:
 
 def test_a_changed_file_that_has_all_its_tags_is_not_written(tmp_path: Path) -> None:
     target = shape("digikam", tmp_path)
-    merged = sidecars.apply(target, TAGS, origin=ORIGIN)
+    merged = apply(target, TAGS, origin=ORIGIN)
     changed = target.read_bytes()
     for kind in WRITTEN:
         ours = f"<rdf:li>{kind.value(TAGS[0].path)}</rdf:li>".encode()
@@ -372,32 +374,32 @@ def test_a_changed_file_that_has_all_its_tags_is_not_written(tmp_path: Path) -> 
         head, _, last = head.rpartition(ours)
         changed = head + ours + mine + last + b"</%b>" % kind.name.encode() + tail
     target.write_bytes(changed)
-    same = sidecars.apply(target, TAGS, again(merged), origin=ORIGIN)
+    same = apply(target, TAGS, again(merged), origin=ORIGIN)
     assert target.read_bytes() == changed
     assert same.rejected == ()
-    merged = sidecars.apply(target, [TAGS[0], OTHER_TAGS[0]], again(same), origin=ORIGIN)
+    merged = apply(target, [TAGS[0], OTHER_TAGS[0]], again(same), origin=ORIGIN)
     assert keywords(target.read_bytes())["dc:subject"] == ["Ada", "summer", "new", "dog", "tram"]
-    sidecars.undo(target, again(merged))
+    undo(target, again(merged))
     assert keywords(target.read_bytes())["dc:subject"] == ["Ada", "summer", "new"]
     assert b"zsic" not in target.read_bytes()
 
 
 def test_what_the_user_takes_out_stays_out(tmp_path: Path) -> None:
     target = shape("digikam", tmp_path)
-    merged = sidecars.apply(target, TAGS, origin=ORIGIN)
+    merged = apply(target, TAGS, origin=ORIGIN)
     target.write_bytes(target.read_bytes().replace(b"<rdf:li>ai|animal|dog</rdf:li>", b"", 1))
-    merged = sidecars.apply(target, TAGS, again(merged), origin=ORIGIN)
+    merged = apply(target, TAGS, again(merged), origin=ORIGIN)
     assert merged.rejected == (TAGS[0].path,)
     assert merged.removed == ()
     found = keywords(target.read_bytes())
     assert "dog" not in found["dc:subject"]
     assert "ai/animal/dog" not in found["digiKam:TagsList"]
     assert "AC∕DC" in found["dc:subject"]
-    merged = sidecars.apply(target, OTHER_TAGS, again(merged), origin=ORIGIN)
+    merged = apply(target, OTHER_TAGS, again(merged), origin=ORIGIN)
     assert keywords(target.read_bytes())["dc:subject"] == ["Ada", "summer", "tram"]
-    undone = sidecars.undo(target, again(merged))
+    undone = undo(target, again(merged))
     assert undone.record == SidecarRecord(rejected=(TAGS[0].path,))
-    sidecars.apply(target, TAGS[:1], again(undone))
+    apply(target, TAGS[:1], again(undone))
     assert keywords(target.read_bytes())["dc:subject"] == ["Ada", "summer"]
 
 
@@ -410,32 +412,32 @@ def without(content: bytes, *names: str) -> bytes:
 
 def test_a_property_that_is_gone_was_emptied_by_the_user(tmp_path: Path) -> None:
     target = shape("darktable-untagged", tmp_path)
-    merged = sidecars.apply(target, TAGS, origin=ORIGIN)
+    merged = apply(target, TAGS, origin=ORIGIN)
     gone = [name for name, short in NAMES.items() if short in ("dc:subject", WRITTEN[2].name)]
     target.write_bytes(without(target.read_bytes(), *gone))
-    merged = sidecars.apply(target, TAGS, again(merged), origin=ORIGIN)
+    merged = apply(target, TAGS, again(merged), origin=ORIGIN)
     assert len(merged.rejected) == 3
     assert keywords(target.read_bytes()) == {}
 
 
 def test_a_property_that_went_with_our_ledger_was_dropped_by_a_program(tmp_path: Path) -> None:
     target = shape("darktable-untagged", tmp_path)
-    merged = sidecars.apply(target, TAGS, origin=ORIGIN)
+    merged = apply(target, TAGS, origin=ORIGIN)
     gone = [name for name, short in NAMES.items() if short == "digiKam:TagsList"]
     content = target.read_bytes()
     gone += [e.tag for e in tree(content).iter() if str(e.tag).startswith(LEDGER)]
     target.write_bytes(without(content, *gone))
-    merged = sidecars.apply(target, TAGS, again(merged), origin=ORIGIN)
+    merged = apply(target, TAGS, again(merged), origin=ORIGIN)
     assert merged.rejected == ()
     assert keywords(target.read_bytes()) == MERGED
 
 
 def test_a_sidecar_that_is_gone_is_made_again(tmp_path: Path) -> None:
     target = tmp_path / "photo.jpg.xmp"
-    merged = sidecars.apply(target, TAGS, origin=ORIGIN)
+    merged = apply(target, TAGS, origin=ORIGIN)
     content = target.read_bytes()
     target.unlink()
-    assert sidecars.apply(target, TAGS, again(merged), origin=ORIGIN).rejected == ()
+    assert apply(target, TAGS, again(merged), origin=ORIGIN).rejected == ()
     assert target.read_bytes() == content
 
 
@@ -443,13 +445,13 @@ def test_a_sidecar_that_is_gone_is_made_again(tmp_path: Path) -> None:
 def test_the_ledger_stands_in_for_a_lost_record(name: str, tmp_path: Path) -> None:
     target = shape(name, tmp_path)
     before = keywords(target.read_bytes())
-    sidecars.apply(target, TAGS, origin=ORIGIN)
+    apply(target, TAGS, origin=ORIGIN)
     content = target.read_bytes()
-    unchanged = sidecars.apply(target, TAGS, None, origin=ORIGIN)
+    unchanged = apply(target, TAGS, None, origin=ORIGIN)
     assert target.read_bytes() == content
-    sidecars.apply(target, OTHER_TAGS, again(unchanged), origin=ORIGIN)
+    apply(target, OTHER_TAGS, again(unchanged), origin=ORIGIN)
     assert "AC∕DC" not in keywords(target.read_bytes())["dc:subject"]
-    sidecars.undo(target, None)
+    undo(target, None)
     after = keywords(target.read_bytes())
     assert {name: after.get(name, []) for name in before} == before
     assert not {"ai", "dog", "tram"} & {v for values in after.values() for v in values}
@@ -458,7 +460,7 @@ def test_the_ledger_stands_in_for_a_lost_record(name: str, tmp_path: Path) -> No
 
 def test_the_ledger_of_a_sidecar_that_we_made(tmp_path: Path) -> None:
     target = tmp_path / "photo.jpg.xmp"
-    sidecars.apply(target, TAGS, origin=ORIGIN)
+    apply(target, TAGS, origin=ORIGIN)
     found = {
         e.tag.removeprefix(LEDGER): [li.text for li in e.iter(f"{RDF}li")] or e.text
         for e in tree(target.read_bytes()).iter()
@@ -479,7 +481,7 @@ def test_the_ledger_of_a_sidecar_that_we_made(tmp_path: Path) -> None:
         "zsicHierarchicalSubject": MERGED["lr:hierarchicalSubject"],
         "zsicSubject": MERGED["dc:subject"],
     }
-    sidecars.undo(target, None)
+    undo(target, None)
     assert not target.exists()
 
 
@@ -507,7 +509,7 @@ def test_exiftool_reads_every_sidecar_without_a_new_warning(tmp_path: Path) -> N
         target.write_bytes(merge(path.read_bytes(), TAGS, None, origin=ORIGIN).content or b"")
         written.append(target)
     made = tmp_path / "made.jpg.xmp"
-    sidecars.apply(made, TAGS, origin=ORIGIN, sidecar_for="CR2")
+    apply(made, TAGS, origin=ORIGIN, sidecar_for="CR2")
 
     options = ("-a", "-validate", "-warning", "-error", "-all")
     before = exiftool(*known, options=options)
@@ -536,7 +538,7 @@ def test_exiftool_reads_every_sidecar_without_a_new_warning(tmp_path: Path) -> N
 def test_our_ledger_hides_no_name_from_exiftool_s_callers(tmp_path: Path) -> None:
     target = shape("digikam", tmp_path)
     (before,) = exiftool(target, options=("-G0", "--G1"))
-    sidecars.apply(target, TAGS, origin=ORIGIN)
+    apply(target, TAGS, origin=ORIGIN)
     done = subprocess.run(["exiftool", "-j", str(target)], capture_output=True, check=True)
     (after,) = json.loads(done.stdout)
     assert before
@@ -561,7 +563,7 @@ def test_undo_after_another_program_has_rewritten_the_file(
 ) -> None:
     untagged = Path(shutil.copy(DATA / f"{name}.xmp", tmp_path / "untagged.xmp"))
     target = shape(name, tmp_path)
-    merged = sidecars.apply(target, TAGS, origin=ORIGIN)
+    merged = apply(target, TAGS, origin=ORIGIN)
     for path in (untagged, target):
         done = subprocess.run([*command, str(path)], capture_output=True, timeout=60)
         if done.returncode:
@@ -569,12 +571,12 @@ def test_undo_after_another_program_has_rewritten_the_file(
     rewritten = target.read_bytes()
     assert rewritten != merged.content
 
-    merged = sidecars.apply(target, TAGS, again(merged), origin=ORIGIN)
+    merged = apply(target, TAGS, again(merged), origin=ORIGIN)
     assert target.read_bytes() == rewritten
     assert merged.rejected == ()
-    merged = sidecars.apply(target, OTHER_TAGS, again(merged), origin=ORIGIN)
+    merged = apply(target, OTHER_TAGS, again(merged), origin=ORIGIN)
     assert "tram" in keywords(target.read_bytes())["dc:subject"]
-    sidecars.undo(target, again(merged))
+    undo(target, again(merged))
 
     old, new = keywords(untagged.read_bytes()), keywords(target.read_bytes())
     assert {n: v for n, v in new.items() if n in old} == old
@@ -585,10 +587,10 @@ def test_undo_after_another_program_has_rewritten_the_file(
 @needs_exiv2
 def test_exiv2_reads_what_we_write(tmp_path: Path) -> None:
     made = tmp_path / "made.jpg.xmp"
-    sidecars.apply(made, TAGS, origin=ORIGIN)
+    apply(made, TAGS, origin=ORIGIN)
     for path in [made, *(path for path in SHAPES if path.stem.startswith(("dark", "digi")))]:
         target = Path(shutil.copy(path, tmp_path / "photo.xmp")) if path is not made else made
-        sidecars.apply(target, TAGS, origin=ORIGIN)
+        apply(target, TAGS, origin=ORIGIN)
         done = subprocess.run(["exiv2", "-px", str(target)], capture_output=True, text=True)
         assert done.stderr == ""
         for expected in ("Xmp.digiKam.TagsList", "Xmp.lr.hierarchicalSubject", "Xmp.dc.subject"):
@@ -605,7 +607,7 @@ def test_a_file_that_cannot_be_read_is_left_alone(path: Path, tmp_path: Path) ->
     target.write_bytes(path.read_bytes())
     before = state(target)
     with pytest.raises(SidecarError, match=r"photo\.jpg\.xmp: ") as caught:
-        sidecars.apply(target, TAGS, origin=ORIGIN)
+        apply(target, TAGS, origin=ORIGIN)
     assert "\n" not in str(caught.value)
     assert state(target) == before
     assert list(tmp_path.iterdir()) == [target]
@@ -629,7 +631,7 @@ def test_a_large_file_is_not_even_read(tmp_path: Path) -> None:
     with target.open("wb") as file:
         file.truncate(10 * 1024 * 1024 + 1)
     with pytest.raises(SidecarError, match="10,485,760"):
-        sidecars.apply(target, TAGS)
+        apply(target, TAGS)
 
 
 def test_the_largest_file_is_no_burden() -> None:
@@ -924,24 +926,24 @@ def test_a_record_that_is_not_one(text: str) -> None:
 
 def test_tags_from_within_a_photo() -> None:
     packet = (DATA / "lightroom.xmp").read_bytes()
-    assert sidecars.tags_within(packet, ["heron", "IPTC", " "]) == (
+    assert tags_within(packet, ["heron", "IPTC", " "]) == (
         ("Animals", "Bird", "Heron"),
         ("R&D trip",),
         ("Bird",),
         ("Heron",),
         ("IPTC",),
     )
-    assert sidecars.tags_within(None) == ()
+    assert tags_within(None) == ()
 
 
 # Which file.
 
 
-def find(folder: Path, photo: str, names: str, **options: Any) -> list[str]:
+def found_names(folder: Path, photo: str, names: str, **options: Any) -> list[str]:
     for name in names.split():
         (folder / name).touch()
-    present = sidecar_paths.by_stem(names_in(folder))
-    return [file.path.name for file in sidecar_paths.find(folder / photo, present, **options).files]
+    present = by_stem(names_in(folder))
+    return [file.path.name for file in find(folder / photo, present, **options).files]
 
 
 @pytest.mark.parametrize(
@@ -959,55 +961,55 @@ def find(folder: Path, photo: str, names: str, **options: Any) -> list[str]:
     ],
 )
 def test_the_sidecar_of_a_photo(photo: str, names: str, found: str, tmp_path: Path) -> None:
-    assert find(tmp_path, photo, names) == [found]
+    assert found_names(tmp_path, photo, names) == [found]
 
 
 def test_adobe_s_style_is_for_raw_files(tmp_path: Path) -> None:
-    assert find(tmp_path, "a.jpg", "a.jpg", style="adobe") == ["a.jpg.xmp"]
-    assert find(tmp_path, "b.NEF", "b.NEF", style="adobe") == ["b.xmp"]
+    assert found_names(tmp_path, "a.jpg", "a.jpg", style="adobe") == ["a.jpg.xmp"]
+    assert found_names(tmp_path, "b.NEF", "b.NEF", style="adobe") == ["b.xmp"]
 
 
 def test_a_raw_file_s_new_sidecar_is_not_taken_for_its_jpeg_s(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     (tmp_path / "a.CR2").touch()
-    present = sidecar_paths.by_stem(names_in(tmp_path))
-    (file,) = sidecar_paths.find(tmp_path / "a.CR2", present, style="adobe").files
-    merged = sidecars.apply(file.path, TAGS, sidecar_for=file.sidecar_for)
-    assert find(tmp_path, "a.CR2", "") == ["a.xmp"]
-    assert find(tmp_path, "a.jpg", "") == ["a.jpg.xmp"]
-    sidecars.undo(file.path, again(merged))
+    present = by_stem(names_in(tmp_path))
+    (file,) = find(tmp_path / "a.CR2", present, style="adobe").files
+    merged = apply(file.path, TAGS, sidecar_for=file.sidecar_for)
+    assert found_names(tmp_path, "a.CR2", "") == ["a.xmp"]
+    assert found_names(tmp_path, "a.jpg", "") == ["a.jpg.xmp"]
+    undo(file.path, again(merged))
     assert not file.path.exists()
 
 
 def test_two_sidecars(tmp_path: Path) -> None:
-    assert find(tmp_path, "a.jpg", "a.jpg a.xmp a.jpg.xmp") == ["a.jpg.xmp"]
-    present = sidecar_paths.by_stem(names_in(tmp_path))
-    assert "two sidecars" in sidecar_paths.find(tmp_path / "a.jpg", present).warning
-    assert find(tmp_path, "a.jpg", "", both=True) == ["a.jpg.xmp", "a.xmp"]
+    assert found_names(tmp_path, "a.jpg", "a.jpg a.xmp a.jpg.xmp") == ["a.jpg.xmp"]
+    present = by_stem(names_in(tmp_path))
+    assert "two sidecars" in find(tmp_path / "a.jpg", present).warning
+    assert found_names(tmp_path, "a.jpg", "", both=True) == ["a.jpg.xmp", "a.xmp"]
 
 
 def test_a_shared_sidecar_says_whose_it_is(tmp_path: Path) -> None:
     shutil.copy(DATA / "lightroom.xmp", tmp_path / "a.xmp")
-    assert find(tmp_path, "a.CR3", "a.CR3 a.jpg") == ["a.xmp"]
-    assert find(tmp_path, "a.jpg", "") == ["a.jpg.xmp"]
+    assert found_names(tmp_path, "a.CR3", "a.CR3 a.jpg") == ["a.xmp"]
+    assert found_names(tmp_path, "a.jpg", "") == ["a.jpg.xmp"]
 
 
 def test_a_shared_sidecar_that_does_not_say_is_skipped(tmp_path: Path) -> None:
     shutil.copy(DATA / "exiftool.xmp", tmp_path / "a.xmp")
     for photo in ("a.cr2", "a.jpg"):
         with pytest.raises(SidecarError, match=r"shared by a.cr2, a.jpg"):
-            find(tmp_path, photo, "a.cr2 a.jpg")
+            found_names(tmp_path, photo, "a.cr2 a.jpg")
     (tmp_path / "a.jpg.xmp").touch()
-    assert find(tmp_path, "a.jpg", "") == ["a.jpg.xmp"]
+    assert found_names(tmp_path, "a.jpg", "") == ["a.jpg.xmp"]
     with pytest.raises(SidecarError, match="shared"):
-        find(tmp_path, "a.cr2", "")
+        found_names(tmp_path, "a.cr2", "")
 
 
 def test_darktable_s_second_version_is_not_another_photo_s(tmp_path: Path) -> None:
     shutil.copy(DATA / "darktable.xmp", tmp_path / "IMG_2041_01.jpg.xmp")
     with pytest.raises(SidecarError, match="second version"):
-        find(tmp_path, "IMG_2041_01.jpg", "IMG_2041_01.jpg IMG_2041.jpg")
-    assert find(tmp_path, "IMG_2041.jpg", "") == ["IMG_2041.jpg.xmp"]
+        found_names(tmp_path, "IMG_2041_01.jpg", "IMG_2041_01.jpg IMG_2041.jpg")
+    assert found_names(tmp_path, "IMG_2041.jpg", "") == ["IMG_2041.jpg.xmp"]
 
 
 # Writing.
@@ -1019,7 +1021,7 @@ def test_mode_and_owner_are_kept(tmp_path: Path) -> None:
     if os.getuid() == 0:
         os.chown(target, 1234, 4321)
     before = target.stat()
-    sidecars.apply(target, TAGS)
+    apply(target, TAGS)
     after = target.stat()
     assert after.st_ino != before.st_ino
     assert (after.st_mode, after.st_uid, after.st_gid) == (
@@ -1032,7 +1034,7 @@ def test_mode_and_owner_are_kept(tmp_path: Path) -> None:
 def test_a_new_sidecar_has_the_mode_of_any_new_file(tmp_path: Path) -> None:
     mask = os.umask(0o027)
     try:
-        sidecars.apply(tmp_path / "photo.jpg.xmp", TAGS)
+        apply(tmp_path / "photo.jpg.xmp", TAGS)
     finally:
         os.umask(mask)
     assert stat.S_IMODE((tmp_path / "photo.jpg.xmp").stat().st_mode) == 0o640
@@ -1044,7 +1046,7 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
     shutil.copy(DATA / "darktable.xmp", real)
     link = tmp_path / "photo.jpg.xmp"
     link.symlink_to("elsewhere/real.xmp")
-    merged = sidecars.apply(link, TAGS)
+    merged = apply(link, TAGS)
     assert link.is_symlink()
     assert real.read_bytes() == merged.content
     assert [path.name for path in real.parent.iterdir()] == ["real.xmp"]
@@ -1056,7 +1058,7 @@ def test_links_to_other_things_are_left_alone(to: str, tmp_path: Path) -> None:
     link = tmp_path / "photo.jpg.xmp"
     link.symlink_to(to)
     with pytest.raises(SidecarError, match=r"link|not a file"):
-        sidecars.apply(link, TAGS)
+        apply(link, TAGS)
     assert link.is_symlink()
     assert (tmp_path / "photo.jpg").read_bytes() == b"a photo"
     assert len(list(tmp_path.iterdir())) == 2
@@ -1067,7 +1069,7 @@ def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.xmp")
     for name in ("folder.xmp", "pipe.xmp"):
         with pytest.raises(SidecarError, match="not a file"):
-            sidecars.apply(tmp_path / name, TAGS)
+            apply(tmp_path / name, TAGS)
 
 
 def test_a_change_while_merging_is_merged_too(
@@ -1084,7 +1086,7 @@ def test_a_change_while_merging_is_merged_too(
         replace(*arguments)
 
     monkeypatch.setattr(atomic_files, "replace", late)
-    merged = sidecars.apply(target, TAGS)
+    merged = apply(target, TAGS)
     assert len(tries) == 2
     assert merged.content == target.read_bytes()
     assert b'xmp:Rating="5"' in target.read_bytes()
@@ -1113,7 +1115,7 @@ def test_a_sidecar_that_appears_meanwhile_is_not_overwritten(
     monkeypatch.setattr(atomic_files, "_check_unchanged", late)
     if not links:
         monkeypatch.setattr(os, "link", no_links)
-    merged = sidecars.apply(target, TAGS)
+    merged = apply(target, TAGS)
     assert merged.content == target.read_bytes()
     assert rest(target.read_bytes()) == rest(other)
 
@@ -1126,7 +1128,7 @@ def test_a_sidecar_that_appears_on_a_file_system_without_links(
 
     monkeypatch.setattr(os, "link", no_links)
     target = tmp_path / "photo.jpg.xmp"
-    assert sidecars.apply(target, TAGS).content == target.read_bytes()
+    assert apply(target, TAGS).content == target.read_bytes()
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -1140,7 +1142,7 @@ def test_a_file_that_never_stays_still(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(atomic_files, "_check_unchanged", late)
     with pytest.raises(SidecarError, match="by another program"):
-        sidecars.apply(target, TAGS)
+        apply(target, TAGS)
     assert target.read_bytes() == (DATA / "darktable.xmp").read_bytes() + b"\n" * 5
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -1155,7 +1157,7 @@ def test_a_full_or_failing_disk(call: str, tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "fdopen" if call == "write" else call, fail)
     with pytest.raises(SidecarError, match="No space left on device"):
-        sidecars.apply(target, TAGS)
+        apply(target, TAGS)
     monkeypatch.undo()
     assert state(target) == before
     assert list(tmp_path.iterdir()) == [target]
@@ -1170,7 +1172,7 @@ def test_what_may_not_be_written(read_only: str, tmp_path: Path) -> None:
     path.chmod(mode)
     try:
         with pytest.raises(SidecarError, match=r"write-protected|Permission denied"):
-            sidecars.apply(target, TAGS)
+            apply(target, TAGS)
     finally:
         path.chmod(mode | 0o200)
     assert state(target)[:4] == before[:4]
@@ -1179,14 +1181,14 @@ def test_what_may_not_be_written(read_only: str, tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from zsic_index.library import sidecars
-from zsic_index.library.merge import Tag
+from zsic_index.library.sidecars.merge import Tag
+from zsic_index.library.sidecars.prepared import apply
 target = Path(sys.argv[1])
 record = None
 print("ready", flush=True)
 while True:
     for tags in (["dog"], ["cat", "tram"], []):
-        record = sidecars.apply(target, [Tag(("ai", tag)) for tag in tags], record).record
+        record = apply(target, [Tag(("ai", tag)) for tag in tags], record).record
 """
 
 
@@ -1218,7 +1220,7 @@ def test_a_kill_leaves_the_old_or_the_new_file(made: bool, tmp_path: Path) -> No
         assert content in states
         seen.add(content)
         # A run that goes on has lost its record, and the ledger says what is ours.
-        sidecars.undo(target)
+        undo(target)
         if target.exists():
             assert keywords(target.read_bytes()) == keywords(original or b"")
         strays = atomic_files.stray_files(names_in(tmp_path))

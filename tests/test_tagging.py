@@ -550,7 +550,7 @@ def test_a_tag_that_the_user_takes_out_is_rejected(root: Path) -> None:
 
 
 def tag_names_in(sidecar: Path) -> list[str]:
-    from zsic_index.library.xmp import parse
+    from zsic_index.library.sidecars.xmp import parse
 
     if not sidecar.exists():
         return []

@@ -22,9 +22,10 @@ from zsic_index.encoders import Encoder, Pixels, resolve
 from zsic_index.encoders.source import EncoderSource
 from zsic_index.images import opening
 from zsic_index.label_index import LabelIndex
+from zsic_index.library.run_report import RunReport
 from zsic_index.library.run_settings import RunSettings
 from zsic_index.library.tag_rules import TagSettings
-from zsic_index.library.tagging import RunReport, Tagging
+from zsic_index.library.tagging import Tagging
 from zsic_index.parallel import available_cores, batched
 from zsic_index.querying.thresholds import Thresholds
 from zsic_index.store import Store

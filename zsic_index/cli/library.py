@@ -26,7 +26,7 @@ from zsic_index.errors import InputError, ZsicError
 from zsic_index.formats.text import percent, write_columns
 
 if TYPE_CHECKING:
-    from zsic_index.library.tagging import Change, RunReport
+    from zsic_index.library.run_report import Change, RunReport
     from zsic_index.store.photos import KnownPhoto, Run
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -166,7 +166,7 @@ def watch(interval: float, quiet: bool, **asked: Any) -> None:
     Folders are looked through each time, which works on network shares too; what has not changed
     costs next to nothing.
     """
-    from zsic_index.library.tagging import RunReport
+    from zsic_index.library.run_report import RunReport
 
     said: set[str] = set()
     report = _tag(asked)
@@ -262,7 +262,7 @@ def search(
 ) -> None:
     """Find photos by WORDS, among those that tag has looked at."""
     from zsic_index.label_index import LabelIndex
-    from zsic_index.library.photo_search import search
+    from zsic_index.library.search import search
 
     with LabelIndex.open(
         name, store=store, device=device, decode=decode, keep_images=True
@@ -281,7 +281,7 @@ def search(
 @common_options
 def show(photo: Path, as_json: bool, store: str | None) -> None:
     """Show what is known of PHOTO: its tags, where they come from, its sidecars."""
-    from zsic_index.library.photo_records import records
+    from zsic_index.library.export import records
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
@@ -367,15 +367,15 @@ def export(target: Path, format: str | None, under: Path | None, store: str | No
 
     A .jsonl file has one photo a line with its tags, .csv and .parquet one row per tag.
     """
-    from zsic_index.library import photo_records
+    from zsic_index.library.export import FORMATS, export, records
     from zsic_index.store import Store
 
     chosen = format or target.suffix.lower().lstrip(".")
-    if chosen not in photo_records.FORMATS:
-        raise click.UsageError(f"{target}: give --format {', '.join(photo_records.FORMATS)}")
+    if chosen not in FORMATS:
+        raise click.UsageError(f"{target}: give --format {', '.join(FORMATS)}")
     with Store.open(store) as opened:
         photos = opened.photos.photos(under=absolute(under) if under else None)
-        number = photo_records.export(photo_records.records(opened, photos), target, chosen)
+        number = export(records(opened, photos), target, chosen)
     click.echo(f"{target}: {number:,} photos")
 
 

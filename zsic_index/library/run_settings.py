@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from zsic_index.calibration import required
 from zsic_index.label_index import LabelIndex
-from zsic_index.library.sidecar_paths import Style
+from zsic_index.library.sidecars.paths import Style
 from zsic_index.library.tag_rules import DEFAULT_THRESHOLD, TagRules, TagSettings
 from zsic_index.querying.thresholds import Thresholds
 

@@ -17,7 +17,13 @@ from zsic_index.calibration import PrecisionThresholds
 from zsic_index.embedding_arrays import Float32, Float64, Int64
 from zsic_index.errors import InputError
 from zsic_index.label_index import LabelIndex
-from zsic_index.library.keywords import DEFAULT_ROOT, TagPath, check_root, check_tag, folded_path
+from zsic_index.library.sidecars.keywords import (
+    DEFAULT_ROOT,
+    TagPath,
+    check_root,
+    check_tag,
+    folded_path,
+)
 from zsic_index.querying.decider import label_floors
 from zsic_index.querying.thresholds import Thresholds
 from zsic_index.store.photos import StoredTag, VerdictName

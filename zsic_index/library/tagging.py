@@ -20,7 +20,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ from zsic_index.embeddings.images import Embedded
 from zsic_index.errors import ImageError, MissingExtraError, StoreError
 from zsic_index.label_index import LabelIndex
 from zsic_index.library.run_lock import run_lock
+from zsic_index.library.run_report import Change, RunReport
 from zsic_index.library.run_settings import RunSettings
-from zsic_index.library.sidecar_writing import SidecarWriter, Wanted, Written
+from zsic_index.library.sidecars.writer import SidecarWriter, Wanted
 from zsic_index.library.tag_rules import TagRules
 from zsic_index.library.walk import FoundFolder, FoundPhoto, walk
 from zsic_index.parallel import batched
@@ -48,41 +49,6 @@ _STRAY_AFTER_S = 300.0
 
 _REMEMBERED = 1_000
 """Lines about single files that a report holds at most; all are counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A photo whose tags a run changes."""
-
-    photo: str
-    added: tuple[StoredTag, ...]
-    withdrawn: tuple[StoredTag, ...]
-
-
-@dataclass(slots=True)
-class RunReport:
-    """What a run did; inputs = done + refused + skipped.
-
-    Attributes:
-        run_id: its id; empty for a dry run.
-        resumed: whether it went on with one that was killed.
-        counts: by name: ``inputs``; ``done``, of which ``embedded`` by the vision tower, ``reused``
-            with an embedding that was there, ``unchanged``, or ``paired`` with another file;
-            ``refused``; ``skipped``; ``tags_added``, ``tags_withdrawn``, ``photos_changed``;
-            ``missing`` photos that are not there any more.
-        sidecars: what was written.
-        problems: lines about files and folders that were refused or skipped, the first of them.
-        root_problems: lines about roots that look as if they were not mounted.
-        seconds: how long it took.
-    """
-
-    run_id: str = ""
-    resumed: bool = False
-    counts: Counter[str] = field(default_factory=Counter)
-    sidecars: Written = field(default_factory=Written)
-    problems: list[str] = field(default_factory=list)
-    root_problems: list[str] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 class RootGoneError(StoreError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zsic_index.library.run_lock import run_lock
-from zsic_index.library.sidecar_writing import SidecarWriter, Wanted, Written
+from zsic_index.library.sidecars.writer import SidecarWriter, Wanted, Written
 from zsic_index.parallel import batched
 from zsic_index.store import Store
 from zsic_index.store.photos import TagKey

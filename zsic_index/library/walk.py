@@ -18,8 +18,8 @@ from zsic_index.errors import InputError
 from zsic_index.images import heif
 from zsic_index.images.opening import SUFFIXES
 from zsic_index.images.raw import RAW_SUFFIXES
-from zsic_index.library.atomic_files import stray_files
-from zsic_index.library.sidecar_paths import MEDIA_SUFFIXES, VIDEO_SUFFIXES, Folder
+from zsic_index.library.sidecars.atomic_files import stray_files
+from zsic_index.library.sidecars.paths import MEDIA_SUFFIXES, VIDEO_SUFFIXES, Folder
 
 _EMBEDDED_SUFFIXES = frozenset(SUFFIXES)
 """Files that an embedding can be made of."""
@@ -58,7 +58,7 @@ class FoundFolder:
     Attributes:
         path: absolute.
         photos: by name.
-        names: all of its names by stem, as ``sidecar_paths.find`` takes them.
+        names: all of its names by stem, as ``sidecars.paths.find`` takes them.
         skipped: media files that no embedding can be made of, and why.
         strays: temporary files of ours that a run which was killed has left.
         unread: why the folder cannot be listed; None where it was.

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zsic_index.errors import SidecarError
-from zsic_index.library import atomic_files
-from zsic_index.library.atomic_files import ChangedError, Snapshot
-from zsic_index.library.keywords import TagPath, union
-from zsic_index.library.merge import Merged, Origin, Tag, merge
-from zsic_index.library.sidecar_record import SidecarRecord
-from zsic_index.library.xmp import parse
+from zsic_index.library.sidecars import atomic_files
+from zsic_index.library.sidecars.atomic_files import ChangedError, Snapshot
+from zsic_index.library.sidecars.keywords import TagPath, union
+from zsic_index.library.sidecars.merge import Merged, Origin, Tag, merge
+from zsic_index.library.sidecars.record import SidecarRecord
+from zsic_index.library.sidecars.xmp import parse
 
 _ATTEMPTS = 5
 """How often a sidecar is merged anew when other programs keep writing it."""
@@ -62,7 +62,7 @@ def apply(
         origin: noted in the ledger.
         embedded: the user's tags from within the photo (``tags_within``): a property that is still
             empty starts with them, as programs do not look there once it is not.
-        sidecar_for: the photo's suffix as ``sidecar_paths.find`` gave it.
+        sidecar_for: the photo's suffix as ``sidecars.paths.find`` gave it.
 
     Raises:
         SidecarError: when the file is left as it is, and why.

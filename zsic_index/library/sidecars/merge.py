@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 from xml.sax.saxutils import quoteattr
 
 from zsic_index.errors import SidecarError
-from zsic_index.library import edits, keyword_edits
-from zsic_index.library.edits import Edit
-from zsic_index.library.keyword_edits import LedgerFields
-from zsic_index.library.keywords import (
+from zsic_index.library.sidecars import edits, keyword_edits
+from zsic_index.library.sidecars.edits import Edit
+from zsic_index.library.sidecars.keyword_edits import LedgerFields
+from zsic_index.library.sidecars.keywords import (
     TAGS_LIST,
     WRITTEN,
     KeywordProperty,
@@ -36,8 +36,8 @@ from zsic_index.library.keywords import (
     union,
     without_twins,
 )
-from zsic_index.library.sidecar_record import SidecarRecord, fingerprint
-from zsic_index.library.xmp import LEDGER, Packet, parse
+from zsic_index.library.sidecars.record import SidecarRecord, fingerprint
+from zsic_index.library.sidecars.xmp import LEDGER, Packet, parse
 
 _NEW_SIDECAR = """\
 <?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?>

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from zsic_index.errors import InputError, SidecarError
-from zsic_index.library import atomic_files, sidecar_paths, sidecars
-from zsic_index.library.embedded import embedded_tags
-from zsic_index.library.keywords import folded_path
-from zsic_index.library.merge import Origin, Tag
-from zsic_index.library.sidecar_paths import Folder, Style
-from zsic_index.library.sidecar_record import SidecarRecord, fingerprint
-from zsic_index.library.sidecars import Prepared
+from zsic_index.library.sidecars import atomic_files
+from zsic_index.library.sidecars.embedded import embedded_tags
+from zsic_index.library.sidecars.keywords import folded_path
+from zsic_index.library.sidecars.merge import Origin, Tag
+from zsic_index.library.sidecars.paths import Folder, Style, find
+from zsic_index.library.sidecars.prepared import Prepared, prepare, put
+from zsic_index.library.sidecars.record import SidecarRecord, fingerprint
 from zsic_index.store.photos import PhotoStore, Run, SidecarRow, StoredTag, tags_digest
 
 
@@ -114,7 +114,7 @@ class SidecarWriter:
         Args:
             photos: the store.
             runs: by id, for the notes in sidecars.
-            style: what a sidecar is called when there is none yet; see ``sidecar_paths.find``.
+            style: what a sidecar is called when there is none yet; see ``sidecars.paths.find``.
             both: whether both are updated where there are two.
         """
         self._photos = photos
@@ -167,9 +167,7 @@ class SidecarWriter:
                 continue
             for member in (one.photo, *one.companions):
                 try:
-                    found = sidecar_paths.find(
-                        member, one.names, style=self._style, both=self._both
-                    )
+                    found = find(member, one.names, style=self._style, both=self._both)
                 except SidecarError as error:
                     report.fail(one.photo_id, error)
                     continue
@@ -186,7 +184,7 @@ class SidecarWriter:
         if job.row is None:
             job = replace(job, row=self._moved_here(job))
         tags = [Tag(tag.path, tag.label_id, tag.probability) for tag in job.wanted.tags]
-        return sidecars.prepare(
+        return prepare(
             job.path,
             tags,
             job.record,
@@ -201,7 +199,7 @@ class SidecarWriter:
             self._photos.put_sidecars([_intent(job, fresh)])
             return fresh
 
-        return sidecars.put(job.path, prepared, again)
+        return put(job.path, prepared, again)
 
     def _recovered(self, row: SidecarRow) -> SidecarRow:
         """Return what is known of a sidecar; after a kill the file says what came of an intent."""

@@ -20,7 +20,7 @@ from typing import ClassVar
 from xml.parsers import expat
 
 from zsic_index.errors import SidecarError
-from zsic_index.library.keywords import PROPERTIES, KeywordProperty, exact
+from zsic_index.library.sidecars.keywords import PROPERTIES, KeywordProperty, exact
 
 MAX_FILE_SIZE = 10 * 1024 * 1024
 """The most bytes that are read of a sidecar."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zsic_index.errors import SidecarError
-from zsic_index.library.xmp import MAX_FILE_SIZE
+from zsic_index.library.sidecars.xmp import MAX_FILE_SIZE
 
 _STRAY = re.compile(r"\.zsic-[0-9a-f]{16}\.tmp")
 

@@ -17,8 +17,8 @@ from typing import Literal
 from zsic_index.errors import SidecarError
 from zsic_index.images.opening import SUFFIXES
 from zsic_index.images.raw import RAW_SUFFIXES
-from zsic_index.library import atomic_files
-from zsic_index.library.xmp import DERIVED_FROM, SIDECAR_FOR, Packet, parse
+from zsic_index.library.sidecars import atomic_files
+from zsic_index.library.sidecars.xmp import DERIVED_FROM, SIDECAR_FOR, Packet, parse
 
 Style = Literal["full", "adobe"]
 """What a new sidecar is called: ``photo.jpg.xmp``, or ``photo.xmp`` for RAW files only."""

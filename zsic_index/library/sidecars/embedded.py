@@ -14,8 +14,8 @@ from zsic_index.errors import SidecarError
 from zsic_index.images import heif
 from zsic_index.images.opening import FORMATS, SUFFIXES
 from zsic_index.images.raw import RAW_SUFFIXES
-from zsic_index.library.keywords import TagPath, distinct
-from zsic_index.library.sidecars import tags_within
+from zsic_index.library.sidecars.keywords import TagPath, distinct
+from zsic_index.library.sidecars.prepared import tags_within
 
 _XMP = ("xmp", "XML:com.adobe.xmp")
 """Where Pillow has a photo's XMP packet."""

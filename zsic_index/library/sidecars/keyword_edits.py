@@ -15,10 +15,10 @@ from collections.abc import Collection, Mapping, Sequence
 from xml.sax.saxutils import escape
 
 from zsic_index.errors import SidecarError
-from zsic_index.library import edits
-from zsic_index.library.edits import Edit
-from zsic_index.library.keywords import WRITTEN, KeywordProperty, exact
-from zsic_index.library.xmp import LEDGER, RDF, Description, Element, Packet, Property
+from zsic_index.library.sidecars import edits
+from zsic_index.library.sidecars.edits import Edit
+from zsic_index.library.sidecars.keywords import WRITTEN, KeywordProperty, exact
+from zsic_index.library.sidecars.xmp import LEDGER, RDF, Description, Element, Packet, Property
 
 LedgerFields = Mapping[str, str | Sequence[str]]
 """What our ledger says, by local name: a value, or several."""

@@ -7,10 +7,10 @@ import json
 from dataclasses import dataclass, field
 
 from zsic_index.errors import StoreError
-from zsic_index.library import edits
-from zsic_index.library.edits import Edit
-from zsic_index.library.keywords import TagPath
-from zsic_index.library.xmp import Encoding
+from zsic_index.library.sidecars import edits
+from zsic_index.library.sidecars.edits import Edit
+from zsic_index.library.sidecars.keywords import TagPath
+from zsic_index.library.sidecars.xmp import Encoding
 
 Added = dict[str, tuple[str, ...]]
 """Values that we put into properties, by the property's usual name."""
