@@ -40,8 +40,8 @@ from zsic_index.client import client as client_module
 from zsic_index.client import connection, requests, uploads
 from zsic_index.errors import EmbeddingError, ImageFormatError, ImageTooLargeError
 from zsic_index.images.opening import ImageSource
-from zsic_index.querying.prepare import prepare
-from zsic_index.querying.query import Question
+from zsic_index.querying.compiled import compile_query
+from zsic_index.querying.query import Query
 from zsic_index.querying.thresholds import Thresholds
 from zsic_index.service import schemas
 
@@ -164,11 +164,11 @@ def sources() -> list[ImageSource]:
     ids=str,
 )
 def test_answers_are_the_index_s(client: Client, index: LabelIndex, asked: Any) -> None:
-    answer = prepare(Question(**asked), index)
+    answer = compile_query(Query(**asked), index)
     expected = list(index.stream_answers(sources(), answer))
     found = list(client.stream(sources(), **asked))
     same(found, expected)
-    same(list(client.stream_answers(sources()[:1], Question(**asked))), expected[:1])
+    same(list(client.stream_answers(sources()[:1], Query(**asked))), expected[:1])
     scored = client.score(index.embed(sources()), **asked)
     same(scored, [list(one.predictions) for one in expected if isinstance(one, Decision)])
 

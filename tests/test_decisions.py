@@ -10,10 +10,10 @@ import pytest
 from zsic_index.errors import InputError
 from zsic_index.querying.negatives import refuse_negatives
 from zsic_index.querying.rules import (
-    Answers,
     LeastMargin,
     LeastProbability,
     MostNegativeMass,
+    RuleInput,
     reject,
 )
 from zsic_index.querying.thresholds import Thresholds, read_thresholds
@@ -102,21 +102,21 @@ NEGATIVE = np.array([0.1, 0.1, 0.05, 0.6])
 
 
 def test_rules_reject_with_a_reason() -> None:
-    answers = Answers(PROBABILITIES, 1_000, NEGATIVE)
-    assert reject(answers, []) == [None] * 4
-    assert reject(answers, [LeastProbability(0.3)]) == [
+    rule_input = RuleInput(PROBABILITIES, 1_000, NEGATIVE)
+    assert reject(rule_input, []) == [None] * 4
+    assert reject(rule_input, [LeastProbability(0.3)]) == [
         None,
         "the best label has 29.0 %, below 30.0 %",
         None,
         None,
     ]
-    assert reject(answers, [LeastMargin(0.1)]) == [
+    assert reject(rule_input, [LeastMargin(0.1)]) == [
         None,
         "the best label is 9.0 % ahead of the second, below 10.0 %",
         "the best label is 5.0 % ahead of the second, below 10.0 %",
         None,
     ]
-    assert reject(answers, [MostNegativeMass(0.5)]) == [
+    assert reject(rule_input, [MostNegativeMass(0.5)]) == [
         None,
         None,
         None,
@@ -125,8 +125,8 @@ def test_rules_reject_with_a_reason() -> None:
 
 
 def test_the_first_rule_gives_the_reason() -> None:
-    answers = Answers(PROBABILITIES, 1_000, NEGATIVE)
-    found = reject(answers, [LeastProbability(0.3), LeastMargin(0.1), MostNegativeMass(0.5)])
+    rule_input = RuleInput(PROBABILITIES, 1_000, NEGATIVE)
+    found = reject(rule_input, [LeastProbability(0.3), LeastMargin(0.1), MostNegativeMass(0.5)])
     assert [reason and reason.split()[0:2] for reason in found] == [
         None,
         ["the", "best"],
@@ -137,19 +137,19 @@ def test_the_first_rule_gives_the_reason() -> None:
 
 
 def test_rules_at_their_limits_accept() -> None:
-    answers = Answers(np.array([[0.5, 0.25]]), 2, np.array([0.5]))
-    assert reject(answers, [LeastProbability(0.5), LeastMargin(0.25), MostNegativeMass(0.5)]) == [
-        None
-    ]
+    rule_input = RuleInput(np.array([[0.5, 0.25]]), 2, np.array([0.5]))
+    assert reject(
+        rule_input, [LeastProbability(0.5), LeastMargin(0.25), MostNegativeMass(0.5)]
+    ) == [None]
 
 
 def test_a_margin_needs_two_labels() -> None:
     one = np.array([[0.4]])
-    assert reject(Answers(one, 1), [LeastMargin(0.9)]) == [None]
+    assert reject(RuleInput(one, 1), [LeastMargin(0.9)]) == [None]
     with pytest.raises(InputError, match="top_k of 2"):
-        reject(Answers(one, 5), [LeastMargin(0.9)])
+        reject(RuleInput(one, 5), [LeastMargin(0.9)])
     with pytest.raises(InputError, match="needs negative labels"):
-        reject(Answers(one, 5), [MostNegativeMass(0.9)])
+        reject(RuleInput(one, 5), [MostNegativeMass(0.9)])
 
 
 @pytest.mark.parametrize("rule", [LeastProbability, LeastMargin, MostNegativeMass])

@@ -20,8 +20,8 @@ from services import Served, build_two, ended, serving, started
 
 from zsic_index import IndexNotFoundError, LabelIndex
 from zsic_index.calibration import Calibration, FittedOn
-from zsic_index.querying.prepare import prepare
-from zsic_index.querying.query import Question
+from zsic_index.querying.compiled import compile_query
+from zsic_index.querying.query import Query
 
 IMAGES = {name: SAMPLES[name].read_bytes() for name in ("dog-face", "red-apple", "frog")}
 
@@ -90,8 +90,8 @@ def same(found: list[dict[str, Any]], expected: Any) -> None:
 def test_every_question_is_answered_as_the_index_does(
     service: Served, index: LabelIndex, asked: dict[str, Any]
 ) -> None:
-    question = Question(**asked)
-    expected = index.stream_answers(IMAGES.values(), prepare(question, index))
+    query = Query(**asked)
+    expected = index.stream_answers(IMAGES.values(), compile_query(query, index))
     same(classified(service, **asked), expected)
 
 
@@ -132,7 +132,7 @@ def test_what_the_index_cannot_answer_is_said(
 
 def test_other_templates(service: Served, index: LabelIndex) -> None:
     other = index.with_templates(["a drawing of a {}.", "{}"])
-    expected = other.stream_answers(IMAGES.values(), prepare(Question(), other))
+    expected = other.stream_answers(IMAGES.values(), compile_query(Query(), other))
     same(classified(service, templates=["a drawing of a {}.", "plain"]), expected)
 
 

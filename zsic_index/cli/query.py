@@ -20,13 +20,13 @@ from zsic_index.cli.options import (
 )
 from zsic_index.errors import ImageError, InputError
 from zsic_index.formats.predictions import FORMATS, Classified, write
-from zsic_index.querying.query import Question
+from zsic_index.querying.query import Query
 from zsic_index.records import Decision
 
 if TYPE_CHECKING:
     from zsic_index.images.opening import ImageSource
 
-    Answers = Callable[[Iterable[ImageSource]], Iterator[Decision | ImageError]]
+    ImageClassifier = Callable[[Iterable[ImageSource]], Iterator[Decision | ImageError]]
     """From images to what is said of each, or why it is refused."""
 
 EXIT_SOME_REFUSED = 3
@@ -189,7 +189,7 @@ def query(
     if threshold is not None and thresholds is not None:
         raise click.UsageError("give one of --threshold and --thresholds ('*' is every label)")
     _check_where(context)
-    question = _asked(
+    query = _asked(
         top_k=top_k,
         labels=[*chosen, *(_labels_in(chosen_file) if chosen_file else ())],
         encode_missing=encode_missing,
@@ -233,44 +233,44 @@ def query(
             yield Classified(shown, result.predictions, result.reason)
 
     asking = (
-        _asking_here(question, name or "", store, device, decode, keep_images)
+        _asking_here(query, name or "", store, device, decode, keep_images)
         if server is None
-        else _asking_service(question, name, server, token_file)
+        else _asking_service(query, name, server, token_file)
     )
     with asking as answers:
-        write(results(answers(sources())), format, sys.stdout, nodes=question.of_nodes)
+        write(results(answers(sources())), format, sys.stdout, nodes=query.of_nodes)
     if counts["refused"]:
         total = sum(counts.values())
         click.echo(f"{total} inputs: {counts['done']} done, {counts['refused']} refused", err=True)
         sys.exit(EXIT_SOME_REFUSED)
 
 
-def _asked(**asked: Any) -> Question:
-    """Return a question; options that exclude each other are wrong usage."""
+def _asked(**asked: Any) -> Query:
+    """Return a query; options that exclude each other are wrong usage."""
     try:
-        return Question(**asked)
+        return Query(**asked)
     except InputError as error:
         raise click.UsageError(str(error)) from error
 
 
 @contextmanager
 def _asking_here(
-    question: Question, name: str, store: str | None, device: str, decode: Any, keep_images: bool
-) -> Iterator[Answers]:
+    query: Query, name: str, store: str | None, device: str, decode: Any, keep_images: bool
+) -> Iterator[ImageClassifier]:
     from zsic_index.label_index import LabelIndex
-    from zsic_index.querying.prepare import prepare
+    from zsic_index.querying.compiled import compile_query
 
     with LabelIndex.open(
         name, store=store, device=device, decode=decode, keep_images=keep_images
     ) as index:
-        answer = prepare(question, index)
+        answer = compile_query(query, index)
         yield lambda images: index.stream_answers(images, answer)
 
 
 @contextmanager
 def _asking_service(
-    question: Question, name: str | None, server: str, token_file: Path | None
-) -> Iterator[Answers]:
+    query: Query, name: str | None, server: str, token_file: Path | None
+) -> Iterator[ImageClassifier]:
     from zsic_index.client import Client
 
     token = None
@@ -279,7 +279,7 @@ def _asking_service(
         if token is None:
             raise click.BadParameter(f"{token_file}: no token in it", param_hint="--token-file")
     with Client(server, index=name, token=token) as client:
-        yield lambda images: client.stream_answers(images, question)
+        yield lambda images: client.stream_answers(images, query)
 
 
 def _check_where(context: click.Context) -> None:

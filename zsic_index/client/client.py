@@ -8,14 +8,14 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 from urllib.parse import quote
 
-from zsic_index.client import answers, uploads
-from zsic_index.client.connection import TOO_MUCH, Answer, Connection
+from zsic_index.client import responses, uploads
+from zsic_index.client.connection import TOO_MUCH, Connection, ServiceResponse
 from zsic_index.client.requests import (
     Asked,
     LabelsAsked,
     NodesAsked,
     document_of,
-    document_of_question,
+    document_of_query,
     fits_a_form,
     form_of,
 )
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from zsic_index.embedding_arrays import Float32
-    from zsic_index.querying.query import Question
+    from zsic_index.querying.query import Query
 
 _ROWS = 256
 """Embeddings or prompts of a request."""
@@ -148,10 +148,10 @@ class Client(AbstractContextManager["Client"]):
         return self._classified(images, document_of(asked))
 
     def stream_answers(
-        self, images: Iterable[ImageSource], question: Question
+        self, images: Iterable[ImageSource], query: Query
     ) -> Iterator[Decision | ImageError]:
-        """Yield for each image what a question's answer is; see ``stream``."""
-        return self._classified(images, document_of_question(question))
+        """Yield for each image what a query's answer is; see ``stream``."""
+        return self._classified(images, document_of_query(query))
 
     @overload
     def score(
@@ -178,7 +178,7 @@ class Client(AbstractContextManager["Client"]):
 
         document = self._of_index(document_of(asked))
 
-        def send(rows: Sequence[str]) -> Answer:
+        def send(rows: Sequence[str]) -> ServiceResponse:
             sent = {**document, "embeddings": list(rows)}
             return self._connection.send("POST", "/v1/score", json=sent)
 
@@ -187,7 +187,7 @@ class Client(AbstractContextManager["Client"]):
         for rows in batched(unit, _ROWS):
             written = [base64.b64encode(row.tobytes()).decode() for row in rows]
             for result in self._results(written, send):
-                found.append(list(self._connection.read(answers.decision, result).predictions))
+                found.append(list(self._connection.read(responses.decision, result).predictions))
         return found
 
     # Embedding
@@ -200,7 +200,7 @@ class Client(AbstractContextManager["Client"]):
             ZsicError: see ``classify``.
         """
         document = self._of_index({"encoding_format": "base64"})
-        found = self._uploaded(listed(images), "/v1/embeddings", document, answers.embedding)
+        found = self._uploaded(listed(images), "/v1/embeddings", document, responses.embedding)
         return self._stacked(_accepted(one) for one in found)
 
     def embed_prompts(self, prompts: Sequence[str]) -> Float32:
@@ -213,12 +213,12 @@ class Client(AbstractContextManager["Client"]):
             raise InputError(f"prompts={prompts!r}: give a list of prompts, not one string")
         document = self._of_index({"encoding_format": "base64"})
 
-        def send(some: Sequence[str]) -> Answer:
+        def send(some: Sequence[str]) -> ServiceResponse:
             sent = {**document, "prompts": list(some)}
             return self._connection.send("POST", "/v1/embeddings", json=sent)
 
         return self._stacked(
-            self._connection.read(answers.embedding, result)
+            self._connection.read(responses.embedding, result)
             for some in batched(prompts, _ROWS)
             for result in self._results(some, send)
         )
@@ -233,7 +233,7 @@ class Client(AbstractContextManager["Client"]):
         """
         document = self._connection.ask("GET", "/v1/indexes")
         return self._connection.read(
-            lambda found: [answers.record(ServedIndexInfo, one) for one in found["indexes"]],
+            lambda found: [responses.record(ServedIndexInfo, one) for one in found["indexes"]],
             document,
         )
 
@@ -290,7 +290,7 @@ class Client(AbstractContextManager["Client"]):
     def _classified(
         self, images: Iterable[ImageSource], document: Mapping[str, Any]
     ) -> Iterator[Decision | ImageError]:
-        return self._uploaded(images, "/v1/classify", self._of_index(document), answers.decision)
+        return self._uploaded(images, "/v1/classify", self._of_index(document), responses.decision)
 
     def _uploaded(
         self,
@@ -301,7 +301,7 @@ class Client(AbstractContextManager["Client"]):
     ) -> Iterator[Made | ImageError]:
         """Send any number of images; yield what is made of each result, or why it was refused."""
 
-        def send(some: Sequence[Upload]) -> Answer:
+        def send(some: Sequence[Upload]) -> ServiceResponse:
             answer = self._send_images(path, document, some)
             if answer.status in TOO_MUCH:
                 self._most_images = max(1, min(self._most_images, len(some) // 2))
@@ -315,7 +315,7 @@ class Client(AbstractContextManager["Client"]):
 
     def _send_images(
         self, path: str, document: Mapping[str, Any], some: Sequence[Upload]
-    ) -> Answer:
+    ) -> ServiceResponse:
         # Named by their places: what files are called here is nobody's business there.
         named = [(str(at), one.content) for at, one in enumerate(some)]
         if fits_a_form(document):
@@ -325,7 +325,7 @@ class Client(AbstractContextManager["Client"]):
         return self._connection.send("POST", path, json={**document, "images": images})
 
     def _results(
-        self, items: Sequence[Item], send: Callable[[Sequence[Item]], Answer]
+        self, items: Sequence[Item], send: Callable[[Sequence[Item]], ServiceResponse]
     ) -> Iterator[dict[str, Any]]:
         """Yield a result for each item; what is too much for one request is sent in halves.
 
@@ -363,7 +363,7 @@ class Client(AbstractContextManager["Client"]):
         status, detail = self._connection.read(_refusal, result)
         if not 400 <= status < 500:
             raise ServiceError(f"{self._connection.address}: {image.name}: {detail} ({status})")
-        return answers.image_error(status, detail, image.name)
+        return responses.image_error(status, detail, image.name)
 
     def _stacked(self, rows: Iterable[Float32]) -> Float32:
         import numpy as np
@@ -382,7 +382,7 @@ def _accepted(found: Made | ImageError) -> Made:
 
 def _page(document: Mapping[str, Any]) -> tuple[list[LabelRecord], int, int]:
     """Return the labels of a page, how many there are in all, and the index's generation."""
-    found = [answers.record(LabelRecord, one) for one in document["labels"]]
+    found = [responses.record(LabelRecord, one) for one in document["labels"]]
     return found, int(document["total"]), int(document["generation"])
 
 

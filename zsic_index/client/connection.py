@@ -49,7 +49,7 @@ Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ServiceResponse:
     """What a service has answered.
 
     Attributes:
@@ -112,7 +112,7 @@ class Connection:
             raise self.refusal(answer)
         return answer.document
 
-    def send(self, method: str, path: str, **content: Any) -> Answer:
+    def send(self, method: str, path: str, **content: Any) -> ServiceResponse:
         """Return what a service answers, a refusal as well.
 
         A request is sent again when the service is full or not there for now, after the time that
@@ -161,7 +161,7 @@ class Connection:
             raise self.refusal(answer)
         return answer.document.get("status") == "ok"
 
-    def refusal(self, answer: Answer) -> ZsicError:
+    def refusal(self, answer: ServiceResponse) -> ZsicError:
         """Return the error that says why a request was refused as a whole."""
         status, detail = answer.status, answer.detail
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
@@ -192,16 +192,18 @@ class Connection:
                 "version of zsic-index on both sides"
             ) from error
 
-    def _read(self, response: httpx2.Response) -> Answer:
+    def _read(self, response: httpx2.Response) -> ServiceResponse:
         """Return an answer of zsic-index, or of a proxy in front to which it was too much."""
         status = response.status_code
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == (_JSON if response.is_success else _PROBLEM):
             document = self.read(lambda one: one.json(), response)
             if isinstance(document, dict):
-                return Answer(status, document)
+                return ServiceResponse(status, document)
         if status in TOO_MUCH:
-            return Answer(status, {"detail": "what is in front of the service takes no more"})
+            return ServiceResponse(
+                status, {"detail": "what is in front of the service takes no more"}
+            )
         to = response.headers.get("location")
         raise ServiceError(
             f"{self.address} answers {status} with {kind or 'nothing'}, which is not zsic-index: "

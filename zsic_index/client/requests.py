@@ -1,4 +1,4 @@
-"""What is asked, as requests have it: keyword arguments, a question, a document or a form."""
+"""What is asked, as requests have it: keyword arguments, a query, a document or a form."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from zsic_index.errors import InputError, LabelError
-from zsic_index.querying.query import Question
+from zsic_index.querying.query import Query
 
 _FORM_TEXTS = 500
 """Labels and other lists of a form: a service takes so many for sure."""
@@ -93,15 +93,15 @@ def document_of(asked: Mapping[str, Any]) -> dict[str, Any]:
     # All of the index would be another answer than the one that an empty list stands for.
     if not len(given.get("labels", "all")):
         raise LabelError("labels is empty: give at least one, or None for all")
-    return document_of_question(Question(**given), templates)
+    return document_of_query(Query(**given), templates)
 
 
-def document_of_question(question: Question, templates: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what a request's document says of a question; see ``document_of``."""
-    usual = Question()
+def document_of_query(query: Query, templates: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what a request's document says of a query; see ``document_of``."""
+    usual = Query()
     found: dict[str, Any] = {"templates": list(templates)} if templates else {}
-    for name in Question.__dataclass_fields__:
-        value = _plain(getattr(question, name))
+    for name in Query.__dataclass_fields__:
+        value = _plain(getattr(query, name))
         if value == _plain(getattr(usual, name)) or value in ([], {}):
             continue
         if name not in Asked.__optional_keys__:

@@ -13,7 +13,7 @@ from zsic_index.errors import ImageError, InputError
 from zsic_index.images.opening import ImageSource
 from zsic_index.label_index import LabelIndex
 from zsic_index.querying.negatives import refuse_negatives
-from zsic_index.querying.rules import Answers, Rule, reject
+from zsic_index.querying.rules import Rule, RuleInput, reject
 from zsic_index.querying.thresholds import Thresholds
 from zsic_index.records import DEFAULT_TOP_K, Decision, Prediction
 from zsic_index.scan.probabilities import activate, log_sum_exp
@@ -66,7 +66,7 @@ class Decider:
         if not found:
             return []
         probabilities = np.array([[one.probability for one in line] for line in found])
-        answers = Answers(probabilities, len(self._index), self._negative_mass(embeddings, found))
+        answers = RuleInput(probabilities, len(self._index), self._negative_mass(embeddings, found))
         reasons = reject(answers, self._rules)
         floors = self._floors(found)
         decisions = []

@@ -1,6 +1,6 @@
 """What can be asked about images: one record for the command line, the service and its client.
 
-Nothing heavy is imported here: ``answering`` has what an index makes of a question.
+Nothing heavy is imported here: ``compiled`` makes a query executable.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Query:
     """What is asked about each of any number of images.
 
     Attributes:

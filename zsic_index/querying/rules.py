@@ -14,7 +14,7 @@ from zsic_index.formats.text import percent
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answers:
+class RuleInput:
     """What a rule decides on, for B images.
 
     Attributes:
@@ -32,11 +32,11 @@ class Answers:
 class Rule(Protocol):
     """Decides which images show none of the labels."""
 
-    def rejects(self, answers: Answers) -> Bool:
+    def rejects(self, answers: RuleInput) -> Bool:
         """Return (B,) whether each image is rejected."""
         ...
 
-    def reason(self, answers: Answers, image: int) -> str:
+    def reason(self, answers: RuleInput, image: int) -> str:
         """Say why an image is rejected."""
         ...
 
@@ -56,11 +56,11 @@ class LeastProbability:
     def __post_init__(self) -> None:
         _check_fraction("floor", self.floor)
 
-    def rejects(self, answers: Answers) -> Bool:
+    def rejects(self, answers: RuleInput) -> Bool:
         """Return (B,) whether each image is rejected."""
         return np.asarray(answers.probabilities[:, 0] < self.floor)
 
-    def reason(self, answers: Answers, image: int) -> str:
+    def reason(self, answers: RuleInput, image: int) -> str:
         """Say why an image is rejected."""
         return (
             f"the best label has {percent(float(answers.probabilities[image, 0]))}, "
@@ -83,7 +83,7 @@ class LeastMargin:
     def __post_init__(self) -> None:
         _check_fraction("margin", self.margin)
 
-    def rejects(self, answers: Answers) -> Bool:
+    def rejects(self, answers: RuleInput) -> Bool:
         """Return (B,) whether each image is rejected.
 
         Raises:
@@ -95,7 +95,7 @@ class LeastMargin:
             raise InputError("a margin needs the two most probable labels: ask for a top_k of 2")
         return np.asarray(self._margins(answers) < self.margin)
 
-    def reason(self, answers: Answers, image: int) -> str:
+    def reason(self, answers: RuleInput, image: int) -> str:
         """Say why an image is rejected."""
         return (
             f"the best label is {percent(float(self._margins(answers)[image]))} ahead of the "
@@ -103,7 +103,7 @@ class LeastMargin:
         )
 
     @staticmethod
-    def _margins(answers: Answers) -> Float64:
+    def _margins(answers: RuleInput) -> Float64:
         return np.asarray(answers.probabilities[:, 0] - answers.probabilities[:, 1])
 
 
@@ -120,7 +120,7 @@ class MostNegativeMass:
     def __post_init__(self) -> None:
         _check_fraction("limit", self.limit)
 
-    def rejects(self, answers: Answers) -> Bool:
+    def rejects(self, answers: RuleInput) -> Bool:
         """Return (B,) whether each image is rejected.
 
         Raises:
@@ -130,7 +130,7 @@ class MostNegativeMass:
             raise InputError("a limit on negative labels needs negative labels: give some")
         return np.asarray(answers.negative_mass > self.limit)
 
-    def reason(self, answers: Answers, image: int) -> str:
+    def reason(self, answers: RuleInput, image: int) -> str:
         """Say why an image is rejected."""
         assert answers.negative_mass is not None, "nothing is rejected without negative labels"
         return (
@@ -139,7 +139,7 @@ class MostNegativeMass:
         )
 
 
-def reject(answers: Answers, rules: Sequence[Rule]) -> list[str | None]:
+def reject(answers: RuleInput, rules: Sequence[Rule]) -> list[str | None]:
     """Return for each image why it shows none of the labels, by the first rule that says so.
 
     Returns:

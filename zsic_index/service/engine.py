@@ -15,7 +15,7 @@ import numpy as np
 from zsic_index.embedding_arrays import Float32
 from zsic_index.embeddings.images import Embedded, Fresh, ImageEmbedder
 from zsic_index.errors import ImageError
-from zsic_index.querying.prepare import Answer
+from zsic_index.querying.compiled import CompiledQuery
 from zsic_index.records import Decision
 from zsic_index.service.batching import Batcher, Job
 from zsic_index.service.metrics import Metrics
@@ -37,7 +37,7 @@ class _Scan(Job):
     """
 
     embedding: Float32
-    answer: Answer
+    answer: CompiledQuery
 
 
 @dataclass(slots=True, eq=False)
@@ -50,7 +50,7 @@ class _Pass(Job):
     """
 
     prepared: Embedded | Fresh
-    answer: Answer | None
+    answer: CompiledQuery | None
 
 
 class Tower:
@@ -133,13 +133,13 @@ class Engine:
         return found
 
     async def classify(
-        self, tower: Tower, content: Callable[[], bytes], name: str, answer: Answer
+        self, tower: Tower, content: Callable[[], bytes], name: str, answer: CompiledQuery
     ) -> Decision:
         """Return what ``answer`` makes of an image; see ``embed``."""
         found: Decision = await self._passed(tower, content, name, answer)
         return found
 
-    async def score(self, embeddings: Float32, answer: Answer) -> list[Decision]:
+    async def score(self, embeddings: Float32, answer: CompiledQuery) -> list[Decision]:
         """Return what ``answer`` makes of each of (B, D) float32 unit-norm embeddings."""
         jobs = [_Scan(row, answer) for row in embeddings]
         self.scans.put(jobs)
@@ -165,7 +165,7 @@ class Engine:
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def _passed(
-        self, tower: Tower, content: Callable[[], bytes], name: str, answer: Answer | None
+        self, tower: Tower, content: Callable[[], bytes], name: str, answer: CompiledQuery | None
     ) -> Any:
         loop = asyncio.get_running_loop()
         with tower.batcher.announced():
@@ -191,7 +191,7 @@ class Engine:
             try:
                 found = group[0].answer(np.stack([job.embedding for job in group]))
             except Exception as error:
-                # What one question cannot be answered with is not the others' affair.
+                # What one query cannot be answered with is not the others' affair.
                 for job in group:
                     job.finish(error)
                 continue

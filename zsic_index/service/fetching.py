@@ -451,8 +451,8 @@ def _reason(error: Exception) -> str:
 def _shown(url: str) -> str:
     """Return a short form for messages, without passwords and without what a query may hold."""
     text = re.sub(r"^([a-zA-Z+.-]*:)?(/*)[^/?#]*@", r"\1\2", url.strip())
-    text, question, _ = text.partition("?")
+    text, mark, _ = text.partition("?")
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     if len(text) > _SHOWN:
         return f"{text[:_SHOWN]}..."
-    return f"{text}?..." if question else text
+    return f"{text}?..." if mark else text

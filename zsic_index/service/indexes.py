@@ -18,8 +18,8 @@ from zsic_index.errors import (
     ZsicError,
 )
 from zsic_index.label_index import LabelIndex
-from zsic_index.querying.prepare import Answer, prepare
-from zsic_index.querying.query import Question
+from zsic_index.querying.compiled import CompiledQuery, compile_query
+from zsic_index.querying.query import Query
 from zsic_index.records import IndexInfo
 from zsic_index.service.engine import Engine, Tower
 from zsic_index.service.metrics import Metrics
@@ -93,7 +93,7 @@ class ServedIndex:
         self.index = index
         self.tower_of_index = tower_of_index
         self._settings = settings
-        self._answers: _Latest[Answer] = _Latest(_ANSWERS)
+        self._answers: _Latest[CompiledQuery] = _Latest(_ANSWERS)
         self._variants: _Latest[ServedIndex] = _Latest(_VARIANTS)
 
     @property
@@ -120,19 +120,21 @@ class ServedIndex:
         """Whether something was fitted for it."""
         return self.index.kept_calibration is not None
 
-    async def answer(self, question: Question, engine: Engine) -> Answer:
-        """Return what answers a question, prepared in another thread the first time.
+    async def answer(self, query: Query, engine: Engine) -> CompiledQuery:
+        """Return what answers a query, prepared in another thread the first time.
 
         Raises:
             InputError: for what this index cannot answer.
         """
-        if question.labels:
+        if query.labels:
             # Too many different ones, and each holds a matrix.
-            return await engine.aside(prepare, question, self.index)
-        key = repr(question)
+            return await engine.aside(compile_query, query, self.index)
+        key = repr(query)
         found = self._answers.known(key)
         if found is None:
-            found = await engine.aside(self._answers.of, key, lambda: prepare(question, self.index))
+            found = await engine.aside(
+                self._answers.of, key, lambda: compile_query(query, self.index)
+            )
         return found
 
     async def under(self, templates: tuple[str, ...], engine: Engine) -> ServedIndex:

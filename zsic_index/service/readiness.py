@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from zsic_index.embedding_arrays import Float32
-from zsic_index.querying.query import Question
+from zsic_index.querying.query import Query
 from zsic_index.service.engine import Engine
 from zsic_index.service.indexes import Registry, ServedIndex
 from zsic_index.service.problems import RefusedError, detail_of
@@ -22,7 +22,7 @@ FRESH = 1.0
 LONGEST = 5.0
 """Seconds that a check may take."""
 
-_QUESTION = Question(top_k=1)
+_QUESTION = Query(top_k=1)
 
 
 class Readiness:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from zsic_index import prompts
 from zsic_index.errors import IndexNotFoundError, InputError, ZsicError
-from zsic_index.querying.prepare import Answer
+from zsic_index.querying.compiled import CompiledQuery
 from zsic_index.service.engine import Engine
 from zsic_index.service.fetching import Fetcher, FetchLimits
 from zsic_index.service.indexes import Registry, ServedIndex
@@ -84,13 +84,13 @@ class Service:
             raise InputError("what was fitted is for the index's own templates: leave others out")
         return await served.under(prompts.of_sets(asked.templates), self.engine)
 
-    async def answer(self, served: ServedIndex, asked: Asked) -> Answer:
+    async def answer(self, served: ServedIndex, asked: Asked) -> CompiledQuery:
         """Return what answers.
 
         Raises:
             InputError: for what this index cannot answer.
         """
-        return await served.answer(asked.question(), self.engine)
+        return await served.answer(asked.query(), self.engine)
 
     async def content_of(self, image: SentImage) -> Callable[[], bytes]:
         """Return what gives an image's bytes, once it was fetched if it has to be.

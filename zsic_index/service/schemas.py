@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from zsic_index.querying.query import Question
+from zsic_index.querying.query import Query
 
 MAX_TOP_K = 1_000
 _MAX_TEXT = 1_000
@@ -85,17 +85,17 @@ class Asked(Record):
         "index's own. The first time takes as long as encoding its labels.",
     )
 
-    def question(self) -> Question:
+    def query(self) -> Query:
         """Return what is asked.
 
         Raises:
             InputError: when two things exclude each other.
         """
         asked = {name: getattr(self, name) for name in _ASKED}
-        return Question(**asked | {"labels": tuple(self.labels)})
+        return Query(**asked | {"labels": tuple(self.labels)})
 
 
-_ASKED = [name for name in Question.__dataclass_fields__ if name in Asked.model_fields]
+_ASKED = [name for name in Query.__dataclass_fields__ if name in Asked.model_fields]
 
 
 class ClassifyRequest(Asked):

@@ -1,4 +1,4 @@
-"""What an index makes of a question: from image embeddings to decisions."""
+"""What an index makes of a query: from image embeddings to decisions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zsic_index.calibration import Calibration, PrecisionThresholds, required
 from zsic_index.embedding_arrays import Float32
 from zsic_index.label_index import LabelIndex
 from zsic_index.querying.decider import Decider
-from zsic_index.querying.query import Question
+from zsic_index.querying.query import Query
 from zsic_index.querying.rules import LeastMargin, LeastProbability, MostNegativeMass, Rule
 from zsic_index.querying.thresholds import Thresholds
 from zsic_index.records import Decision, NodePrediction, Prediction
@@ -17,11 +17,11 @@ from zsic_index.records import Decision, NodePrediction, Prediction
 NEGATIVE_LIMIT = 0.5
 """What negative labels may have of the probability."""
 
-Answer = Callable[[Float32], list[Decision]]
+CompiledQuery = Callable[[Float32], list[Decision]]
 """From (B, D) float32 unit-norm image embeddings to B decisions."""
 
 
-def prepare(question: Question, index: LabelIndex) -> Answer:
+def compile_query(query: Query, index: LabelIndex) -> CompiledQuery:
     """Do what does not depend on the images, once; return what answers.
 
     Raises:
@@ -29,65 +29,65 @@ def prepare(question: Question, index: LabelIndex) -> Answer:
         ModelError: where labels have to be encoded and the index has no model.
     """
     fitted = None
-    if question.calibrated or question.sets or question.thresholds == "calibrated":
+    if query.calibrated or query.sets or query.thresholds == "calibrated":
         fitted = index.required_calibration()
         index = index.with_calibration(fitted)
-    answer = _decider(question, index, fitted) if question.decides else _plain(question, index)
-    if question.lang is None:
+    answer = _decider(query, index, fitted) if query.decides else _plain(query, index)
+    if query.lang is None:
         return answer
-    translate = _translator(index, question.lang)
+    translate = _translator(index, query.lang)
     return lambda embeddings: [translate(one) for one in answer(embeddings)]
 
 
-def _rules(question: Question) -> list[Rule]:
+def _rules(query: Query) -> list[Rule]:
     """Return the rules that say "none of these"."""
     rules: list[Rule] = []
-    if question.none_below is not None:
-        rules.append(LeastProbability(question.none_below))
-    if question.none_within is not None:
-        rules.append(LeastMargin(question.none_within))
-    if question.negatives:
+    if query.none_below is not None:
+        rules.append(LeastProbability(query.none_below))
+    if query.none_within is not None:
+        rules.append(LeastMargin(query.none_within))
+    if query.negatives:
         rules.append(MostNegativeMass(NEGATIVE_LIMIT))
     return rules
 
 
-def _decider(question: Question, index: LabelIndex, fitted: Calibration | None) -> Answer:
+def _decider(query: Query, index: LabelIndex, fitted: Calibration | None) -> CompiledQuery:
     thresholds: Thresholds | PrecisionThresholds | None
-    if question.thresholds == "calibrated":
+    if query.thresholds == "calibrated":
         thresholds = required(fitted.thresholds if fitted else None, "thresholds", "--precision")
     else:
-        overall = None if question.threshold is None else Thresholds(question.threshold)
-        thresholds = question.thresholds or overall
+        overall = None if query.threshold is None else Thresholds(query.threshold)
+        thresholds = query.thresholds or overall
     limit = None
-    if question.sets:
+    if query.sets:
         limit = required(fitted.conformal if fitted else None, "sets", "--coverage")
     decider = Decider(
         index,
-        rules=_rules(question),
+        rules=_rules(query),
         thresholds=thresholds,
         sets=limit,
-        negatives=question.negatives,
+        negatives=query.negatives,
     )
-    return lambda embeddings: decider.decide(embeddings, top_k=question.top_k)
+    return lambda embeddings: decider.decide(embeddings, top_k=query.top_k)
 
 
-def _plain(question: Question, index: LabelIndex) -> Answer:
+def _plain(query: Query, index: LabelIndex) -> CompiledQuery:
     found: Callable[[Float32], Sequence[Sequence[Prediction | NodePrediction]]]
-    if question.rank is not None:
+    if query.rank is not None:
         found = index.rank_answers(
-            rank=question.rank, top_k=question.top_k, independent=question.independent
+            rank=query.rank, top_k=query.top_k, independent=query.independent
         )
-    elif question.deepest is not None:
+    elif query.deepest is not None:
         found = index.deepest_answers(
-            floor=question.deepest, by_rank=question.floors, independent=question.independent
+            floor=query.deepest, by_rank=query.floors, independent=query.independent
         )
     else:
-        under = index.labels_under(question.under) if question.under is not None else ()
+        under = index.labels_under(query.under) if query.under is not None else ()
         found = index.answers(
-            top_k=question.top_k,
-            labels=[*question.labels, *under] or None,
-            encode_missing=question.encode_missing,
-            over_index=question.over_index or question.under is not None,
+            top_k=query.top_k,
+            labels=[*query.labels, *under] or None,
+            encode_missing=query.encode_missing,
+            over_index=query.over_index or query.under is not None,
         )
     return lambda embeddings: [Decision(list(line)) for line in found(embeddings)]
 
