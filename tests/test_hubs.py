@@ -69,7 +69,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
             model=model,
             name=name,
             kind=kind,
-            names=names,
+            name_pooling=names,
             store=room / "store.db",
         ).close()
     labels = builtin.sample_labels().values()
@@ -111,7 +111,7 @@ def similarities(index: LabelIndex, embeddings: Float32, scale: float) -> Float6
     if index.pooling is None:
         return products
     parts = np.split(products, index.pooling.starts[1:-1], axis=1)
-    if index.info.names == "max":
+    if index.info.name_pooling == "max":
         return np.stack([part.max(axis=1) for part in parts], axis=1)
     pooled = [np.logaddexp.reduce(scale * part, axis=1) / scale for part in parts]
     return np.stack(pooled, axis=1)

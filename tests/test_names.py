@@ -72,11 +72,11 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.write_text(ANIMALS, encoding="utf-8")
     for names in ("mean", "max", "mass"):
         LabelIndex.build(
-            path, model="builtin:clip", name=names, names=names, store=store,
+            path, model="builtin:clip", name=names, name_pooling=names, store=store,
             templates="a photo of {}.",
         ).close()  # fmt: skip
     LabelIndex.build(
-        path, model="builtin:siglip", name="sigmoid", names="max", store=store,
+        path, model="builtin:siglip", name="sigmoid", name_pooling="max", store=store,
         templates="a photo of {}.",
     ).close()  # fmt: skip
     every = [prompt for key in [*NAMES, "9"] for prompt in prompts_of(key)]
@@ -126,7 +126,7 @@ class Brute:
         for key in self.keys:
             names = np.stack([self.embedding[prompt] for prompt in prompts_of(key)])
             products = embeddings.astype(np.float64) @ names.T.astype(np.float64) * self.scale
-            mass = self.info.names == "mass"
+            mass = self.info.name_pooling == "mass"
             out.append(np.logaddexp.reduce(products, axis=1) if mass else products.max(axis=1))
         return np.stack(out, axis=1) + self.bias
 
@@ -282,7 +282,7 @@ def test_names_that_are_there_are_not_encoded_again(tmp_path: Path, store: Path)
     with LabelIndex.open("max") as before:
         ids = dict(zip(keys_of(before), before.label_ids.tolist(), strict=True))
         changed = LabelIndex.build(
-            path, model="builtin:clip", name="max", names="max", templates="a photo of {}."
+            path, model="builtin:clip", name="max", name_pooling="max", templates="a photo of {}."
         )
         report = changed.report
         assert report is not None
@@ -294,7 +294,7 @@ def test_names_that_are_there_are_not_encoded_again(tmp_path: Path, store: Path)
         # An open index goes on with what it opened.
         assert len(before.score(queries(before), top_k=9, labels=["4", "7"])[0]) == 2
     with LabelIndex.build(
-        path, model="builtin:clip", name="max", names="max", templates="a photo of {}."
+        path, model="builtin:clip", name="max", name_pooling="max", templates="a photo of {}."
     ) as same:
         assert same.info.generation == changed.info.generation
         assert same.report is not None
@@ -307,12 +307,12 @@ def test_an_index_may_change_to_other_names_and_back(tmp_path: Path, store: Path
         ids, plan, checksum = before.label_ids.tolist(), before.info.plan, before.info.checksum
     for names in ("mass", "max", "mean"):
         with LabelIndex.build(
-            path, model="builtin:clip", name="mean", names=names, templates="a photo of {}."
+            path, model="builtin:clip", name="mean", name_pooling=names, templates="a photo of {}."
         ) as index:
             assert index.report is not None
             assert index.report.encoded_prompts == 0
             assert index.label_ids.tolist() == ids
-            assert index.info.names == names
+            assert index.info.name_pooling == names
             with Store.open() as opened:
                 assert opened.problems() == []
     assert (index.info.plan, index.info.checksum) == (plan, checksum)
@@ -380,25 +380,29 @@ def test_a_store_without_pooling_has_no_other_names(tmp_path: Path) -> None:
     with sqlite3.connect(store) as connection:
         assert connection.execute("SELECT count(*) FROM other_name").fetchone() == (0,)
     path.write_text("label\nrobot\nrocket\n", encoding="utf-8")
-    with LabelIndex.build(path, model="builtin:clip", name="b", names="mass", store=store) as index:
+    with LabelIndex.build(
+        path, model="builtin:clip", name="b", name_pooling="mass", store=store
+    ) as index:
         assert index.pooling is None
-        assert index.info.names == "mass"
+        assert index.info.name_pooling == "mass"
 
 
 @pytest.mark.parametrize("kind", ["float16", "hnsw", "ivf"])
 def test_other_kinds_are_refused(store: Path, kind: Literal["float16", "hnsw", "ivf"]) -> None:
-    with pytest.raises(InputError, match=f"names 'max' with kind '{kind}': only kind 'flat'"):
-        LabelIndex.build(["a"], model="builtin:clip", name="x", names="max", kind=kind)
+    with pytest.raises(
+        InputError, match=f"name_pooling 'max' with kind '{kind}': only kind 'flat'"
+    ):
+        LabelIndex.build(["a"], model="builtin:clip", name="x", name_pooling="max", kind=kind)
 
 
 def test_a_sigmoid_has_no_mass(store: Path) -> None:
     path = store.parent / "animals.csv"
     for _ in range(2):  # whether or not the store knows the model
-        with pytest.raises(InputError, match="has sigmoid: use names 'max'"):
-            LabelIndex.build(path, model="builtin:siglip", name="x", names="mass")
+        with pytest.raises(InputError, match="has sigmoid: use name_pooling 'max'"):
+            LabelIndex.build(path, model="builtin:siglip", name="x", name_pooling="mass")
         store.unlink()
-    with pytest.raises(InputError, match="names 'sum': use one of mean, max, mass"):
-        LabelIndex.build(path, model="builtin:clip", name="x", names="sum")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="name_pooling 'sum': use one of mean, max, mass"):
+        LabelIndex.build(path, model="builtin:clip", name="x", name_pooling="sum")  # type: ignore[arg-type]
 
 
 # The command line
@@ -424,16 +428,16 @@ def test_the_command_line_builds_and_shows_them(tmp_path: Path, store: Path) -> 
     assert "1 of 1 labels" in found
     refused = run("build", path, "-m", "builtin:siglip", "-n", "y", "--names", "mass")
     assert refused.exit_code == 1
-    assert "names 'max'" in refused.output
+    assert "name_pooling 'max'" in refused.output
 
 
 def test_an_export_builds_the_same(store: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
     path = tmp_path / "plain.csv"
     path.write_text("label,aliases\ndog,hound|puppy\ncat,\n", encoding="utf-8")
-    with LabelIndex.build(path, model="builtin:clip", name="one", names="max") as one:
+    with LabelIndex.build(path, model="builtin:clip", name="one", name_pooling="max") as one:
         run("labels", "one", "--export", target)
-        with LabelIndex.build(target, model="builtin:clip", name="two", names="max") as two:
+        with LabelIndex.build(target, model="builtin:clip", name="two", name_pooling="max") as two:
             np.testing.assert_array_equal(one.embeddings, two.embeddings)
 
 
@@ -458,7 +462,7 @@ def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
             taxonomy.read(room / "emoji.csv"),
             model=f"builtin:{model}",
             name=name,
-            names="mass" if name == "mass" else "max",
+            name_pooling="mass" if name == "mass" else "max",
             store=room / "store.db",
         ).close()
     return room
@@ -512,8 +516,19 @@ def test_other_templates_keep_the_names_apart(store: Path) -> None:
         assert other.info.rows == index.info.rows
         path = store.parent / "animals.csv"
         with LabelIndex.build(
-            path, model="builtin:clip", name="sketch", names="max", templates="a sketch of {}."
+            path,
+            model="builtin:clip",
+            name="sketch",
+            name_pooling="max",
+            templates="a sketch of {}.",
         ) as right:
             np.testing.assert_array_equal(other.embeddings, right.embeddings)
             assert right.report is not None
             assert right.report.encoded_prompts == 0
+
+
+def test_the_former_name_of_the_pooling_warns(store: Path) -> None:
+    with pytest.warns(DeprecationWarning, match="name_pooling"):
+        index = LabelIndex.build(["a"], model="builtin:clip", name="x", names="max", store=store)
+    with index, pytest.warns(DeprecationWarning, match="name_pooling"):
+        assert index.info.names == "max"

@@ -134,7 +134,7 @@ def test_probabilities_are_those_of_tag(
         "label,aliases\ndog face,puppy|dog\nlion,\npizza,slice of pizza\nfrog,toad\n",
         encoding="utf-8",
     )
-    LabelIndex.build(labels, model=model, name="things", names=names).close()
+    LabelIndex.build(labels, model=model, name="things", name_pooling=names).close()
     put(tmp_path / "photos", "dog-face", "lion", "pizza", "frog", "umbrella")
     tag(tmp_path / "photos")
     review = open_review()

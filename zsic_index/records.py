@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
 
 Activation = Literal["softmax", "sigmoid"]
 
@@ -16,10 +17,10 @@ Kind = Literal["flat", "float16", "hnsw", "ivf"]
 graph, or inverted lists. The last two are approximate."""
 
 
-Names = Literal["mean", "max", "mass"]
-"""What a label with several names is: the mean of their embeddings; or one row for each, and of
-their logits the largest, or the logarithm of their summed exponentials, which under softmax is
-the summed probability of all its names."""
+NamePooling = Literal["mean", "max", "mass"]
+"""How several names make one label. ``mean`` averages their embeddings into one; the others keep a
+row for each name: ``max`` takes the largest logit, ``mass`` the logsumexp of all of them, which
+under softmax is the summed probability of the names."""
 
 
 DEFAULT_TOP_K = 5
@@ -126,7 +127,7 @@ class IndexInfo:
         encoder_fingerprint: what the label embeddings depend on, hashed.
         templates: prompt templates; empty when the embeddings were imported.
         kind: what is scanned or searched first.
-        names: what a label with several names is.
+        name_pooling: how several names make one label.
         labels: N, the number of labels.
         rows: R, the number of embeddings: N, or one for each name of each label.
         dim: D, the length of an embedding.
@@ -150,7 +151,7 @@ class IndexInfo:
     encoder_fingerprint: str
     templates: tuple[str, ...]
     kind: Kind
-    names: Names
+    name_pooling: NamePooling = field(metadata={"json": "names"})
     labels: int
     rows: int
     dim: int
@@ -164,6 +165,12 @@ class IndexInfo:
     created_at: float
     updated_at: float
 
+    @property
+    def names(self) -> NamePooling:
+        """Deprecated: use ``name_pooling``."""
+        warnings.warn("names is now name_pooling", DeprecationWarning, stacklevel=2)
+        return self.name_pooling
+
 
 @dataclass(frozen=True, slots=True)
 class ServedIndexInfo:
@@ -176,7 +183,7 @@ class ServedIndexInfo:
         dtype: what the checkpoint's towers compute in.
         templates: prompt templates; empty when the embeddings were imported.
         kind: what is scanned or searched first.
-        names: what a label with several names is.
+        name_pooling: how several names make one label.
         labels: N, the number of labels.
         dim: D, the length of an embedding.
         logit_scale: the multiplier, already exponentiated.
@@ -195,7 +202,7 @@ class ServedIndexInfo:
     dtype: Dtype
     templates: tuple[str, ...]
     kind: Kind
-    names: Names
+    name_pooling: NamePooling = field(metadata={"json": "names"})
     labels: int
     dim: int
     logit_scale: float
@@ -206,6 +213,12 @@ class ServedIndexInfo:
     ranks: tuple[str, ...]
     languages: tuple[str, ...]
     calibrated: bool
+
+    @property
+    def names(self) -> NamePooling:
+        """Deprecated: use ``name_pooling``."""
+        warnings.warn("names is now name_pooling", DeprecationWarning, stacklevel=2)
+        return self.name_pooling
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,3 +294,14 @@ class EncoderRecord:
     logit_bias: float
     activation: Activation
     loaded_fingerprint: str | None = None
+
+
+def json_names(record: type[Any]) -> dict[str, str]:
+    """Return the JSON key of each field of a record, by the field's name."""
+    return {entry.name: entry.metadata.get("json", entry.name) for entry in fields(record)}
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    """Return a record as a JSON object, under its JSON keys."""
+    keys = json_names(type(record))
+    return {keys[name]: value for name, value in asdict(record).items()}

@@ -19,7 +19,7 @@ from zsic_index.cli.options import (
 )
 from zsic_index.cli.progress import Progress
 from zsic_index.prompts import TEMPLATE_SETS
-from zsic_index.records import Kind, Names
+from zsic_index.records import Kind, NamePooling
 
 if TYPE_CHECKING:
     from zsic_index.records import BuildReport
@@ -61,7 +61,7 @@ kind_option = click.option(
 @kind_option
 @click.option(
     "--names",
-    type=click.Choice(get_args(Names)),
+    type=click.Choice(get_args(NamePooling)),
     default="mean",
     show_default=True,
     help="What a label with aliases is: the mean of its names' embeddings, its best name, or the "
@@ -127,7 +127,7 @@ def build(
             device=device,
             dtype=dtype,
             kind=kind,
-            names=names,
+            name_pooling=names,
             progress=progress,
         ) as index,
     ):

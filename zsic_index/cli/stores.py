@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict
 
 import click
 
 from zsic_index.cli.options import common_options
 from zsic_index.errors import ZsicError
 from zsic_index.formats.text import write_columns
+from zsic_index.records import to_json
 
 
 @click.command("list")
@@ -24,7 +24,7 @@ def list_(as_json: bool, store: str | None) -> None:
     with Store.open(store) as opened:
         indexes = opened.indexes()
     if as_json:
-        click.echo(json.dumps([asdict(info) for info in indexes], ensure_ascii=False, indent=2))
+        click.echo(json.dumps([to_json(info) for info in indexes], ensure_ascii=False, indent=2))
         return
     write_columns(
         ["name", "labels", "dim", "model", "templates", "updated"],
@@ -56,7 +56,7 @@ def info(name: str, as_json: bool, store: str | None) -> None:
     with Store.open(store) as opened:
         found, files = builder.open_index(opened, name)
         location = opened.location
-    values = asdict(found) | {
+    values = to_json(found) | {
         "store": location.shown,
         "file": str(path_of(location.files, found)),
     }

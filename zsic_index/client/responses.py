@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import fields
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +14,7 @@ from zsic_index.records import (
     NodePrediction,
     Prediction,
     ServedIndexInfo,
+    json_names,
 )
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def embedding(result: Mapping[str, Any]) -> Float32:
 def record(kind: type[Record], found: Mapping[str, Any]) -> Record:
     """Return a record of what a JSON object has under its names; lists become tuples."""
     values: dict[str, Any] = {}
-    for one in fields(kind):
-        value = found[one.name]
-        values[one.name] = tuple(value) if isinstance(value, list) else value
+    for name, key in json_names(kind).items():
+        value = found[key]
+        values[name] = tuple(value) if isinstance(value, list) else value
     return kind(**values)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from zsic_index.embedding_arrays import Int64
 from zsic_index.embeddings.labels import PromptsOf, rendered
-from zsic_index.records import Names
+from zsic_index.records import NamePooling
 from zsic_index.taxonomy.graph import Csr
 from zsic_index.taxonomy.structure import Structure
 
@@ -30,7 +30,9 @@ class LabelRows:
     prompts_of: PromptsOf
 
     @classmethod
-    def of(cls, structure: Structure, names: Names, templates: Sequence[str]) -> LabelRows:
+    def of(
+        cls, structure: Structure, name_pooling: NamePooling, templates: Sequence[str]
+    ) -> LabelRows:
         """Return the rows of a taxonomy's labels.
 
         A name that a label has twice is one row. A label with prompts of its own has one row, for
@@ -38,11 +40,11 @@ class LabelRows:
 
         Args:
             structure: of the taxonomy.
-            names: what a label with several names is.
+            name_pooling: how several names make one label.
             templates: what to use where the taxonomy has no templates for a label.
         """
         taxonomy = structure.taxonomy
-        if names == "mean" or not taxonomy.aliases:
+        if name_pooling == "mean" or not taxonomy.aliases:
             prompts_of: PromptsOf = rendered(taxonomy.labels, templates)
             if not taxonomy.is_plain:
                 prompts_of = partial(structure.prompts_of, templates=templates)

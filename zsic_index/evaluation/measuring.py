@@ -118,7 +118,7 @@ def evaluate(
 
 def _can_reorder(index: LabelIndex, calibration: Calibration) -> bool:
     """Tell whether a calibration can change which label is the most probable."""
-    return calibration.hubs is not None or index.info.names == "mass"
+    return calibration.hubs is not None or index.info.name_pooling == "mass"
 
 
 def _hits(answers: _Answers, known: Known, most: int) -> metrics.Figure:

@@ -118,8 +118,8 @@ def open_file(folder: Path, info: IndexInfo) -> OpenIndex:
     path = files.path_of(folder, info)
     label_ids, matrix = _map(path, info)
     pooling = None
-    if info.names != "mean" and info.rows != info.labels:
-        pooling = Pooling.of_rows(label_ids, info.names)
+    if info.name_pooling != "mean" and info.rows != info.labels:
+        pooling = Pooling.of_rows(label_ids, info.name_pooling)
         if pooling.labels != info.labels:
             raise IndexFileError(f"index file {path} is damaged: it has {pooling.labels} labels")
         label_ids = label_ids[pooling.starts[:-1]]

@@ -19,7 +19,7 @@ from zsic_index.encoders import Checkpoint
 from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import EmbeddingError, IndexFileError, InputError, StoreError
 from zsic_index.index_files import OpenIndex, checksum, open_file, remove_files, verify, write
-from zsic_index.records import BuildReport, EncoderRecord, IndexInfo, Kind, Names
+from zsic_index.records import BuildReport, EncoderRecord, IndexInfo, Kind, NamePooling
 from zsic_index.store import Store
 from zsic_index.taxonomy import Taxonomy, packing
 from zsic_index.taxonomy.structure import Structure
@@ -45,7 +45,7 @@ class Plan:
         encoder_fingerprint: what every label embedding depends on.
         templates: prompt templates; empty for imported embeddings.
         kind: what is scanned or searched first.
-        names: what a label with several names is.
+        name_pooling: how several names make one label.
         digest: sha256, hexadecimal, of all that the index is built from.
     """
 
@@ -55,7 +55,7 @@ class Plan:
     encoder_fingerprint: str
     templates: tuple[str, ...]
     kind: Kind
-    names: Names
+    name_pooling: NamePooling
     digest: str
 
     @classmethod
@@ -67,7 +67,7 @@ class Plan:
         templates: tuple[str, ...],
         kind: Kind,
         *,
-        names: Names = "mean",
+        name_pooling: NamePooling = "mean",
         embeddings: Float32 | None = None,
     ) -> Plan:
         """Return a plan; imported ``embeddings`` are part of what it is built from.
@@ -76,14 +76,14 @@ class Plan:
             InputError: for a bad name, or names that are pooled in a kind that cannot do it.
         """
         check_name(name)
-        if names != "mean" and kind != "flat":
+        if name_pooling != "mean" and kind != "flat":
             raise InputError(
-                f"names {names!r} with kind {kind!r}: only kind 'flat' has a row for each name; "
-                "use that, or names 'mean'"
+                f"name_pooling {name_pooling!r} with kind {kind!r}: only kind 'flat' has a row for "
+                "each name; use that, or name_pooling 'mean'"
             )
         packed = None if taxonomy.is_plain else packing.pack(taxonomy)
         # As it was before names could be anything else, so that what is built stays as it is.
-        pooled = [] if names == "mean" else [names]
+        pooled = [] if name_pooling == "mean" else [name_pooling]
         head = json.dumps([encoder_fingerprint, templates, kind, *pooled])
         digest = hashlib.sha256(head.encode())
         # No label holds a NUL.
@@ -98,14 +98,14 @@ class Plan:
             encoder_fingerprint,
             templates,
             kind,
-            names,
+            name_pooling,
             digest.hexdigest(),
         )
 
     @cached_property
     def rows(self) -> LabelRows:
         """The R rows of its labels; a build with nothing to do never asks."""
-        return LabelRows.of(self.structure, self.names, self.templates)
+        return LabelRows.of(self.structure, self.name_pooling, self.templates)
 
     @property
     def taxonomy_digest(self) -> str | None:
@@ -121,7 +121,7 @@ def build(
     templates: tuple[str, ...],
     *,
     kind: Kind = "flat",
-    names: Names = "mean",
+    name_pooling: NamePooling = "mean",
     device: str = "auto",
     progress: Progress | None = None,
 ) -> BuildReport:
@@ -137,7 +137,9 @@ def build(
         StoreError: when the store or the index file cannot be written.
     """
     started = time.perf_counter()
-    plan = Plan.of(name, taxonomy, checkpoint.fingerprint, templates, kind, names=names)
+    plan = Plan.of(
+        name, taxonomy, checkpoint.fingerprint, templates, kind, name_pooling=name_pooling
+    )
     present = store.find_index(name)
     if present is not None and present.plan == plan.digest:
         return _report(open_index(store, name)[0], taxonomy, started)
@@ -147,7 +149,7 @@ def build(
         by_label = store.embedding_ids_by_label(present.index_id)
         known = {at: by_label[key] for at, key in enumerate(taxonomy.labels) if key in by_label}
     source = EncoderSource.of(checkpoint, device=device)
-    if names == "mass":
+    if name_pooling == "mass":
         _check_softmax(store, source)
     rows = plan.rows
     ensured = ensure(store, source, rows.names, rows.prompts_of, known=known, progress=progress)
@@ -229,7 +231,7 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
             old is not None
             and _is_made_alike(old.info, plan)
             and (old.info.kind, old.info.taxonomy) == (plan.kind, plan.taxonomy_digest)
-            and old.info.names == plan.names
+            and old.info.name_pooling == plan.name_pooling
             and np.array_equal(old.label_ids, label_ids)
             and np.array_equal(old.embedding_ids, embedding_ids)
         ):
@@ -245,7 +247,7 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
             encoder_fingerprint=plan.encoder_fingerprint,
             templates=plan.templates,
             kind=plan.kind,
-            names=plan.names,
+            name_pooling=plan.name_pooling,
             labels=len(labels),
             rows=len(label_ids),
             dim=encoder.dim,
@@ -277,8 +279,8 @@ def _check_softmax(store: Store, source: EncoderSource) -> None:
     encoder = store.find_encoder(source.fingerprint) or source.record(source.fingerprint)
     if encoder.activation != "softmax":
         raise InputError(
-            f"names 'mass' adds up softmax probabilities, and {encoder.model_id} has "
-            f"{encoder.activation}: use names 'max', by which the best name counts"
+            f"name_pooling 'mass' adds up softmax probabilities, and {encoder.model_id} has "
+            f"{encoder.activation}: use name_pooling 'max', by which the best name counts"
         )
 
 

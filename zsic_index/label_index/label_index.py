@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ from zsic_index.records import (
     EncoderRecord,
     IndexInfo,
     Kind,
-    Names,
+    NamePooling,
     NodePrediction,
     Prediction,
 )
@@ -140,7 +141,8 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         device: str = "auto",
         dtype: Dtype = "float32",
         kind: Kind = "flat",
-        names: Names = "mean",
+        name_pooling: NamePooling = "mean",
+        names: NamePooling | None = None,
         progress: Progress | None = None,
     ) -> LabelIndex:
         """Build an index, encoding only what the store does not have; then open it.
@@ -162,11 +164,11 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
                 log-partition is off by up to ``logit_scale`` times the rounding error that ``info``
                 shows. ``hnsw`` and ``ivf`` are approximate, for label sets that do not fit:
                 probabilities of softmax models are then estimates with an ``interval``.
-            names: what a label with aliases is. ``mean``: the embeddings of all its names are
-                averaged into one. ``max``: its similarity is that of its best name. ``mass``: its
-                probability is the sum of its names', so that similar names of one label share no
-                probability with each other; for softmax models. The last two keep a row for each
-                name, and need ``kind="flat"``.
+            name_pooling: how a label's name and its aliases make one label. ``mean`` averages their
+                embeddings into one. ``max`` takes the similarity of the best name. ``mass`` (softmax
+                models) gives the label the sum of its names' probabilities. The last two keep a row
+                for each name, and need ``kind="flat"``.
+            names: deprecated, the former name of ``name_pooling``.
             progress: called with (labels done, labels to encode) after every commit.
 
         Raises:
@@ -174,6 +176,8 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
             ModelError: when the checkpoint cannot be had or is not supported.
             StoreError: when the store cannot be used.
         """
+        if names is not None:
+            warnings.warn("names is now name_pooling", DeprecationWarning, stacklevel=2)
         checked = read_taxonomy(labels)
         resolved = prompts.resolve(templates)
         builder.check_name(name)
@@ -186,7 +190,7 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
             checkpoint,
             resolved,
             kind=checked_choice(kind, Kind, "kind"),
-            names=checked_choice(names, Names, "names"),
+            name_pooling=checked_choice(names or name_pooling, NamePooling, "name_pooling"),
             device=device,
             progress=progress,
         )
@@ -395,7 +399,7 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         """
         resolved = prompts.resolve(templates)
         self._check_encodes(self.info.name)
-        rows = LabelRows.of(self.structure, self._info.names, resolved)
+        rows = LabelRows.of(self.structure, self._info.name_pooling, resolved)
         matrix = fetch(self._store, self._source, rows.names, rows.prompts_of)
         in_order = matrix[rows.in_order(self.structure.row_order)]
         twin = self._twin(

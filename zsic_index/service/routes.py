@@ -217,11 +217,12 @@ def _written(embedding: Float32, as_base64: bool) -> list[float] | str:
 def _described(served: ServedIndex) -> dict[str, Any]:
     info, taxonomy = served.info, served.index.structure
     fields = (
-        *("name", "model_id", "revision", "dtype", "templates", "kind", "names", "labels", "dim"),
+        *("name", "model_id", "revision", "dtype", "templates", "kind", "labels", "dim"),
         *("logit_scale", "logit_bias", "activation", "generation", "updated_at"),
     )
     return {
         **{name: getattr(info, name) for name in fields},
+        "names": info.name_pooling,
         "ranks": list(taxonomy.ranks),
         "languages": sorted(taxonomy.taxonomy.languages),
         "calibrated": served.is_calibrated,
