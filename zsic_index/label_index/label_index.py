@@ -164,8 +164,8 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
                 log-partition is off by up to ``logit_scale`` times the rounding error that ``info``
                 shows. ``hnsw`` and ``ivf`` are approximate, for label sets that do not fit:
                 probabilities of softmax models are then estimates with an ``interval``.
-            name_pooling: how a label's name and its aliases make one label. ``mean`` averages their
-                embeddings into one. ``max`` takes the similarity of the best name. ``mass`` (softmax
+            name_pooling: how a label's name and its aliases make one label. ``mean`` averages
+                their embeddings. ``max`` takes the similarity of the best name. ``mass`` (softmax
                 models) gives the label the sum of its names' probabilities. The last two keep a row
                 for each name, and need ``kind="flat"``.
             names: deprecated, the former name of ``name_pooling``.
