@@ -718,7 +718,7 @@ def test_watch_sees_new_photos(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
             raise KeyboardInterrupt
         event()
 
-    monkeypatch.setattr("zsic_index.cli.library.time.sleep", nap)
+    monkeypatch.setattr("zsic_index.cli.tagging.time.sleep", nap)
     done = CliRunner().invoke(
         main, ["watch", str(root), "-n", "things", "--threshold", "0.5", "--interval", "5"]
     )

@@ -19,11 +19,12 @@ from zsic_index.cli.demo import demo
 from zsic_index.cli.evaluate import calibrate, evaluate
 from zsic_index.cli.help import GroupedGroup
 from zsic_index.cli.labels import labels
-from zsic_index.cli.library import export, search, show, status, tag, undo, watch
+from zsic_index.cli.library import export, search, show, status, undo
 from zsic_index.cli.query import query
 from zsic_index.cli.review import review
 from zsic_index.cli.serve import serve
 from zsic_index.cli.stores import db, info, list_, rm, verify
+from zsic_index.cli.tagging import tag, watch
 from zsic_index.errors import ZsicError
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options and exit codes that several commands share."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import click
 from zsic_index import builtin
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+EXIT_SOME_REFUSED = 3
+"""Exit code of a command that is done but refused some of its inputs."""
 
 
 def _set_verbose(ctx: click.Context, _option: click.Parameter, verbose: bool) -> None:

@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from zsic_index.cli.options import (
+    EXIT_SOME_REFUSED,
     common_options,
     device_option,
     exact_decode_option,
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
     ImageClassifier = Callable[[Iterable[ImageSource]], Iterator[Decision | ImageError]]
     """From images to what is said of each, or why it is refused."""
-
-EXIT_SOME_REFUSED = 3
 
 _LOCAL_ONLY = ("store", "device", "decode", "keep_images", "encode_missing", "negatives")
 """What is for who has the index; who runs a service has decided the rest."""
