@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -21,10 +19,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
-import models
 import numpy as np
 import pytest
-from PIL import Image
+
+from tests.support import models
+from tests.support.browsers import chromium
+from tests.support.pictures import picture
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -95,12 +95,6 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def picture(seed: int, size: tuple[int, int] = (90, 60)) -> Image.Image:
-    """A blurry random RGB picture."""
-    values = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    return Image.fromarray(values).resize(size, Image.Resampling.BICUBIC)
-
-
 @pytest.fixture(autouse=True)
 def _logger_as_it_was() -> Iterator[None]:
     """The command line sets up its logger; other tests must not see that."""
@@ -110,14 +104,6 @@ def _logger_as_it_was() -> Iterator[None]:
     handlers, propagate = logger.handlers[:], logger.propagate
     yield
     logger.handlers[:], logger.propagate = handlers, propagate
-
-
-def chromium() -> str:
-    """Return the program of a Chromium; a test is skipped where there is none."""
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("no Chromium here")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -134,19 +120,3 @@ def browser() -> Iterator[Any]:
             pytest.skip(f"Chromium does not start here: {error}")
         yield browser
         browser.close()
-
-
-def in_a_browser(page: str, tmp_path: Path) -> str:
-    """Return what a real browser makes of a page: its DOM, after scripts have run."""
-    browser = chromium()
-    file = tmp_path / "page.html"
-    file.write_text(page, encoding="utf-8")
-    command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
-        f"--user-data-dir={tmp_path / 'profile'}", file.as_uri(),
-    ]  # fmt: skip
-    try:
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        pytest.skip(f"Chromium does not start here: {error}")
-    return shown.stdout

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import in_a_browser
 
+from tests.support.browsers import in_a_browser
 from zsic_index import demo
 
 

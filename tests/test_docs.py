@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 import pytest
-from services import serving
 
+from tests.support.paths import ROOT
+from tests.support.services import serving
 from zsic_index import LabelIndex, builtin
 from zsic_index.cli import main
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

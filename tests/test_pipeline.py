@@ -17,17 +17,17 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import models
 import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import picture
 from PIL import Image
 from tokenizers import normalizers
 from torch.utils.data import Dataset
 from transformers import pipeline
 
+from tests.support import models
+from tests.support.pictures import picture
 from zsic_index import (
     CachedZeroShotImageClassificationPipeline,
     InputError,

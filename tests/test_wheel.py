@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_the_page_of_review_is_in_it(unpacked: Path) -> None:
 
 def test_the_page_of_the_service_is_in_it(unpacked: Path) -> None:
     page = unpacked / "zsic_index" / "service" / "page"
-    known = Path(__file__).parents[1] / "zsic_index" / "service" / "page"
+    known = ROOT / "zsic_index" / "service" / "page"
     assert {one.name for one in page.iterdir()} == {one.name for one in known.iterdir()}
     assert (page / "index.html").stat().st_size > 0
 
