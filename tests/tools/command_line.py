@@ -1,24 +1,18 @@
-"""The command line keeps its commands, arguments and options, their types and defaults.
+"""The command line as data: commands, parameters, their types and defaults.
 
-``tests/data/cli_options.json`` is the command line of a released version, one line per parameter.
-``python tests/test_cli_options.py`` prints that of the version that is installed.
+``python -m tests.tools.command_line`` prints it, one line per parameter. The file
+tests/data/cli_options.json is what it printed for a released version.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
-import pytest
-
-from zsic_index.cli import main
 
 Parameters = dict[str, dict[str, Any]]
 """A description of each parameter, by its spellings."""
-
-STORED = Path(__file__).parent / "data" / "cli_options.json"
 
 
 def command_line(
@@ -71,29 +65,11 @@ def dump(commands: dict[str, Parameters]) -> str:
     return "{\n" + ",\n".join(blocks) + "\n}"
 
 
-def by_spelling(described: Parameters) -> Parameters:
-    return {
-        spelling: description
-        for spellings, description in described.items()
-        for spelling in ([spellings] if spellings.startswith("argument") else spellings.split())
-    }
+def main() -> None:
+    from zsic_index import cli
 
-
-KEPT: dict[str, Parameters] = json.loads(STORED.read_text(encoding="utf-8"))
-CURRENT = command_line(main)
-
-
-@pytest.mark.parametrize("path", KEPT)
-def test_a_command_keeps_its_parameters(path: str) -> None:
-    kept, current = by_spelling(KEPT[path]), by_spelling(CURRENT[path])
-    for spelling, description in kept.items():
-        assert spelling in current
-        choices, all_choices = description.get("choices", []), current[spelling].get("choices", [])
-        assert set(choices) <= set(all_choices), spelling
-        assert {**current[spelling], "choices": []} == {**description, "choices": []}, spelling
-    for spelling in current.keys() - kept.keys():
-        assert not current[spelling].get("required"), f"{path} {spelling} is new and required"
+    print(dump(command_line(cli.main)))
 
 
 if __name__ == "__main__":
-    print(dump(command_line(main)))
+    main()
