@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,14 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> demo.DemoResult:
 
 
 def test_the_right_label_is_often_first(result: demo.DemoResult) -> None:
-    assert len(result.items) == 40
-    assert sum(item.predictions[0].label == item.expected for item in result.items) >= 20
+    assert len(result.pictures) == 40
+    assert (
+        sum(picture.predictions[0].label == picture.expected for picture in result.pictures) >= 20
+    )
 
 
 def test_summary_counts(result: demo.DemoResult) -> None:
-    first = sum(item.predictions[0].label == item.expected for item in result.items)
+    first = sum(picture.predictions[0].label == picture.expected for picture in result.pictures)
     assert f"Right label first: {first} of 40" in demo.summary(result)
 
 
@@ -31,6 +34,19 @@ def test_page_is_complete_in_itself(result: demo.DemoResult) -> None:
     assert "https://" not in page
     assert page.count('src="data:image/') == 40
     assert page.count("<li") == 40 * demo.TOP_K
+
+
+def test_page_escapes_labels(result: demo.DemoResult) -> None:
+    script = "<script>alert(1)</script>"
+    picture = result.pictures[0]
+    prediction = replace(picture.predictions[0], label=script)
+    hostile = replace(
+        result, model=script, pictures=[replace(picture, expected=script, predictions=[prediction])]
+    )
+    page = demo.render_page(hostile)
+    assert "<script" not in page
+    # Title, heading, summary, the picture's text and its label.
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 5
 
 
 def test_page_in_a_browser(result: demo.DemoResult, tmp_path: Path) -> None:

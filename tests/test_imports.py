@@ -30,7 +30,7 @@ LAYERS = (
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 HEAVY = ("torch", "transformers", "faiss", "sqlalchemy", "alembic", "fastapi", "numpy", "PIL",
-         "_pi_heif", "rawpy")  # fmt: skip
+         "_pi_heif", "rawpy", "jinja2")  # fmt: skip
 
 
 def imported(path: Path) -> set[str]:

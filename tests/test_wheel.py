@@ -70,6 +70,12 @@ def test_the_page_of_the_service_is_in_it(unpacked: Path) -> None:
     assert (page / "index.html").stat().st_size > 0
 
 
+def test_the_templates_are_in_it(unpacked: Path) -> None:
+    templates = unpacked / "zsic_index" / "formats" / "templates"
+    source = ROOT / "zsic_index" / "formats" / "templates"
+    assert {path.name for path in templates.iterdir()} == {path.name for path in source.iterdir()}
+
+
 def test_licences_and_card_are_in_it(unpacked: Path) -> None:
     room = unpacked / "zsic_index" / "builtin"
     for name in ("MODEL_CARD.md", "NOTICE.md", "evaluation.json", "emoji.csv"):

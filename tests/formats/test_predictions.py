@@ -9,7 +9,7 @@ import json
 import pytest
 
 from zsic_index.formats.predictions import Classified, write
-from zsic_index.formats.text import percent, write_columns
+from zsic_index.formats.text import percent, short_percent, write_columns
 from zsic_index.records import Prediction
 
 FIRST = Prediction("[bold]cat[/bold]", 0.75, 20.5, 0.3125, 4)
@@ -86,6 +86,13 @@ def test_no_results(format: str) -> None:
 )
 def test_percent(probability: float, text: str) -> None:
     assert percent(probability) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.9, "90 %"), (0.975, "97.5 %"), (0.29, "29 %"), (1.0, "100 %")]
+)
+def test_short_percent(share: float, text: str) -> None:
+    assert short_percent(share) == text
 
 
 def test_columns_in_a_pipe_are_not_folded() -> None:

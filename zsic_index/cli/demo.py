@@ -34,8 +34,8 @@ def demo(model: str, page: Path, store: str | None) -> None:
 
     with Progress(show=True) as progress:
         result = demo.run(model, store=store, progress=progress)
-    found = (Classified(item.image.name, item.predictions[:1]) for item in result.items)
-    write(found, "table", sys.stdout)
+    best = (Classified(picture.image.name, picture.predictions[:1]) for picture in result.pictures)
+    write(best, "table", sys.stdout)
     page.write_text(demo.render_page(result), encoding="utf-8")
     click.echo(demo.summary(result))
     click.echo(f"Page with the pictures and their bars: {page}")

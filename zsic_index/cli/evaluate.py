@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zsic_index.cli.options import common_options, device_option, name_option
+from zsic_index.formats.text import percent, short_percent
 from zsic_index.records import HUB_ALPHA, HUB_K
 
 if TYPE_CHECKING:
@@ -171,16 +172,18 @@ def _print_fitted(name: str, found: Calibration) -> None:
         click.echo(f"logit scale {fit.scale_before:.3f} -> {fit.scale:.3f}")
         if found.activation == "sigmoid":
             click.echo(f"logit bias {fit.bias_before:.3f} -> {fit.bias:.3f}")
-        click.echo(f"calibration error {fit.ece_before:.1%} -> {fit.ece:.1%}, on the same images")
+        click.echo(
+            f"calibration error {percent(fit.ece_before)} -> {percent(fit.ece)}, on the same images"
+        )
     if found.thresholds is not None:
         click.echo(
-            f"thresholds for {found.thresholds.precision:.0%} precision: "
+            f"thresholds for {short_percent(found.thresholds.precision)} precision: "
             f"{found.thresholds.overall:.4g} overall, {len(found.thresholds.label_ids):,} own"
         )
     if found.conformal is not None:
         click.echo(
-            f"sets of {found.conformal.coverage:.0%} coverage: all labels from a probability of "
-            f"{found.conformal.limit:.4g} on"
+            f"sets of {short_percent(found.conformal.coverage)} coverage: all labels from a "
+            f"probability of {found.conformal.limit:.4g} on"
         )
 
 

@@ -1,20 +1,25 @@
-"""The reliability diagram as inline SVG."""
+"""Geometry of the reliability diagram; the template ``evaluation_parts.html`` draws it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
 from zsic_index.calibration.reliability import Reliability, ReliabilityBin
-from zsic_index.formats.text import percent
+from zsic_index.formats.text import short_percent
 
 _SIDE = 240.0
-"""Of the square that the bars stand in."""
+"""Side of the square that holds the bars."""
 
 _LEFT, _TOP = 44.0, 10.0
+"""Position of the square's upper left corner."""
 
 _COUNTS = 34.0
-"""Height of the strip below that shows where the answers are."""
+"""Height of the strip of counts below the square."""
 
 _GAP = 26.0
-"""Between the square and the strip."""
+"""Distance between the square and the strip."""
 
 _WIDTH = _LEFT + _SIDE + 18
 _HEIGHT = _TOP + _SIDE + _GAP + _COUNTS + 18
@@ -22,64 +27,111 @@ _HEIGHT = _TOP + _SIDE + _GAP + _COUNTS + 18
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def draw(found: Reliability, name: str) -> str:
-    """Return an ``<svg>``: accuracy over probability, the diagonal, and how many answers where.
+BoxKind = Literal["accuracy", "above", "below", "answers"]
 
-    Args:
-        found: what to draw.
-        name: what it shows, in plain words without any of ``<>&``; for screen readers, and the
-            id of its title.
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle; ``kind`` is its CSS class."""
+
+    kind: BoxKind
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bin with its accuracy, its distance to the probability, and its number of answers."""
+
+    bin: ReliabilityBin
+    boxes: tuple[Box, Box, Box]
+
+
+@dataclass(frozen=True, slots=True)
+class AxisText:
+    """The label of a tick or of an axis; a vertical one is turned around its position."""
+
+    content: str
+    x: float
+    y: float
+    anchor: Literal["middle", "end"] = "middle"
+    is_vertical: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityDiagram:
+    """Accuracy over probability with the diagonal, and a strip with the number of answers.
+
+    Attributes:
+        name: part of its title and of its id, such as ``before calibration``.
+        reliability: the bins to draw.
+        width: width of the view box.
+        height: height of the view box.
+        grid: SVG path of the horizontal lines.
+        diagonal: SVG path of equal accuracy and probability.
+        texts: labels of the ticks and axes.
+        bars: one per bin.
     """
-    ident = "diagram-" + "-".join(name.split())
-    most = max(one.answers for one in found.bins)
-    bars = "\n".join(_bar(one, most) for one in found.bins)
-    corner = f"M{_x(0):.1f} {_y(0):.1f}L{_x(1):.1f} {_y(1):.1f}"
-    return f"""<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-labelledby="{ident}">
-<title id="{ident}">Reliability {name}: expected calibration error {percent(found.error)} over \
-{found.answers:,} answers</title>
-{_axes()}
-{bars}
-<path class="ideal" d="{corner}"/>
-</svg>"""
+
+    name: str
+    reliability: Reliability
+    width: float
+    height: float
+    grid: str
+    diagonal: str
+    texts: tuple[AxisText, ...]
+    bars: tuple[Bar, ...]
 
 
-def _bar(one: ReliabilityBin, most: int) -> str:
-    left, width = _x(one.low) + 0.5, max((one.high - one.low) * _SIDE - 1, 1.0)
-    tall = _COUNTS * one.answers / most
-    base = min(one.accuracy, one.probability)
-    apart = abs(one.accuracy - one.probability) * _SIDE
-    kind = "above" if one.accuracy >= one.probability else "below"
-    return f"""<g><title>{percent(one.low)} to {percent(one.high)}: {one.answers:,} answers, mean \
-probability {percent(one.probability)}, right {percent(one.accuracy)}</title>
-<rect class="accuracy" x="{left:.1f}" y="{_y(base):.1f}" width="{width:.1f}" \
-height="{base * _SIDE:.1f}"/>
-<rect class="{kind}" x="{left:.1f}" y="{_y(base) - apart:.1f}" width="{width:.1f}" \
-height="{apart:.1f}"/>
-<rect class="answers" x="{left:.1f}" y="{_TOP + _SIDE + _GAP + _COUNTS - tall:.1f}" \
-width="{width:.1f}" height="{tall:.1f}"/></g>"""
-
-
-def _axes() -> str:
-    lines, words = [], []
-    for tick in _TICKS:
-        lines.append(f"M{_x(0):.1f} {_y(tick):.1f}H{_x(1):.1f}")
-        words.append(
-            f'<text x="{_LEFT - 5:g}" y="{_y(tick) + 3.5:.1f}" text-anchor="end">{tick:.0%}</text>'
-            f'<text x="{_x(tick):.1f}" y="{_y(0) + 13:.1f}" text-anchor="middle">{tick:.0%}</text>'
-        )
-    middle = _y(0.5)
-    words.append(
-        f'<text class="name" transform="rotate(-90 10 {middle:.1f})" x="10" y="{middle:.1f}" '
-        f'text-anchor="middle">right</text>'
-        f'<text class="name" x="{_x(0.5):.1f}" y="{_HEIGHT - 5:g}" text-anchor="middle">'
-        f"probability, and how many answers</text>"
+def lay_out(reliability: Reliability, name: str) -> ReliabilityDiagram:
+    """Return the diagram of a reliability; see ``ReliabilityDiagram``."""
+    most = max(bin.answers for bin in reliability.bins)
+    return ReliabilityDiagram(
+        name,
+        reliability,
+        _WIDTH,
+        _HEIGHT,
+        grid="".join(f"M{_x(0):.1f} {_y(tick):.1f}H{_x(1):.1f}" for tick in _TICKS),
+        diagonal=f"M{_x(0):.1f} {_y(0):.1f}L{_x(1):.1f} {_y(1):.1f}",
+        texts=tuple(_texts()),
+        bars=tuple(_bar(bin, most) for bin in reliability.bins),
     )
-    return f'<path class="grid" d="{"".join(lines)}"/>' + "".join(words)
 
 
-def _x(value: float) -> float:
-    return _LEFT + value * _SIDE
+def _bar(bin: ReliabilityBin, most: int) -> Bar:
+    left, width = _x(bin.low) + 0.5, max((bin.high - bin.low) * _SIDE - 1, 1.0)
+    base = min(bin.accuracy, bin.probability)
+    distance = abs(bin.accuracy - bin.probability) * _SIDE
+    kind: BoxKind = "above" if bin.accuracy >= bin.probability else "below"
+    count = _COUNTS * bin.answers / most
+    return Bar(
+        bin,
+        (
+            _box("accuracy", left, _y(base), width, base * _SIDE),
+            _box(kind, left, _y(base) - distance, width, distance),
+            _box("answers", left, _TOP + _SIDE + _GAP + _COUNTS - count, width, count),
+        ),
+    )
 
 
-def _y(value: float) -> float:
-    return _TOP + (1 - value) * _SIDE
+def _box(kind: BoxKind, left: float, top: float, width: float, height: float) -> Box:
+    return Box(kind, *(round(length, 1) for length in (left, top, width, height)))
+
+
+def _texts() -> Iterator[AxisText]:
+    for tick in _TICKS:
+        content = short_percent(tick)
+        yield AxisText(content, _LEFT - 5, _y(tick) + 3.5, "end")
+        yield AxisText(content, _x(tick), _y(0) + 13)
+    yield AxisText("accuracy", 10, _y(0.5), is_vertical=True)
+    yield AxisText("probability; below, the number of answers", _x(0.5), _HEIGHT - 5)
+
+
+def _x(share: float) -> float:
+    return _LEFT + share * _SIDE
+
+
+def _y(share: float) -> float:
+    return _TOP + (1 - share) * _SIDE

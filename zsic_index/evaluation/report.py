@@ -8,7 +8,7 @@ from typing import TextIO
 from zsic_index.evaluation.metrics import Figure
 from zsic_index.evaluation.page import render_page
 from zsic_index.evaluation.record import Evaluation, as_dict
-from zsic_index.formats.text import percent, write_columns
+from zsic_index.formats.text import percent, short_percent, write_columns
 
 FORMATS = ("table", "json", "html")
 
@@ -77,7 +77,7 @@ def _figures(evaluation: Evaluation) -> list[list[str]]:
     if (after := calibration.after) is not None:
         rows.append(["ECE, calibrated", percent(after.error), "", f"{after.answers:,}"])
     if (coverage := evaluation.coverage) is not None:
-        rows.append(_row(f"coverage of {coverage.wanted * 100:g} % sets", coverage.found))
+        rows.append(_row(f"coverage of {short_percent(coverage.wanted)} sets", coverage.found))
         rows.append(["labels per set", f"{coverage.mean_size:,.1f}", "", ""])
     return rows
 

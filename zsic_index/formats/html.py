@@ -1,42 +1,34 @@
-"""The frame and the look that all HTML pages share: one file, nothing loaded from elsewhere."""
+"""HTML pages from the Jinja2 templates in ``templates/``; every value is escaped."""
 
 from __future__ import annotations
 
-import html
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from zsic_index.formats.text import percent
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("zsic_index.formats"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_ENVIRONMENT.filters |= {
+    "percent": percent,
+    "count": "{:,}".format,
+    "css_percent": "{:.2%}".format,
+}
 
 
-def document(title: str, style: str, body: str) -> str:
-    """Return a whole page.
+def render(template: str, **values: object) -> str:
+    """Return a self-contained HTML page.
 
     Args:
-        title: as text; it is escaped.
-        style: CSS of this page, after what all pages have.
-        body: HTML between ``<body>`` and ``</body>``.
+        template: file name below ``templates/``.
+        values: variables of the template; text in them is escaped.
+
+    Raises:
+        jinja2.UndefinedError: when the template uses a variable that is missing.
     """
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title>
-<style>{_STYLE}{style}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
-
-
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --bar: #4c78a8; --right: #23724a;
-  --wrong: #b3393e; }
-@media (prefers-color-scheme: dark) {
-  :root { --bar: #6b9bd1; --right: #55bd86; --wrong: #f08a8d; }
-}
-body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 76rem; padding: 1rem; }
-h1 { font-size: 1.5rem; margin: 0; } h1 small { font-weight: 400; opacity: .7; }
-figure { border: 1px solid var(--line); border-radius: .5rem; margin: 0; padding: .75rem; }
-img { display: block; height: 9rem; margin: 0 auto; max-width: 100%; object-fit: contain; }
-figcaption { font-size: .8rem; opacity: .7; padding: .4rem 0; text-align: center; }
-"""
+    return _ENVIRONMENT.get_template(template).render(values)

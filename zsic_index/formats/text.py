@@ -33,3 +33,8 @@ def percent(probability: float) -> str:
     if value >= 0.1 or value == 0:
         return f"{value:.1f} %"
     return f"{value:.1g} %" if value >= 1e-4 else "< 0.0001 %"
+
+
+def short_percent(share: float) -> str:
+    """Return a round share as a percentage without trailing zeros, such as 90 % or 97.5 %."""
+    return f"{share * 100:g} %"

@@ -1,4 +1,4 @@
-"""A label's threshold from photos that were accepted and rejected."""
+"""Fit a label's threshold to accepted and rejected photos."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ import numpy as np
 from zsic_index.calibration.precision import CONFIDENCE, thresholds_for_precision
 from zsic_index.embedding_arrays import Bool, Float64
 from zsic_index.errors import InputError
+from zsic_index.formats.text import percent, short_percent
 
 FEW = 3
-"""Accepted and rejected photos that there have to be, of each."""
+"""Minimum number of accepted and of rejected photos for a fit."""
 
 DEFAULT_PRECISION = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class FittedThreshold:
-    """A threshold, and how good it is on the photos that it was fitted to.
+    """A threshold with its figures on the photos that it was fitted to.
 
     Attributes:
-        threshold: the probability of the least probable photo that is to get the label.
-        how: ``precision`` where the photos show that the wanted precision is kept; ``f1`` where
-            they do not, and it is the cut with the best F1 between accepted and rejected.
-        precision: the share of accepted ones among the decided photos above.
-        recall: the share of all accepted photos that are above.
-        decided: how many photos were accepted or rejected.
-        note: the same in a sentence.
+        threshold: lowest probability that gets the label.
+        how: ``precision`` when the photos show that the requested precision is kept, else ``f1``:
+            the threshold with the best F1 between accepted and rejected photos.
+        precision: share of accepted photos among the decided photos above the threshold.
+        recall: share of the accepted photos that are above the threshold.
+        decided: number of accepted and rejected photos.
+        note: a sentence for the user with these figures.
     """
 
     threshold: float
@@ -41,16 +42,16 @@ class FittedThreshold:
     note: str
 
 
-def fit(probabilities: Float64, accepted: Bool, wanted: float) -> FittedThreshold:
-    """Choose a threshold.
+def fit(probabilities: Float64, accepted: Bool, precision: float) -> FittedThreshold:
+    """Choose the lowest threshold that keeps a precision, else the one with the best F1.
 
     Args:
-        probabilities: (M,) of the label, for the photos that were decided about.
-        accepted: (M,) whether each was accepted; the others were rejected.
-        wanted: the precision, above 0 and below 1.
+        probabilities: (M,) probabilities of the label for the accepted and rejected photos.
+        accepted: (M,) True for accepted photos, False for rejected ones.
+        precision: requested precision, above 0 and below 1.
 
     Raises:
-        InputError: for a precision out of range, or fewer than FEW photos of a kind.
+        InputError: for a precision out of range, or fewer than FEW accepted or rejected photos.
     """
     yes = int(accepted.sum())
     no = len(accepted) - yes
@@ -60,43 +61,40 @@ def fit(probabilities: Float64, accepted: Bool, wanted: float) -> FittedThreshol
             "about more photos, near the threshold best"
         )
     ids = np.zeros(len(accepted), dtype=np.int64)
-    kept = thresholds_for_precision(ids, probabilities, accepted, wanted).overall
-    if math.isfinite(kept):
-        precision, recall = _figures(probabilities, accepted, kept)
+    threshold = thresholds_for_precision(ids, probabilities, accepted, precision).overall
+    if math.isfinite(threshold):
         note = (
-            f"At least {_percent(wanted)} of the photos above are right, with "
-            f"{_percent(CONFIDENCE)} confidence, as far as the {len(accepted)} decided ones stand "
-            "for them."
+            f"At least {short_percent(precision)} of the photos above are right, with "
+            f"{short_percent(CONFIDENCE)} confidence, if the {len(accepted)} decided photos are "
+            "representative."
         )
-        return FittedThreshold(kept, "precision", precision, recall, len(accepted), note)
-    cut = _best_f1(probabilities, accepted)
-    precision, recall = _figures(probabilities, accepted, cut)
-    least = math.ceil(NormalDist().inv_cdf(CONFIDENCE) ** 2 * wanted / (1 - wanted))
+        figures = _figures(probabilities, accepted, threshold)
+        return FittedThreshold(threshold, "precision", *figures, len(accepted), note)
+    threshold = _best_f1(probabilities, accepted)
+    figures = _figures(probabilities, accepted, threshold)
+    least = math.ceil(NormalDist().inv_cdf(CONFIDENCE) ** 2 * precision / (1 - precision))
     note = (
-        f"{len(accepted)} decided photos do not show that {_percent(wanted)} are right above any "
-        f"threshold (it takes {least} of {least}, or more with a miss among them). This is the "
-        f"best cut between accepted and rejected: {_percent(precision)} of the decided ones above "
-        f"are accepted, and {_percent(recall)} of the accepted are above."
+        f"{len(accepted)} decided photos do not show that {short_percent(precision)} are right "
+        f"above any threshold (it takes {least} of {least}, or more with a miss among them). This "
+        f"is the best cut between accepted and rejected: {percent(figures[0])} of the decided "
+        f"photos above are accepted, and {percent(figures[1])} of the accepted are above."
     )
-    return FittedThreshold(cut, "f1", precision, recall, len(accepted), note)
+    return FittedThreshold(threshold, "f1", *figures, len(accepted), note)
 
 
 def _best_f1(probabilities: Float64, accepted: Bool) -> float:
-    """Return the probability to cut at for the best F1; of equals the highest."""
+    """Return the threshold with the best F1, the highest one of several."""
     order = np.argsort(-probabilities, kind="stable")
     probability, right = probabilities[order], accepted[order]
     hits = np.cumsum(right)
     f1 = 2 * hits / (np.arange(1, len(order) + 1) + right.sum())
-    # Equal probabilities are accepted together: only the last of them is a place to cut.
+    # Photos of equal probability are all above a threshold or all below it.
     f1[:-1][probability[:-1] == probability[1:]] = 0
     return float(probability[np.argmax(f1)])
 
 
 def _figures(probabilities: Float64, accepted: Bool, threshold: float) -> tuple[float, float]:
+    """Return precision and recall at a threshold."""
     above = probabilities >= threshold
     hits = int((accepted & above).sum())
     return hits / int(above.sum()), hits / int(accepted.sum())
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.0f} %"
