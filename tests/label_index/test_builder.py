@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support import models
 from zsic_index import LabelIndex, encoders
 from zsic_index.embeddings import labels as label_embeddings
 from zsic_index.errors import InputError, ModelError
@@ -92,8 +93,6 @@ class TestWhatIsEncoded:
             assert index.labels == LABELS[:3]
 
     def test_changed_weights_share_nothing(self, clip_folder: Path, tmp_path: Path) -> None:
-        import models
-
         folder = tmp_path / "model"
         shutil.copytree(clip_folder, folder)
         build(LABELS, folder)
@@ -107,8 +106,6 @@ class TestWhatIsEncoded:
     def test_a_changed_model_refuses_images_until_built_again(
         self, clip_folder: Path, tmp_path: Path, photo: Path
     ) -> None:
-        import models
-
         folder = tmp_path / "model"
         shutil.copytree(clip_folder, folder)
         build(LABELS, folder)

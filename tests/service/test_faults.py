@@ -150,7 +150,7 @@ def test_what_is_no_allowed_format_is_refused(
 
 
 def test_raw_is_not_opened(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dng import dng
+    from tests.support.dng import dng
 
     response = asked(service, ("photo.dng", dng()))
     assert response.status_code == 415
