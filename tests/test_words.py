@@ -1,0 +1,238 @@
+"""Plain words in the package, as far as a program can tell."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from tests.support.paths import ROOT
+
+RIDDLES = ("What ", "Which ", "Who ", "How ")
+"""No docstring begins with these: a function's is an imperative, all others are noun phrases."""
+
+VAGUE = {"found", "one", "said", "asked", "known", "wanted", "shown"}
+"""No local variable has these names: a noun from the glossary says more."""
+
+TO_DO: tuple[str, ...] = (
+    "zsic_index/bench/__init__.py",
+    "zsic_index/bench/build.py",
+    "zsic_index/bench/checkpoints.py",
+    "zsic_index/bench/drop_in.py",
+    "zsic_index/bench/query.py",
+    "zsic_index/bench/scan.py",
+    "zsic_index/bench/tag.py",
+    "zsic_index/bench/timing.py",
+    "zsic_index/builtin/train/__init__.py",
+    "zsic_index/builtin/train/__main__.py",
+    "zsic_index/builtin/train/augment.py",
+    "zsic_index/builtin/train/batches.py",
+    "zsic_index/builtin/train/calibrate.py",
+    "zsic_index/builtin/train/concepts.py",
+    "zsic_index/builtin/train/drawings.py",
+    "zsic_index/builtin/train/evaluation.py",
+    "zsic_index/builtin/train/fit.py",
+    "zsic_index/builtin/train/objectives.py",
+    "zsic_index/builtin/train/runs.py",
+    "zsic_index/builtin/train/sets.py",
+    "zsic_index/calibration/by_id.py",
+    "zsic_index/calibration/hubs.py",
+    "zsic_index/calibration/passes.py",
+    "zsic_index/calibration/record.py",
+    "zsic_index/calibration/reliability.py",
+    "zsic_index/calibration/sigmoid.py",
+    "zsic_index/calibration/temperature.py",
+    "zsic_index/calibration/truth.py",
+    "zsic_index/cli/bench.py",
+    "zsic_index/cli/build.py",
+    "zsic_index/cli/evaluate.py",
+    "zsic_index/cli/labels.py",
+    "zsic_index/cli/library.py",
+    "zsic_index/cli/progress.py",
+    "zsic_index/cli/query.py",
+    "zsic_index/cli/serve.py",
+    "zsic_index/cli/stores.py",
+    "zsic_index/cli/tagging.py",
+    "zsic_index/client/client.py",
+    "zsic_index/client/connection.py",
+    "zsic_index/client/requests.py",
+    "zsic_index/client/responses.py",
+    "zsic_index/embedding_arrays.py",
+    "zsic_index/embeddings/images.py",
+    "zsic_index/embeddings/label_rows.py",
+    "zsic_index/embeddings/labels.py",
+    "zsic_index/encoders/base.py",
+    "zsic_index/encoders/checkpoint.py",
+    "zsic_index/encoders/families.py",
+    "zsic_index/encoders/open_clip/files.py",
+    "zsic_index/encoders/open_clip/names.py",
+    "zsic_index/encoders/transformers/encoder.py",
+    "zsic_index/encoders/transformers/files.py",
+    "zsic_index/encoders/transformers/fingerprint.py",
+    "zsic_index/encoders/two_towers.py",
+    "zsic_index/evaluation/__init__.py",
+    "zsic_index/evaluation/answers.py",
+    "zsic_index/evaluation/fitting.py",
+    "zsic_index/evaluation/known.py",
+    "zsic_index/evaluation/labelled.py",
+    "zsic_index/evaluation/measuring.py",
+    "zsic_index/evaluation/metrics.py",
+    "zsic_index/evaluation/record.py",
+    "zsic_index/evaluation/report.py",
+    "zsic_index/evaluation/unlabelled.py",
+    "zsic_index/formats/predictions.py",
+    "zsic_index/images/heif.py",
+    "zsic_index/images/opening.py",
+    "zsic_index/images/raw.py",
+    "zsic_index/index_files/approximate.py",
+    "zsic_index/index_files/files.py",
+    "zsic_index/index_files/flat.py",
+    "zsic_index/label_index/builder.py",
+    "zsic_index/label_index/label_index.py",
+    "zsic_index/label_index/listing.py",
+    "zsic_index/label_index/nodes.py",
+    "zsic_index/label_index/searcher.py",
+    "zsic_index/library/export.py",
+    "zsic_index/library/review/api.py",
+    "zsic_index/library/review/applying.py",
+    "zsic_index/library/review/guard.py",
+    "zsic_index/library/review/label_list.py",
+    "zsic_index/library/review/reviewed.py",
+    "zsic_index/library/review/server.py",
+    "zsic_index/library/review/session.py",
+    "zsic_index/library/review/thumbnails.py",
+    "zsic_index/library/run_report.py",
+    "zsic_index/library/run_settings.py",
+    "zsic_index/library/search.py",
+    "zsic_index/library/sidecars/atomic_files.py",
+    "zsic_index/library/sidecars/edits.py",
+    "zsic_index/library/sidecars/embedded.py",
+    "zsic_index/library/sidecars/keyword_edits.py",
+    "zsic_index/library/sidecars/keywords.py",
+    "zsic_index/library/sidecars/merge.py",
+    "zsic_index/library/sidecars/paths.py",
+    "zsic_index/library/sidecars/prepared.py",
+    "zsic_index/library/sidecars/record.py",
+    "zsic_index/library/sidecars/writer.py",
+    "zsic_index/library/sidecars/xmp.py",
+    "zsic_index/library/tag_rules.py",
+    "zsic_index/library/tagging.py",
+    "zsic_index/library/undo.py",
+    "zsic_index/library/walk.py",
+    "zsic_index/pipeline.py",
+    "zsic_index/prompts.py",
+    "zsic_index/querying/compiled.py",
+    "zsic_index/querying/decider.py",
+    "zsic_index/querying/negatives.py",
+    "zsic_index/querying/query.py",
+    "zsic_index/querying/rules.py",
+    "zsic_index/querying/thresholds.py",
+    "zsic_index/records.py",
+    "zsic_index/scan/candidates.py",
+    "zsic_index/scan/device.py",
+    "zsic_index/scan/exact.py",
+    "zsic_index/scan/goal.py",
+    "zsic_index/scan/groups.py",
+    "zsic_index/scan/pooling.py",
+    "zsic_index/scan/sampled.py",
+    "zsic_index/scan/sums.py",
+    "zsic_index/service/access.py",
+    "zsic_index/service/admission.py",
+    "zsic_index/service/engine.py",
+    "zsic_index/service/fetching.py",
+    "zsic_index/service/indexes.py",
+    "zsic_index/service/inputs.py",
+    "zsic_index/service/intake.py",
+    "zsic_index/service/metrics.py",
+    "zsic_index/service/openapi.py",
+    "zsic_index/service/problems.py",
+    "zsic_index/service/readiness.py",
+    "zsic_index/service/routes.py",
+    "zsic_index/service/running.py",
+    "zsic_index/service/schemas.py",
+    "zsic_index/service/serving.py",
+    "zsic_index/service/settings.py",
+    "zsic_index/store/database.py",
+    "zsic_index/store/location.py",
+    "zsic_index/store/photos.py",
+    "zsic_index/store/schema.py",
+    "zsic_index/store/store.py",
+    "zsic_index/store/tables.py",
+    "zsic_index/taxonomy/check.py",
+    "zsic_index/taxonomy/draft.py",
+    "zsic_index/taxonomy/entries.py",
+    "zsic_index/taxonomy/graph.py",
+    "zsic_index/taxonomy/model.py",
+    "zsic_index/taxonomy/names.py",
+    "zsic_index/taxonomy/packing.py",
+    "zsic_index/taxonomy/ranks.py",
+    "zsic_index/taxonomy/rollup.py",
+    "zsic_index/taxonomy/structure.py",
+    "zsic_index/taxonomy/tables.py",
+    "zsic_index/taxonomy/trees.py",
+)
+"""Files that still break a rule; none may join them."""
+
+
+def bound_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Yield arguments and variables, without the fields of classes, and their lines."""
+    fields = {
+        target
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for statement in node.body
+        for target in (getattr(statement, "target", None), *getattr(statement, "targets", ()))
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in fields:
+            yield node.id, node.lineno
+        elif isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            yield node.name, node.lineno
+
+
+def first_lines(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Yield the first line of every docstring, those below attributes too, and their lines."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            text = node.value.value
+            if isinstance(text, str):
+                yield text.strip().partition("\n")[0], node.lineno
+
+
+def broken_rules(source: str) -> list[str]:
+    """Return a line for each name or docstring that breaks a rule."""
+    tree = ast.parse(source)
+    return [f"{line}: {name}" for name, line in bound_names(tree) if name in VAGUE] + [
+        f"{line}: {text}" for text, line in first_lines(tree) if text.startswith(RIDDLES)
+    ]
+
+
+def test_names_and_docstrings_are_plain() -> None:
+    broken = {
+        str(path.relative_to(ROOT)): rules
+        for path in sorted((ROOT / "zsic_index").rglob("*.py"))
+        if (rules := broken_rules(path.read_text(encoding="utf-8")))
+    }
+    assert {path: rules for path, rules in broken.items() if path not in TO_DO} == {}
+    assert sorted(set(TO_DO) - set(broken)) == [], "no longer to do"
+
+
+def test_the_rules_are_noticed() -> None:
+    source = '''
+class Reply:
+    """What is sent."""
+
+    known: int = 0
+    """How many there are."""
+
+    def pick(self, wanted: list[int]) -> int:
+        """Return the first of some rows that is positive."""
+        return next(one for one in wanted if one > 0)
+'''
+    assert broken_rules(source) == [
+        "8: wanted",
+        "10: one",
+        "3: What is sent.",
+        "6: How many there are.",
+    ]
