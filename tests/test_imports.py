@@ -16,9 +16,9 @@ ROOT = Path(zsic_index.__file__).parent
 
 # From the bottom up: a module may import from rows above its own, and from its own package.
 LAYERS = (
-    ("errors", "records", "builtin", "parallel"),
+    ("errors", "records", "parallel"),
     ("embedding_arrays", "prompts", "images", "formats"),
-    ("taxonomy", "scan"),
+    ("taxonomy", "scan", "builtin"),
     ("calibration", "encoders", "store"),
     ("index_files", "embeddings"),
     ("label_index",),

@@ -69,7 +69,7 @@ def test_every_format_gives_the_same_thresholds(
         ("a.csv", "label,threshold\na, b,0.1\n", "line 2.*quotes"),
         ("a.csv", 'label,threshold\n"open,0.1\n', "line 2"),
         ("a.csv", "label,limit\nrobin,0.1\n", "no column 'threshold'"),
-        ("a.csv", "label,label,threshold\n", "more than once"),
+        ("a.csv", "label,label,threshold\n", "there twice"),
         ("a.csv", "label,threshold\n", "no thresholds"),
         ("a.csv", "", "empty"),
         ("a.csv", b"label,threshold\nok,1\n\xff\xfa,1\n", "line 3"),

@@ -6,8 +6,9 @@ emoji drawings and nothing of photographs; ``MODEL_CARD.md`` beside this file ha
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
+
+from zsic_index.formats.tables import read_rows
 
 PREFIX = "builtin:"
 MODELS: tuple[str, ...] = ("builtin:clip", "builtin:siglip")
@@ -58,8 +59,8 @@ def samples() -> list[Path]:
 
 def sample_labels() -> dict[str, str]:
     """Return file name → right label of the sample images, in the order of ``samples``."""
-    with (_ROOM / "samples" / "samples.csv").open(encoding="utf-8", newline="") as stream:
-        return {row["file"]: row["label"] for row in csv.DictReader(stream)}
+    rows = read_rows(_ROOM / "samples" / "samples.csv", ("file", "label"))
+    return {row.values["file"]: row.values["label"] for row in rows}
 
 
 def _unknown(name: str) -> Exception:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zsic_index.errors import InputError
-from zsic_index.formats.tables import Row, read_rows
+from zsic_index.formats.tables import TableRow, read_rows
 from zsic_index.images.opening import SUFFIXES
 
 SEPARATOR = "|"
@@ -116,14 +116,14 @@ def _read_table(path: Path) -> Labelled:
     return Labelled(images, entries, repeated=repeated, missing=tuple(missing))
 
 
-def _image_of(row: Row, folder: Path) -> Path:
+def _image_of(row: TableRow, folder: Path) -> Path:
     written = row.values.get("path")
     if not written or "\0" in written:
         raise InputError(f"{row.place}: the path is empty or holds a NUL: give the image's file")
     return folder / written
 
 
-def _labels_of(row: Row) -> list[str]:
+def _labels_of(row: TableRow) -> list[str]:
     found = [label.strip() for label in row.values.get("label", "").split(SEPARATOR)]
     if not all(found):
         raise InputError(

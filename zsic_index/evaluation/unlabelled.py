@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from zsic_index.errors import InputError
-from zsic_index.formats.tables import decoded, read_rows
+from zsic_index.formats.tables import read_rows, read_text
 from zsic_index.images.opening import files_below
 
 
@@ -36,8 +36,4 @@ def read_unlabelled(path: str | Path) -> list[Path]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        text = decoded(path.read_bytes(), path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zsic_index.errors import InputError
-from zsic_index.formats.tables import Row, read_rows
+from zsic_index.formats.tables import TableRow, read_rows
 
 EVERY = "*"
 """Stands in a thresholds file for every label."""
@@ -50,7 +50,7 @@ def read_thresholds(path: str | Path) -> Thresholds:
     """
     path = Path(path)
     found: dict[str, dict[str, float]] = {"label": {}, "rank": {}}
-    for row in read_rows(path, ["threshold"]):
+    for row in read_rows(path, ("threshold",), ("label", "rank")):
         kinds = [kind for kind in found if kind in row.values]
         if len(kinds) != 1:
             raise InputError(
@@ -67,7 +67,7 @@ def read_thresholds(path: str | Path) -> Thresholds:
     return Thresholds(overall, found["rank"], found["label"])
 
 
-def _threshold(row: Row) -> float:
+def _threshold(row: TableRow) -> float:
     written = row.values.get("threshold", "")
     try:
         number = float(written)

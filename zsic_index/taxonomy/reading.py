@@ -6,20 +6,18 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from zsic_index.errors import LabelError
-from zsic_index.formats.tables import decoded
+from zsic_index.formats.tables import read_text
 from zsic_index.taxonomy import tables, trees
 from zsic_index.taxonomy.draft import Draft
 from zsic_index.taxonomy.model import Taxonomy
 
 _READERS: dict[str, Callable[[str, Path], Draft]] = {
     ".txt": trees.read_text,
-    ".csv": tables.read_csv,
-    ".tsv": tables.read_tsv,
+    ".csv": tables.read_table,
+    ".tsv": tables.read_table,
     ".json": trees.read_json,
     ".jsonl": trees.read_jsonl,
 }
-
-_TABLES = {".csv": tables.read_csv, ".tsv": tables.read_tsv}
 
 
 def read(path: str | Path, *, leaves_only: bool = False, ranks: Sequence[str] = ()) -> Taxonomy:
@@ -60,14 +58,11 @@ def read(path: str | Path, *, leaves_only: bool = False, ranks: Sequence[str] = 
         raise LabelError(
             f"{path}: unknown kind of label file {path.suffix!r}; use one of {', '.join(_READERS)}"
         ) from None
-    try:
-        text = decoded(path.read_bytes(), path, LabelError)
-    except OSError as error:
-        raise LabelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    text = read_text(path, LabelError)
     if not ranks:
         draft = reader(text, path)
-    elif (table := _TABLES.get(path.suffix.lower())) is not None:
-        draft = table(text, path, ranks)
+    elif reader is tables.read_table:
+        draft = tables.read_table(text, path, ranks)
     else:
         raise LabelError(f"{path}: has no columns that could be ranks; leave them out")
     return draft.finish(leaves_only=leaves_only)

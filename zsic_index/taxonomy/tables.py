@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from zsic_index.errors import LabelError
+from zsic_index.formats.tables import NumberedRows, fold_title, parse_delimited
 from zsic_index.taxonomy.draft import ROOT, Draft
 from zsic_index.taxonomy.entries import FIELDS, LANGUAGE, NOTHING, Details, path_key
 from zsic_index.taxonomy.ranks import NULLS, USUAL
@@ -27,7 +26,6 @@ class _Layout:
     Exactly one of ``label`` and ``ranks`` is given.
     """
 
-    width: int
     label: int | None
     ranks: tuple[tuple[str, int], ...]
     id: int | None
@@ -49,68 +47,26 @@ class _Layout:
         )
 
 
-def read_csv(text: str, path: Path, ranks: Sequence[str] = ()) -> Draft:
-    """Read a table with commas, or with semicolons as spreadsheets of some countries write it.
+def read_table(text: str, path: Path, ranks: Sequence[str] = ()) -> Draft:
+    """Read a table with commas, semicolons or tabs; see ``formats.tables``.
 
     Args:
         text: the table.
-        path: its file, for messages.
+        path: its file, for the separator and for messages.
         ranks: columns that hold a rank each, from the top down, above the label.
     """
-    # max takes the comma where both are as good.
-    delimiter = max(",;", key=lambda delimiter: _known_columns(text, delimiter))
-    return _read(text, path, delimiter, ranks)
-
-
-def _known_columns(text: str, delimiter: str) -> int:
-    """Return how many columns of the header mean something, if this separates them."""
-    try:
-        header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
-    except csv.Error:  # comes up again, with its line, when the file is read
-        return 0
-    folded = [_folded(cell) for cell in header]
-    return sum(f in FIELDS or f in USUAL or f.startswith(LANGUAGE) for f in folded)
-
-
-def _folded(title: str) -> str:
-    return title.strip().casefold().replace(" ", "_")
-
-
-def read_tsv(text: str, path: Path, ranks: Sequence[str] = ()) -> Draft:
-    """Read a table with tabs; see ``read_csv``."""
-    return _read(text, path, "\t", ranks)
-
-
-def _read(text: str, path: Path, delimiter: str, ranks: Sequence[str]) -> Draft:
     draft = Draft(str(path), "line")
-    rows = _rows(text, draft, delimiter)
-    number, header = next(rows, (1, []))
-    layout = _layout(header, number, draft, ranks)
+    table = parse_delimited(text, path, _is_column, LabelError)
+    layout = _layout(table.header, table.line, draft, ranks)
     if layout.ranks:
-        _read_ranks(rows, layout, draft)
+        _read_ranks(table.rows, layout, draft)
     else:
-        _read_labels(rows, layout, draft)
+        _read_labels(table.rows, layout, draft)
     return draft
 
 
-Rows = Iterator[tuple[int, list[str]]]
-
-
-def _rows(text: str, draft: Draft, delimiter: str) -> Rows:
-    """Yield each row that is not blank, and the line that it starts on."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    number = 1
-    try:
-        for row in reader:
-            if any(row):
-                yield number, row
-            number = reader.line_num + 1
-    except csv.Error as error:
-        # Where an open quote is, not where the file ends.
-        raise LabelError(
-            f"{draft.place(number)}: {error}; a cell with a quote, a line end or the separator "
-            "in it stands in double quotes, and quotes in it are doubled"
-        ) from error
+def _is_column(title: str) -> bool:
+    return title in FIELDS or title in USUAL or title.startswith(LANGUAGE)
 
 
 def _layout(header: Sequence[str], number: int, draft: Draft, chosen: Sequence[str]) -> _Layout:
@@ -120,7 +76,7 @@ def _layout(header: Sequence[str], number: int, draft: Draft, chosen: Sequence[s
     common_names: list[int] = []
     for position, cell in enumerate(header):
         title = cell.strip()
-        folded = _folded(title)
+        folded = fold_title(title)
         if folded.startswith(LANGUAGE):
             kind, name = languages, title[len(LANGUAGE) :].strip()
         elif folded in FIELDS:
@@ -137,7 +93,7 @@ def _layout(header: Sequence[str], number: int, draft: Draft, chosen: Sequence[s
     label = columns.get("label")
     order: tuple[str, ...] = USUAL
     if chosen:
-        order = tuple(map(_folded, chosen))
+        order = tuple(map(fold_title, chosen))
         ranks = _chosen(header, number, draft, order)
         if label is not None:
             # The lowest of them, and without a name as a rank.
@@ -151,7 +107,6 @@ def _layout(header: Sequence[str], number: int, draft: Draft, chosen: Sequence[s
             f"it has: {', '.join(header)}",
         )
     return _Layout(
-        width=len(header),
         label=label,
         ranks=tuple(sorted(ranks.items(), key=lambda rank: order.index(rank[0]))),
         id=columns.get("id"),
@@ -168,31 +123,29 @@ def _chosen(
     header: Sequence[str], number: int, draft: Draft, chosen: Sequence[str]
 ) -> dict[str, int]:
     """Return the columns that were chosen to be ranks."""
-    positions = {_folded(cell): position for position, cell in enumerate(header)}
+    positions = {fold_title(cell): position for position, cell in enumerate(header)}
     for rank in chosen:
         if rank not in positions:
             draft.fail(number, f"no column {rank!r} in the header; it has: {', '.join(header)}")
     return {rank: positions[rank] for rank in chosen}
 
 
-def _read_labels(rows: Rows, layout: _Layout, draft: Draft) -> None:
+def _read_labels(rows: NumberedRows, layout: _Layout, draft: Draft) -> None:
     assert layout.label is not None
     extras = layout.extras
     for number, row in rows:
-        _fit(row, number, layout, draft)
         says_more = any(map(row.__getitem__, extras))
         details = _details(row, layout) if says_more else NOTHING
         draft.label(number, row[layout.label], details, id=_cell(row, layout.id))
 
 
-def _read_ranks(rows: Rows, layout: _Layout, draft: Draft) -> None:
+def _read_ranks(rows: NumberedRows, layout: _Layout, draft: Draft) -> None:
     extras = layout.extras
     names = [rank for rank, _ in layout.ranks]
     columns = [column for _, column in layout.ranks]
     branches = _Branches(names, draft)
     alone = {rank: Details(rank=rank) for rank in names}
     for number, row in rows:
-        _fit(row, number, layout, draft)
         cells = tuple([row[column] for column in columns])
         while cells and not (name := _known(cells[-1])):
             cells = cells[:-1]
@@ -253,19 +206,6 @@ class _Branches:
 
 
 _Cells = tuple[str, ...]
-
-
-def _fit(row: list[str], number: int, layout: _Layout, draft: Draft) -> None:
-    """Make a row as wide as the header."""
-    missing = layout.width - len(row)
-    if missing > 0:
-        row.extend([""] * missing)
-    elif missing and any(row[layout.width :]):
-        draft.fail(
-            number,
-            f"{len(row)} cells under a header of {layout.width}: put a cell with the separator "
-            "in it in double quotes",
-        )
 
 
 def _known(cell: str) -> str:
