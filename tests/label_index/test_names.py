@@ -410,7 +410,7 @@ def test_a_sigmoid_has_no_mass(store: Path) -> None:
 
 def test_the_command_line_builds_and_shows_them(tmp_path: Path, store: Path) -> None:
     path = store.parent / "animals.csv"
-    built = run("build", path, "-m", "builtin:clip", "-n", "new", "--names", "mass",
+    built = run("build", path, "-m", "builtin:clip", "-n", "new", "--name-pooling", "mass",
                 "-t", "a photo of {}.")  # fmt: skip
     assert built.exit_code == 0, built.output
     assert "new: 9 labels, 0 encoded (0 prompts), 9 from the store" in built.stdout

@@ -29,7 +29,10 @@ def command_line(
 
 def parameters(command: click.Command, prefix: str | None) -> Parameters:
     arguments = [param for param in command.params if isinstance(param, click.Argument)]
-    options = [param for param in command.params if isinstance(param, click.Option)]
+    options = sorted(
+        (param for param in command.params if isinstance(param, click.Option)),
+        key=lambda option: option.opts[-1],
+    )
     return {
         **{f"argument {n}": describe(param, None) for n, param in enumerate(arguments, 1)},
         **{" ".join(param.opts): describe(param, prefix) for param in options},

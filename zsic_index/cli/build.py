@@ -1,4 +1,4 @@
-"""Making indexes: ``build`` and ``import``."""
+"""Commands that make indexes: ``build`` and ``import``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from zsic_index.cli.help import GroupedCommand, option_group
 from zsic_index.cli.options import (
     LabelFile,
     common_options,
@@ -22,65 +23,87 @@ from zsic_index.prompts import TEMPLATE_SETS
 from zsic_index.records import Kind, NamePooling
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from zsic_index.records import BuildReport
     from zsic_index.taxonomy import Taxonomy
+
+_EXAMPLES = 3
+"""Labels that a warning names."""
 
 kind_option = click.option(
     "--kind",
     type=click.Choice(get_args(Kind)),
     default="flat",
     show_default=True,
-    help="flat and float16 (half the memory) scan every label; hnsw and ivf search "
-    "approximately, and softmax probabilities are then estimates with an interval.",
+    help="Kind of search. flat and float16 (half the memory) scan every label; hnsw and ivf are "
+    "approximate and estimate softmax probabilities with an interval.",
 )
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("labels", type=LabelFile())
-@model_option
-@click.option(
-    "-t",
-    "--template",
-    "templates",
-    multiple=True,
-    help="A string with exactly one {}, a named set "
-    f"({', '.join(TEMPLATE_SETS)}), or a text file with one a line. May be given several times; "
-    "embeddings are then averaged.  "
-    f'[default: "{TEMPLATE_SETS["default"][0]}"]',
+@option_group(
+    "Labels",
+    click.option(
+        "--ranks",
+        metavar="COLUMNS",
+        help="Columns of a table that hold one rank each, from the top down, separated by commas.",
+    ),
+    click.option("--leaves-only", is_flag=True, help="Use only nodes without children as labels."),
+    click.option(
+        "--check",
+        "check_only",
+        is_flag=True,
+        help="Report labels that are easily confused and prompts that are too long, then stop: "
+        "nothing is encoded or built.",
+    ),
 )
-@name_option
-@revision_option
-@device_option
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "bfloat16", "float16"]),
-    default="float32",
-    show_default=True,
-    help="What both towers compute in, then and when images come.",
+@option_group(
+    "Model and prompts",
+    model_option,
+    revision_option,
+    click.option(
+        "-t",
+        "--template",
+        "templates",
+        multiple=True,
+        metavar="TEMPLATE",
+        help="String with exactly one {}, name of a template set "
+        f"({', '.join(TEMPLATE_SETS)}), or text file with one template per line. Repeatable: the "
+        "embeddings of several templates are averaged.  "
+        f'[default: "{TEMPLATE_SETS["default"][0]}"]',
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32", "bfloat16", "float16"]),
+        default="float32",
+        show_default=True,
+        help="Number format that both towers compute in, for labels now and for images later.",
+    ),
+    device_option,
 )
-@kind_option
-@click.option(
-    "--names",
-    type=click.Choice(get_args(NamePooling)),
-    default="mean",
-    show_default=True,
-    help="What a label with aliases is: the mean of its names' embeddings, its best name, or the "
-    "summed probability of all (softmax models). max and mass keep a row for each name.",
+@option_group(
+    "Index",
+    name_option,
+    kind_option,
+    click.option(
+        "--name-pooling",
+        "--names",
+        "name_pooling",
+        type=click.Choice(get_args(NamePooling)),
+        default="mean",
+        show_default=True,
+        help="How a label's name and aliases are combined: mean of their embeddings, the name with "
+        "the maximum similarity, or the total probability mass of all (softmax models). max and "
+        "mass keep one row per name.",
+    ),
 )
-@click.option(
-    "--ranks",
-    metavar="COLUMNS",
-    help="Columns of a table that hold a rank each, from the top down, with commas between them.",
+@option_group(
+    "Output",
+    click.option("--quiet", is_flag=True, help="Print neither progress nor a summary."),
+    click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
 )
-@click.option("--leaves-only", is_flag=True, help="Only labels that have nothing below them.")
-@click.option(
-    "--check",
-    "check_only",
-    is_flag=True,
-    help="Report labels that get in each other's way, encode nothing, and build nothing.",
-)
-@click.option("--quiet", is_flag=True, help="No progress and no summary.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @common_options
 def build(
     labels: Path,
@@ -91,7 +114,7 @@ def build(
     device: str,
     dtype: Any,
     kind: Any,
-    names: Any,
+    name_pooling: Any,
     ranks: str | None,
     leaves_only: bool,
     check_only: bool,
@@ -99,26 +122,30 @@ def build(
     as_json: bool,
     store: str | None,
 ) -> None:
-    """Build an index of LABELS, encoding only what is new.
+    """Build an index of LABELS, encoding only new ones.
 
-    LABELS is a .txt file with one label a line, indented below its parent where there is one; a
-    .csv or .tsv file with a "label" column and any of id, parent, rank, aliases, template, prompt
-    and lang:de, or with a column for each rank; or a .json or .jsonl file of strings or of objects
-    with these; or builtin:photo-tags or builtin:emoji.
-    """
-    from zsic_index import taxonomy
+    LABELS is one of:
+
+    \b
+    .txt          one label per line, indented below its parent
+    .csv, .tsv    a "label" column and any of id, parent, rank, aliases,
+                  template, prompt, lang:de; or one column per rank
+    .json, .jsonl strings, or objects with the same keys
+    builtin:photo-tags, builtin:emoji
+    """  # noqa: D301
     from zsic_index.label_index import LabelIndex
+    from zsic_index.taxonomy import read as read_taxonomy
 
-    checked = taxonomy.read(
+    taxonomy = read_taxonomy(
         labels, leaves_only=leaves_only, ranks=tuple(ranks.split(",")) if ranks else ()
     )
     if check_only:
-        _check(checked, model, templates, revision, as_json=as_json)
+        _print_problems(taxonomy, model, templates, revision, as_json=as_json)
         return
     with (
         Progress(show=not quiet) as progress,
         LabelIndex.build(
-            checked,
+            taxonomy,
             model=model,
             templates=templates or None,
             name=name,
@@ -127,34 +154,61 @@ def build(
             device=device,
             dtype=dtype,
             kind=kind,
-            name_pooling=names,
+            name_pooling=name_pooling,
             progress=progress,
         ) as index,
     ):
         report = index.report
     assert report is not None, "a built index has a report"
-    _warn_about(report, checked.twins)
+    _print_warnings(report, taxonomy.twins)
     _print_report(report, quiet=quiet, as_json=as_json)
 
 
-@click.command("import")
+@click.command("import", cls=GroupedCommand)
 @click.argument("labels", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("embeddings", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--logit-scale", type=float, required=True, help="Multiplier, exponentiated.")
-@click.option("--logit-bias", type=float, default=0.0, show_default=True)
-@click.option(
-    "--activation",
-    type=click.Choice(["softmax", "sigmoid"]),
-    default="softmax",
-    show_default=True,
+@option_group(
+    "Embeddings",
+    click.option(
+        "--key", help="Name of the array, for an .npz or .safetensors file that holds several."
+    ),
+    click.option(
+        "--logit-scale",
+        type=float,
+        required=True,
+        help="Multiplier of the similarity, already exponentiated.",
+    ),
+    click.option(
+        "--logit-bias",
+        type=float,
+        default=0.0,
+        show_default=True,
+        help="Offset of the logit.",
+    ),
+    click.option(
+        "--activation",
+        type=click.Choice(["softmax", "sigmoid"]),
+        default="softmax",
+        show_default=True,
+        help="Function from logits to probabilities: softmax for CLIP, sigmoid for SigLIP.",
+    ),
 )
-@click.option("--key", help="Name of the array in an .npz or .safetensors file that has several.")
-@name_option
-@click.option("-m", "--model", help="The model whose vision tower fits, to query with images.")
-@revision_option
-@kind_option
-@click.option("--quiet", is_flag=True, help="No summary.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@option_group(
+    "Model",
+    click.option(
+        "-m",
+        "--model",
+        metavar="MODEL",
+        help="Model whose vision tower matches the embeddings; needed to query with images.",
+    ),
+    revision_option,
+)
+@option_group("Index", name_option, kind_option)
+@option_group(
+    "Output",
+    click.option("--quiet", is_flag=True, help="Print no summary."),
+    click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
+)
 @common_options
 def import_(
     labels: Path,
@@ -171,10 +225,10 @@ def import_(
     as_json: bool,
     store: str | None,
 ) -> None:
-    """Make an index of label EMBEDDINGS that were computed elsewhere.
+    """Make an index from existing label EMBEDDINGS.
 
-    EMBEDDINGS is an .npy, .npz or .safetensors file with one (N, D) floating-point array, in the
-    order of LABELS.
+    EMBEDDINGS is an .npy, .npz or .safetensors file with one (N, D) floating-point array whose
+    rows are in the order of LABELS.
     """
     from zsic_index.formats.embedding_files import read_array
     from zsic_index.label_index import LabelIndex
@@ -195,7 +249,7 @@ def import_(
         _print_report(index.report, quiet=quiet, as_json=as_json)
 
 
-def _check(
+def _print_problems(
     taxonomy: Taxonomy,
     model: str,
     templates: tuple[str, ...],
@@ -203,7 +257,7 @@ def _check(
     *,
     as_json: bool,
 ) -> None:
-    """Print what of labels can be told without encoding them."""
+    """Print labels that are easily confused and prompts that are too long."""
     from zsic_index import encoders, prompts
     from zsic_index.encoders.source import EncoderSource
     from zsic_index.taxonomy.check import check
@@ -215,33 +269,35 @@ def _check(
         tokenise=encoder.token_ids,
         max_tokens=encoder.max_tokens,
     )
-    names = taxonomy.labels
+    labels = taxonomy.labels
 
-    def named(groups: tuple[tuple[int, ...], ...]) -> list[list[str]]:
-        return [[names[at] for at in group] for group in groups]
+    def names_of(groups: tuple[tuple[int, ...], ...]) -> list[list[str]]:
+        return [[labels[position] for position in group] for group in groups]
 
-    found: dict[str, list[Any]] = {
+    problems: dict[str, list[Any]] = {
         "given more than once": list(report.duplicates),
-        "names of several labels": [group[0] for group in named(report.homonyms)],
+        "names of several labels": [group[0] for group in names_of(report.homonyms)],
         "that differ only in case or Unicode form": [list(pair) for pair in report.twins],
-        "that look alike": named(report.look_alikes),
-        "with the same prompts": named(report.same_prompts),
-        "with the same tokens": named(report.same_tokens),
+        "that look alike": names_of(report.look_alikes),
+        "with the same prompts": names_of(report.same_prompts),
+        "with the same tokens": names_of(report.same_tokens),
         f"of more than {encoder.max_tokens} tokens, which are cut": [
-            names[at] for at, _ in report.too_long
+            labels[position] for position, _ in report.too_long
         ],
     }
     if as_json:
-        click.echo(json.dumps({"labels": len(names)} | found, ensure_ascii=False, indent=2))
+        click.echo(json.dumps({"labels": len(labels)} | problems, ensure_ascii=False, indent=2))
         return
-    click.echo(f"{len(names):,} labels")
-    for what, examples in found.items():
-        shown = "; ".join(" / ".join(e) if isinstance(e, list) else e for e in examples[:3])
-        more = "; ..." if len(examples) > 3 else ""
-        click.echo(f"{what}: {len(examples):,}" + (f" ({shown}{more})" if examples else ""))
+    click.echo(f"{len(labels):,} labels")
+    for problem, groups in problems.items():
+        examples = "; ".join(
+            " / ".join(group) if isinstance(group, list) else group for group in groups[:_EXAMPLES]
+        )
+        more = "; ..." if len(groups) > _EXAMPLES else ""
+        click.echo(f"{problem}: {len(groups):,}" + (f" ({examples}{more})" if groups else ""))
 
 
-def _warn_about(report: BuildReport, twins: tuple[tuple[str, str], ...]) -> None:
+def _print_warnings(report: BuildReport, twins: tuple[tuple[str, str], ...]) -> None:
     if report.duplicates:
         _warn(f"{len(report.duplicates)} labels were given more than once", report.duplicates)
     if report.truncated:
@@ -254,10 +310,10 @@ def _warn_about(report: BuildReport, twins: tuple[tuple[str, str], ...]) -> None
         )
 
 
-def _warn(what: str, examples: Any) -> None:
-    shown = ", ".join(repr(example) for example in list(examples)[:3])
-    more = ", ..." if len(examples) > 3 else ""
-    click.echo(f"warning: {what}: {shown}{more}", err=True)
+def _warn(message: str, examples: Sequence[str]) -> None:
+    listed = ", ".join(map(repr, examples[:_EXAMPLES]))
+    more = ", ..." if len(examples) > _EXAMPLES else ""
+    click.echo(f"warning: {message}: {listed}{more}", err=True)
 
 
 def _print_report(report: BuildReport, *, quiet: bool, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from zsic_index import builtin
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 EXIT_SOME_REFUSED = 3
-"""Exit code of a command that is done but refused some of its inputs."""
+"""Exit code of a command that finished but refused some of its inputs."""
 
 
 def _set_verbose(ctx: click.Context, _option: click.Parameter, verbose: bool) -> None:
@@ -27,29 +27,29 @@ verbose_option = click.option(
     is_flag=True,
     expose_value=False,
     callback=_set_verbose,
-    help="Show the trace of an error.",
+    help="Print the traceback of an error.",
 )
 
 
 def common_options(command: Command) -> Command:
-    """Add the options of every command that works on a store."""
+    """Add --store and --verbose to a command."""
     command = verbose_option(command)
     return click.option(
         "--store",
         metavar="PATH_OR_URL",
         envvar="ZSIC_STORE",
         show_envvar=True,
-        help="SQLite file, or any SQLAlchemy URL.  [default: the user's data folder]",
+        help="SQLite file or SQLAlchemy URL.  [default: file in the user's data folder]",
     )(command)
 
 
 def absolute(path: Path) -> str:
-    """Return a path as photos are known by: where they were found, not resolved."""
+    """Return an absolute path without resolving symbolic links, as the store records photos."""
     return os.path.abspath(path)  # noqa: PTH100
 
 
 class LabelFile(click.Path):
-    """A label file: a path, or the name of one in the package."""
+    """The path of a label file, or the name of a built-in one such as builtin:emoji."""
 
     name = "label file"
 
@@ -57,7 +57,7 @@ class LabelFile(click.Path):
         super().__init__(exists=True, dir_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the file's path."""
+        """Return the path of the label file."""
         if isinstance(value, str) and value.startswith(builtin.PREFIX):
             try:
                 return builtin.label_file(value)
@@ -70,14 +70,17 @@ model_option = click.option(
     "-m",
     "--model",
     required=True,
-    help="builtin:clip, builtin:siglip, a folder, or a Hub id.",
+    metavar="MODEL",
+    help="Model: builtin:clip, builtin:siglip, a folder, or a Hub id.",
 )
 
 
-name_option = click.option("-n", "--name", required=True, help="Name of the index.")
+name_option = click.option("-n", "--name", metavar="NAME", required=True, help="Name of the index.")
 
 
-revision_option = click.option("--revision", help="Branch, tag or commit of a Hub model.")
+revision_option = click.option(
+    "--revision", metavar="REVISION", help="Branch, tag or commit of a model from the Hub."
+)
 
 
 decode_option = click.option(
@@ -85,13 +88,13 @@ decode_option = click.option(
     type=click.Choice(["scaled", "exact"]),
     default="scaled",
     show_default=True,
-    help="scaled lets a JPEG's decoder scale it down, several times faster, for slightly other "
-    "embeddings. Embeddings of one way are never taken for the other.",
+    help="How JPEGs are decoded. scaled is several times faster for large ones and changes the "
+    "embeddings slightly; the store keeps the embeddings of the two apart.",
 )
 
 
 def tokens_in(path: Path) -> tuple[str, ...]:
-    """Return the tokens of a file: one a line, but for empty lines and comments."""
+    """Return the tokens of a file, one per line; empty lines and # comments are skipped."""
     lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
     return tuple(line for line in lines if line and not line.startswith("#"))
 
@@ -101,10 +104,15 @@ exact_decode_option = click.option(
     type=click.Choice(["exact", "scaled"]),
     default="exact",
     show_default=True,
-    help="scaled decodes large JPEGs several times faster, for slightly other numbers.",
+    help="How JPEGs are decoded. scaled is several times faster for large ones and changes the "
+    "probabilities slightly.",
 )
 
 
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="DEVICE",
+    help="Device for the model: auto, cpu, cuda, cuda:N or mps.",
 )
