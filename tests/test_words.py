@@ -43,7 +43,6 @@ TO_DO: tuple[str, ...] = (
     "zsic_index/calibration/temperature.py",
     "zsic_index/calibration/truth.py",
     "zsic_index/cli/bench.py",
-    "zsic_index/cli/build.py",
     "zsic_index/cli/evaluate.py",
     "zsic_index/cli/labels.py",
     "zsic_index/cli/library.py",
