@@ -208,7 +208,7 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
         """Open an index, or its present generation; check that this model made it."""
         with self._lock:
             opened = self._indexes.get(name)
-            if opened is None or not opened.is_current():
+            if opened is None or not opened.label_names.is_current():
                 opened = LabelIndex.open(name, store=self._store)
             self._check(opened)
             self._indexes[name] = opened
@@ -221,7 +221,7 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
                 f"index {info.name!r} was built in {info.dtype}, this pipeline computes in {own}: "
                 f"make it with dtype={info.dtype!r}, or build an index in {own}"
             )
-        if source is None or index.loaded_fingerprint() != source.fingerprint:
+        if source is None or index.encoder.loaded_fingerprint() != source.fingerprint:
             raise ModelError(
                 f"index {info.name!r} was not built with this model as it is in memory, but with "
                 f"{info.model_id or 'imported embeddings'}: build one with it, or give its labels"

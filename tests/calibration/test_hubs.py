@@ -108,9 +108,9 @@ def hubs(index: LabelIndex, references: Float32) -> Calibration:
 def similarities(index: LabelIndex, embeddings: Float32, scale: float) -> Float64:
     """(B, N) of labels, in float64, name by name."""
     products = embeddings.astype(np.float64) @ index.embeddings.T.astype(np.float64)
-    if index.pooling is None:
+    if index.searcher.pooling is None:
         return products
-    parts = np.split(products, index.pooling.starts[1:-1], axis=1)
+    parts = np.split(products, index.searcher.pooling.starts[1:-1], axis=1)
     if index.info.name_pooling == "max":
         return np.stack([part.max(axis=1) for part in parts], axis=1)
     pooled = [np.logaddexp.reduce(scale * part, axis=1) / scale for part in parts]
@@ -163,13 +163,13 @@ def test_all_answers_follow_the_bias(
     embeddings = index.embed(builtin.samples())
     logits = logits_of(index, embeddings, hubs)
     own = [[one.label for one in line] for line in index.score(embeddings, top_k=4)]
-    index.use(hubs)
-    plain = similarities(index, embeddings, index.logit_scale)
+    index = index.with_calibration(hubs)
+    plain = similarities(index, embeddings, index.searcher.logit_scale)
     found = index.score(embeddings, top_k=len(index))
     check(index, found, logits, plain)
     assert [[one.label for one in line[:4]] for line in found] != own, "the bias changes something"
 
-    keys = index.keys_of(index.label_ids.tolist())
+    keys = index.label_names.keys_of(index.label_ids.tolist())
     chosen = [keys.index(key) for key in ("key", "tomato", "dog face", "animal")]
     of_subset = np.full_like(logits, -np.inf)
     of_subset[:, chosen] = logits[:, chosen]
@@ -197,7 +197,7 @@ def test_all_answers_follow_the_bias(
         if deepest is not None and deepest.label in of_kinds:
             assert deepest.probability == pytest.approx(of_kinds[deepest.label][image], abs=1e-5)
 
-    index.use(None)
+    index = index.with_calibration(None)
     assert [[one.label for one in line] for line in index.score(embeddings, top_k=4)] == own
 
 
@@ -205,9 +205,9 @@ def test_what_is_outside_has_the_mean_of_all(index: LabelIndex, hubs: Calibratio
     """A label that nothing was fitted for keeps its similarity; so do negative labels."""
     embeddings = index.embed(builtin.samples())
     logits = logits_of(index, embeddings, hubs)
-    index.use(hubs)
-    outside = index.encode(["guitar", "ghost"]).astype(np.float64)
-    of_outside = embeddings @ outside.T * index.logit_scale + index.logit_bias
+    index = index.with_calibration(hubs)
+    outside = index.encoder.encode_labels(["guitar", "ghost"]).astype(np.float64)
+    of_outside = embeddings @ outside.T * index.searcher.logit_scale + index.searcher.logit_bias
     for image, line in enumerate(
         index.classify(builtin.samples(), labels=["key", "guitar"], encode_missing=True)
     ):
@@ -230,9 +230,9 @@ def test_what_is_outside_has_the_mean_of_all(index: LabelIndex, hubs: Calibratio
 def test_it_is_kept_with_what_it_was_fitted_on(
     index: LabelIndex, hubs: Calibration, references: Float32
 ) -> None:
-    index.keep(hubs)
+    index.save_calibration(hubs)
     with LabelIndex.open(index.info.name) as again:
-        kept = again.kept_calibration
+        kept = again.find_calibration()
         assert kept is not None
         assert kept.hubs is not None
         assert (kept.hubs.k, kept.hubs.alpha, kept.hubs.references) == (5, 0.8, 40)
@@ -241,9 +241,8 @@ def test_it_is_kept_with_what_it_was_fitted_on(
         assert again.score(references) == index.score(references), (
             "its own numbers stay the default"
         )
-        again.use(kept)
-        index.use(hubs)
-        assert again.score(references) == index.score(references)
+        fitted = index.with_calibration(hubs).score(references)
+        assert again.with_calibration(kept).score(references) == fitted
     other = fit_hubs(index, references[:20], k=5, alpha=0.8)
     assert other.fitted_on.digest != hubs.fitted_on.digest
 
@@ -257,7 +256,7 @@ def test_a_search_by_similarity_cannot_use_it(store: Path, kind: Literal["hnsw",
         store.parent / "labels.csv", model="builtin:clip", name="near", kind=kind
     ) as index:
         for attempt in (
-            lambda: index.use(fitted),
+            lambda: index.with_calibration(fitted),
             lambda: fit_hubs(index, references),
         ):
             with pytest.raises(InputError, match=f"of kind {kind}.*'flat' or 'float16'"):
@@ -271,9 +270,8 @@ def test_an_evaluation_has_both(store: Path) -> None:
         found = evaluate(index, known, source="x", calibration=fitted)
         right = [path.parent.name for path in known.paths]
         own = [line[0].label for line in index.score(known.embeddings)]
-        index.use(fitted)
-        after = [line[0].label for line in index.score(known.embeddings)]
-        index.use(None)
+        fitted_index = index.with_calibration(fitted)
+        after = [line[0].label for line in fitted_index.score(known.embeddings)]
     assert own != after
     assert found.top1.value == np.mean([a == b for a, b in zip(own, right, strict=True)])
     assert found.calibrated_top1 is not None
@@ -355,7 +353,7 @@ def test_the_command_line_fits_a_scale_on_top(store: Path) -> None:
     assert "label bias from 20 images without labels (k 16, alpha 0.1)" in both.stdout
     assert "logit scale" in both.stdout
     with LabelIndex.open("mass") as index:
-        kept = index.required_calibration()
+        kept = index.load_calibration()
         assert kept.hubs is not None
         assert kept.fit is not None
         known = embed(index, read_labelled(labelled))
@@ -374,7 +372,7 @@ def test_the_command_line_fits_a_scale_on_top(store: Path) -> None:
     # The next calibration stands alone again.
     assert run("calibrate", labelled, "--name", "mass").exit_code == 0
     with LabelIndex.open("mass") as index:
-        assert index.required_calibration().hubs is None
+        assert index.load_calibration().hubs is None
 
 
 def test_an_index_that_has_changed_wants_another_bias(store: Path) -> None:

@@ -166,7 +166,7 @@ def sources() -> list[ImageSource]:
 )
 def test_answers_are_the_index_s(client: Client, index: LabelIndex, asked: Any) -> None:
     answer = compile_query(Query(**asked), index)
-    expected = list(index.stream_answers(sources(), answer))
+    expected = list(index.encoder.stream(sources(), answer))
     found = list(client.stream(sources(), **asked))
     same(found, expected)
     same(list(client.stream_answers(sources()[:1], Query(**asked))), expected[:1])

@@ -77,13 +77,13 @@ def test_a_calibration_is_kept_and_used(index: LabelIndex, pictures: Path) -> No
     assert fitted.fit.nll < fitted.fit.nll_before
     assert fitted.conformal is not None
     own = index.classify(known.paths[0], top_k=3)
-    index.keep(fitted)
+    index.save_calibration(fitted)
     with LabelIndex.open("emoji") as again:
-        assert again.kept_calibration is not None
-        assert again.kept_calibration.fit == fitted.fit
+        stored = again.load_calibration()
+        assert stored.fit == fitted.fit
         assert again.classify(known.paths[0], top_k=3) == own
-        again.use(again.kept_calibration)
-        calibrated = again.classify(known.paths[0], top_k=3)
+        calibrated = again.with_calibration(stored).classify(known.paths[0], top_k=3)
+        assert again.classify(known.paths[0], top_k=3) == own, "the index itself is unchanged"
     assert [p.label for p in calibrated] == [p.label for p in own]
     assert calibrated[0].similarity == own[0].similarity
     assert calibrated[0].logit == pytest.approx(
@@ -93,21 +93,21 @@ def test_a_calibration_is_kept_and_used(index: LabelIndex, pictures: Path) -> No
     figures = evaluate(index, known, source="pictures", calibration=fitted)
     assert figures.calibration.after is not None
     assert figures.coverage is not None
-    index.keep(None)
-    assert index.kept_calibration is None
+    index.save_calibration(None)
+    assert index.find_calibration() is None
 
 
 def test_an_index_that_has_changed_wants_another_calibration(
     index: LabelIndex, pictures: Path
 ) -> None:
     known = embed(index, read_labelled(pictures))
-    index.keep(calibrate(index, known))
+    index.save_calibration(calibrate(index, known))
     emoji = taxonomy.read(builtin.emoji_labels())
     with (
         LabelIndex.build(emoji, model=index.info.model_id or "", name="emoji") as changed,
         pytest.raises(StoreError, match="calibrate it again"),
     ):
-        assert changed.kept_calibration
+        changed.find_calibration()
 
 
 def test_other_templates_are_measured_and_make_no_index(index: LabelIndex, pictures: Path) -> None:

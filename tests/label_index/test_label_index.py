@@ -133,7 +133,7 @@ def test_labels_from_outside_the_index(
         assert (prediction.index_probability is not None) == inside
     assert len(index) == len(LABELS)
     # They are in the store now.
-    monkeypatch.setattr(index._source.encoder(), "encode_prompts", None)
+    monkeypatch.setattr(index.encoder.source.encoder(), "encode_prompts", None)
     assert index.classify(photo, labels=subset, encode_missing=True, over_index=True) == found
     with pytest.raises(LabelError, match=r"'an elephant' is not in index 'things' \(encode"):
         index.classify(photo, labels=subset)

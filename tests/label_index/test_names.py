@@ -104,7 +104,7 @@ def run(*arguments: str | Path) -> Result:
 
 
 def keys_of(index: LabelIndex) -> list[str]:
-    return index.keys_of(index.label_ids.tolist())
+    return index.label_names.keys_of(index.label_ids.tolist())
 
 
 class Brute:
@@ -147,11 +147,11 @@ def queries(index: LabelIndex, seed: int = 0, count: int = 6) -> Float32:
 def test_each_name_is_a_row(index: LabelIndex) -> None:
     assert (len(index), index.info.labels) == (9, 9)
     assert index.info.rows == len(index.embeddings) == sum(map(len, NAMES.values())) + 1
-    assert index.pooling is not None
+    assert index.searcher.pooling is not None
     brute = Brute(index)
-    counts = dict(zip(keys_of(index), index.pooling.counts.tolist(), strict=True))
+    counts = dict(zip(keys_of(index), index.searcher.pooling.counts.tolist(), strict=True))
     assert counts == {key: len(prompts_of(key)) for key in counts}
-    for key, start in zip(keys_of(index), index.pooling.starts.tolist(), strict=False):
+    for key, start in zip(keys_of(index), index.searcher.pooling.starts.tolist(), strict=False):
         for row, prompt in enumerate(prompts_of(key), start):
             np.testing.assert_allclose(index.embeddings[row], brute.embedding[prompt], atol=1e-6)
 
@@ -213,7 +213,7 @@ def check(
             assert one.logit == pytest.approx(of_labels[at], abs=2e-5)
             assert one.probability == pytest.approx(right[at], abs=1e-5)
             assert one.logit == pytest.approx(
-                one.similarity * index.logit_scale + index.logit_bias, abs=1e-9
+                one.similarity * index.searcher.logit_scale + index.searcher.logit_bias, abs=1e-9
             )
 
 
@@ -238,7 +238,8 @@ def test_similar_names_do_not_split_their_probability(store: Path) -> None:
         apart = alone.score(embeddings, top_k=len(alone))
         for line, names in zip(index.score(embeddings, top_k=9), apart, strict=True):
             mass = {one.label: one.probability for one in names}
-            for one, key in zip(line, index.keys_of([p.label_id or 0 for p in line]), strict=True):
+            keys = index.label_names.keys_of([p.label_id or 0 for p in line])
+            for one, key in zip(line, keys, strict=True):
                 total = sum(mass[prompt] for prompt in prompts_of(key))
                 assert one.probability == pytest.approx(total, abs=1e-5)
 
@@ -247,8 +248,8 @@ def test_labels_from_outside_have_one_name(index: LabelIndex) -> None:
     picture = builtin.samples()[0]
     found = index.classify(picture, labels=["3", "pizza"], encode_missing=True, over_index=True)
     embedding = index.embed(picture).astype(np.float64)
-    pizza = index.encode(["pizza"])[0].astype(np.float64)
-    scale, bias = index.logit_scale, index.logit_bias
+    pizza = index.encoder.encode_labels(["pizza"])[0].astype(np.float64)
+    scale, bias = index.searcher.logit_scale, index.searcher.logit_bias
     dog = Brute(index).logits(index.embed(picture))[0, keys_of(index).index("3")]
     logits = {"dog": dog, "pizza": float(embedding[0] @ pizza) * scale + bias}
     for one in found:
@@ -263,9 +264,9 @@ def test_labels_from_outside_have_one_name(index: LabelIndex) -> None:
 def test_negative_labels_stand_beside_pooled_ones(store: Path) -> None:
     with LabelIndex.open("mass") as index:
         embeddings = queries(index, 3, 20)
-        negative = index.encode(["pizza", "guitar"]).astype(np.float64)
+        negative = index.encoder.encode_labels(["pizza", "guitar"]).astype(np.float64)
         own = log_sum_exp(Brute(index).logits(embeddings))
-        mass = log_sum_exp(embeddings @ negative.T * index.logit_scale)
+        mass = log_sum_exp(embeddings @ negative.T * index.searcher.logit_scale)
         share = np.exp(mass - np.logaddexp(mass, own))
         limit = float(np.median(share))
         rules = [MostNegativeMass(limit)]
@@ -383,7 +384,7 @@ def test_a_store_without_pooling_has_no_other_names(tmp_path: Path) -> None:
     with LabelIndex.build(
         path, model="builtin:clip", name="b", name_pooling="mass", store=store
     ) as index:
-        assert index.pooling is None
+        assert index.searcher.pooling is None
         assert index.info.name_pooling == "mass"
 
 
@@ -472,16 +473,18 @@ def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_calibrating_and_evaluating(emoji: Path, store: Path, name: str) -> None:
     with LabelIndex.open(name, store=emoji / "store.db") as index:
         known = embed(index, read_labelled(emoji / "pictures"))
-        assert index.pooling is not None
+        assert index.searcher.pooling is not None
         fitted = calibrate(index, known, coverage=0.8, precision=0.3)
         assert fitted.fit.nll < fitted.fit.nll_before
         assert fitted.conformal is not None
-        index.use(fitted)
+        plain, index = index, index.with_calibration(fitted)
 
         scale, bias = fitted.fit.scale, fitted.fit.bias
         products = known.embeddings.astype(np.float64) @ index.embeddings.T.astype(np.float64)
         reduce = np.logaddexp if name == "mass" else np.maximum
-        logits = reduce.reduceat(products * scale, index.pooling.starts[:-1], axis=1) + bias
+        logits = (
+            reduce.reduceat(products * scale, index.searcher.pooling.starts[:-1], axis=1) + bias
+        )
         probabilities = activate(logits, index.info.activation, log_sum_exp(logits))
         for line, right in zip(index.score(known.embeddings, 5), probabilities, strict=True):
             order = np.argsort(-right, kind="stable")[:5]
@@ -497,7 +500,7 @@ def test_calibrating_and_evaluating(emoji: Path, store: Path, name: str) -> None
             if own[image] >= fitted.conformal.limit + 1e-5:
                 assert ids[known.truth.label[image]] in inside
 
-        index.use(None)
+        index = plain
         found = evaluate(index, known, source="x", calibration=fitted)
         hits = [line[0].label for line in index.score(known.embeddings, 1)]
         right_labels = [path.parent.name for path in known.paths]

@@ -76,12 +76,14 @@ def test_names_and_templates_are_in_the_embedding(index: LabelIndex, tmp_path: P
 
 
 def _keys(index: LabelIndex) -> list[str]:
-    keys = index.taxonomy.label_keys
+    keys = index.structure.taxonomy.label_keys
     return [keys[at] for at in index.structure.row_order.tolist()]
 
 
 def test_rows_carry_their_own_label(index: LabelIndex) -> None:
-    names = dict(zip(index.taxonomy.label_keys, index.taxonomy.labels, strict=True))
+    names = dict(
+        zip(index.structure.taxonomy.label_keys, index.structure.taxonomy.labels, strict=True)
+    )
     assert index.labels == [names[key] for key in _keys(index)]
 
 
@@ -261,7 +263,7 @@ def test_labels_are_searched_shown_and_exported(index: LabelIndex, tmp_path: Pat
         "path": ["animals", "mammals", "dog"],
     }
     with LabelIndex.build(target, model="builtin:clip", name="again") as again:
-        assert again.taxonomy.label_keys == index.taxonomy.label_keys
+        assert again.structure.taxonomy.label_keys == index.structure.taxonomy.label_keys
 
 
 def test_check_reports_before_anything_is_encoded(animals: Path, store: Path) -> None:

@@ -91,7 +91,7 @@ def test_every_question_is_answered_as_the_index_does(
     service: Served, index: LabelIndex, asked: dict[str, Any]
 ) -> None:
     query = Query(**asked)
-    expected = index.stream_answers(IMAGES.values(), compile_query(query, index))
+    expected = index.encoder.stream(IMAGES.values(), compile_query(query, index))
     same(classified(service, **asked), expected)
 
 
@@ -132,7 +132,7 @@ def test_what_the_index_cannot_answer_is_said(
 
 def test_other_templates(service: Served, index: LabelIndex) -> None:
     other = index.with_templates(["a drawing of a {}.", "{}"])
-    expected = other.stream_answers(IMAGES.values(), compile_query(Query(), other))
+    expected = other.encoder.stream(IMAGES.values(), compile_query(Query(), other))
     same(classified(service, templates=["a drawing of a {}.", "plain"]), expected)
 
 
@@ -162,7 +162,7 @@ def test_prompts(service: Served, index: LabelIndex) -> None:
     sent = {"index": "things", "prompts": prompts}
     results = httpx2.post(f"{service.url}/v1/embeddings", json=sent).json()["results"]
     assert [one["prompt"] for one in results] == prompts
-    (row,) = index.rows_of(["dog"]).values()
+    (row,) = index.label_names.rows_of(["dog"]).values()
     np.testing.assert_allclose(results[0]["embedding"], index.embeddings[row], atol=1e-6)
     both = sent | {"images": ["AAAA"]}
     for wrong in (both, {"index": "things"}, {"prompts": ["a<|endoftext|>b"], "index": "things"}):
@@ -300,7 +300,7 @@ def test_an_index_that_was_calibrated_before_it_was_built_again(tmp_path: Path) 
     store = tmp_path / "fitted.db"
     fitted = Calibration("softmax", None, FittedOn(1, "digest", "2026-11-26"))
     with LabelIndex.build(["dog"], model="builtin:clip", name="pets", store=store) as index:
-        index.keep(fitted)
+        index.save_calibration(fitted)
     with serving(store) as service:
         assert httpx2.get(f"{service.url}/v1/indexes/pets").json()["calibrated"]
         LabelIndex.build(["dog", "cat"], model="builtin:clip", name="pets", store=store).close()

@@ -42,7 +42,7 @@ def row(index: LabelIndex, other: LabelIndex, contents: list[bytes]) -> list[str
     """Return cosine similarities and agreement of two indexes that decode in two ways."""
     exact, scaled = index.embed(contents), other.embed(contents)
     cosines = np.sum(exact.astype(np.float64) * scaled, axis=1)
-    first = [index.best(unit, 1)[0][:, 0] for unit in (exact, scaled)]
+    first = [index.searcher.best_labels(unit, 1)[0][:, 0] for unit in (exact, scaled)]
     same = int((first[0] == first[1]).sum())
     return [f"{np.median(cosines):.4f}", f"{cosines.min():.4f}", f"{same} of {len(contents)}"]
 
@@ -61,7 +61,7 @@ def main() -> None:
             LabelIndex.build(builtin.emoji_labels(), model=model, name="it", store=store).close()
             index = LabelIndex.open("it", store=store)
             other = LabelIndex.open("it", store=store, decode="scaled")
-            size = index._source.encoder().image_size
+            size = index.encoder.source.encoder().image_size
             for name, paths in sets.items():
                 contents = list(map(as_jpeg, paths))
                 counted = Counter(scale_of(content, size) for content in contents)

@@ -210,7 +210,7 @@ def _seed(store: Path, paths: list[Path]) -> None:
     """Give photos random embeddings, as if they had been tagged before."""
     rng = np.random.default_rng(0)
     with LabelIndex.open(_NAME, store=store, decode="scaled", keep_images=True) as index:
-        embedder, opened = index.image_embedder(), index.store
+        embedder, opened = index.encoder.image_embedder(), index.store
         run = opened.photos.start(Run("seed", "seed", _NAME, None, "", {}))
         fingerprint = index.info.encoder_fingerprint
         for part in batched(paths, _SEEDED_AT_ONCE):

@@ -97,7 +97,7 @@ def calibrate(
             found = fitting.calibrate(
                 index, _known(index, source), hubs=hubs, precision=precision, coverage=coverage
             )
-        index.keep(found)
+        index.save_calibration(found)
     _print_fitted(name, found)
 
 
@@ -147,7 +147,7 @@ def evaluate(
         index = stack.enter_context(
             LabelIndex.open(name, store=store, device=device, keep_images=True)
         )
-        fitted = index.required_calibration() if calibrated else None
+        fitted = index.load_calibration() if calibrated else None
         known = _known(index, source)
         others = {entry: stack.enter_context(index.with_templates(entry)) for entry in templates}
         found = measuring.evaluate(

@@ -48,7 +48,7 @@ def labels(
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
             click.echo(f"{target}: {len(index):,} labels")
             return
-        names = index.names_in(lang) if lang else {}
+        names = index.structure.names_in(lang) if lang else {}
         found = matching(index, words)
         write_columns(
             ["id", "label", "rank", "aliases", "path"],

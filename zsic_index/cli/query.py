@@ -263,7 +263,7 @@ def _asking_here(
         name, store=store, device=device, decode=decode, keep_images=keep_images
     ) as index:
         answer = compile_query(query, index)
-        yield lambda images: index.stream_answers(images, answer)
+        yield lambda images: index.encoder.stream(images, answer)
 
 
 @contextmanager

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
-from zsic_index.calibration import (
-    Calibration,
-)
 from zsic_index.embedding_arrays import Float64, Int64
 from zsic_index.evaluation.known import Known
 from zsic_index.label_index import LabelIndex
@@ -19,16 +14,6 @@ from zsic_index.scan.probabilities import activate
 
 SHOWN_UNDER_SIGMOID = 5
 """Labels per image that calibration is judged on for sigmoid models."""
-
-
-@contextmanager
-def _using(index: LabelIndex, calibration: Calibration | None) -> Iterator[None]:
-    """Have an index answer with a calibration meanwhile, and with the model's own numbers then."""
-    index.use(calibration)
-    try:
-        yield
-    finally:
-        index.use(None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,11 +36,11 @@ class _Answers:
 
     @classmethod
     def of(cls, index: LabelIndex, known: Known, top_k: int) -> _Answers:
-        found: Scan = index.search(known.embeddings, top_k)
+        found: Scan = index.searcher.search(known.embeddings, top_k)
         truth = known.truth
         partition = found.log_partition
         activation = index.info.activation
-        logits = index.pair_logits(known.embeddings, truth.image, truth.label)
+        logits = index.searcher.pair_logits(known.embeddings, truth.image, truth.label)
         of_pairs = activate(
             logits[:, None], activation, None if partition is None else partition[truth.image]
         )[:, 0]

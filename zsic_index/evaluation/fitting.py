@@ -18,9 +18,10 @@ from zsic_index.calibration import (
 )
 from zsic_index.calibration.conformal import fit_conformal
 from zsic_index.embedding_arrays import Float32
-from zsic_index.evaluation.answers import _Answers, _shown, _using
+from zsic_index.evaluation.answers import _Answers, _shown
 from zsic_index.evaluation.known import Known
 from zsic_index.label_index import LabelIndex
+from zsic_index.label_index.searcher import check_takes_label_bias
 from zsic_index.records import HUB_ALPHA, HUB_K
 
 
@@ -38,14 +39,14 @@ def fit_hubs(
     Raises:
         InputError: for k or alpha out of range, or a kind of index that cannot use it.
     """
-    index.check_takes_a_bias()
+    check_takes_label_bias(index.info)
     hubs = hub_bias(
         index.embeddings,
         references,
         k,
         alpha,
         label_ids=index.label_ids,
-        pooling=index.pooling,
+        pooling=index.searcher.pooling,
         logit_scale=index.info.logit_scale,
     )
     fitted_on = FittedOn(0, digest(index.info.plan, references), _today())
@@ -91,7 +92,7 @@ def calibrate(
             first.first,
             logit_scale=info.logit_scale,
             label_bias=label_bias,
-            pooling=index.pooling,
+            pooling=index.searcher.pooling,
         )
     else:
         fit = fit_sigmoid(
@@ -101,7 +102,7 @@ def calibrate(
             logit_scale=info.logit_scale,
             logit_bias=info.logit_bias,
             label_bias=label_bias,
-            pooling=index.pooling,
+            pooling=index.searcher.pooling,
         )
     fitted_on = digest(
         info.plan,
@@ -118,8 +119,7 @@ def calibrate(
     )
     if not split:
         return calibration
-    with _using(index, calibration):
-        answers = _Answers.of(index, second, _shown(index))
+    answers = _Answers.of(index.with_calibration(calibration), second, _shown(index))
     if coverage is not None:
         calibration = replace(calibration, conformal=fit_conformal(answers.right, coverage))
     if precision is not None:

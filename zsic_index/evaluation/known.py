@@ -82,7 +82,7 @@ def embed(index: LabelIndex, labelled: Labelled) -> Known:
     paths, embeddings, refused = [], [], []
     image_rows: list[list[int]] = []
     sources = [labelled.images[at].path for at in known]
-    for at, found in zip(known, index.stream_embeddings(sources), strict=True):
+    for at, found in zip(known, index.encoder.stream_embeddings(sources), strict=True):
         if isinstance(found, ImageError):
             refused.append(str(found))
             continue
@@ -137,7 +137,7 @@ def embed_references(index: LabelIndex, paths: Iterable[Path]) -> References:
         ModelError: see ``LabelIndex.classify``.
     """
     embeddings, refused = [], []
-    for found in index.stream_embeddings(paths):
+    for found in index.encoder.stream_embeddings(paths):
         if isinstance(found, ImageError):
             refused.append(str(found))
         else:

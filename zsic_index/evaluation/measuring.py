@@ -17,7 +17,7 @@ from zsic_index.calibration.reliability import Reliability, reliability
 from zsic_index.embedding_arrays import Bool, Int64
 from zsic_index.errors import ImageError
 from zsic_index.evaluation import Evaluation, metrics
-from zsic_index.evaluation.answers import _Answers, _shown, _using
+from zsic_index.evaluation.answers import _Answers, _shown
 from zsic_index.evaluation.fitting import _today
 from zsic_index.evaluation.known import Known
 from zsic_index.evaluation.record import (
@@ -64,20 +64,20 @@ def evaluate(
         calibration: what to compare the model's own probabilities with.
         others: indexes of the same labels with other templates, by the name of these.
     """
-    with _using(index, None):
-        answers = _Answers.of(index, known, min(_ANSWERS, len(index)))
+    index = index.with_calibration(None)
+    answers = _Answers.of(index, known, min(_ANSWERS, len(index)))
     calibrated = None
     multi_label = None
     several = known.truth.images < len(known.truth.label)
-    with _using(index, calibration):
-        if calibration is not None:
-            # No set is larger than this under softmax, so that none is cut.
-            largest = calibration.conformal.largest_set if calibration.conformal else 0
-            top_k = max(_ANSWERS, min(largest, _LARGEST_SET))
-            calibrated = _Answers.of(index, known, min(top_k, len(index)))
-        best = calibrated or answers
-        if several:
-            multi_label = _multi_label(index, known, best)
+    fitted = index.with_calibration(calibration)
+    if calibration is not None:
+        # No set is larger than this under softmax, so that none is cut.
+        largest = calibration.conformal.largest_set if calibration.conformal else 0
+        top_k = max(_ANSWERS, min(largest, _LARGEST_SET))
+        calibrated = _Answers.of(fitted, known, min(top_k, len(index)))
+    best = calibrated or answers
+    if several:
+        multi_label = _multi_label(fitted, known, best)
     shown = _shown(index)
     correct = known.truth.contains(answers.rows)
     reordered = calibrated if calibration and _can_reorder(index, calibration) else None
@@ -174,9 +174,9 @@ def _multi_label(index: LabelIndex, known: Known, answers: _Answers) -> MultiLab
             index.embeddings,
             known.embeddings,
             known.truth,
-            logit_scale=index.logit_scale,
+            logit_scale=index.searcher.logit_scale,
             log_partition=answers.log_partition,
-            pooling=index.pooling,
+            pooling=index.searcher.pooling,
         ),
         metrics.f1(answers.rows, answers.probabilities >= F1_THRESHOLD, known.truth),
         f"{F1_THRESHOLD:g} for every label",

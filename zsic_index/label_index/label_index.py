@@ -1,39 +1,37 @@
-"""LabelIndex: what a Python program holds."""
+"""LabelIndex: a fixed set of labels, ready to classify images against."""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Self, get_args, overload
 
-import numpy as np
 import numpy.typing as npt
 
 from zsic_index import encoders, prompts, taxonomy
-from zsic_index.calibration import Calibration, ScaleFit, pair_similarities
-from zsic_index.embedding_arrays import Float32, Float64, Int64, check_embeddings
-from zsic_index.embeddings.images import ImageEmbedder
+from zsic_index.calibration import Calibration
+from zsic_index.embedding_arrays import Float32, Int64, check_embeddings
 from zsic_index.embeddings.label_rows import LabelRows
-from zsic_index.embeddings.labels import Progress, fetch, rendered
-from zsic_index.encoders import Checkpoint, EncodedPrompts
-from zsic_index.encoders.source import EncoderSource
-from zsic_index.errors import ImageError, InputError, LabelError, ModelError, StoreError
-from zsic_index.images.opening import LIMITS, Decode, ImageLimits, ImageSource, listed
+from zsic_index.embeddings.labels import Progress, fetch
+from zsic_index.errors import ImageError, InputError, LabelError, StoreError
+from zsic_index.images.opening import Decode, ImageSource, listed
 from zsic_index.index_files import OpenIndex
 from zsic_index.label_index import builder
-from zsic_index.label_index.nodes import NodeAnswers
+from zsic_index.label_index.encoder import IndexEncoder
+from zsic_index.label_index.naming import LabelNames
 from zsic_index.label_index.opening import (
-    check_top_k,
+    check_logit_numbers,
     checked_choice,
     imported_fingerprint,
     read_taxonomy,
 )
-from zsic_index.label_index.searcher import Found, Searcher
+from zsic_index.label_index.scorers import DeepestScorer, LabelScorer, RankScorer
+from zsic_index.label_index.searcher import Searcher
 from zsic_index.records import (
     DEFAULT_TOP_K,
     Activation,
@@ -46,62 +44,17 @@ from zsic_index.records import (
     NodePrediction,
     Prediction,
 )
-from zsic_index.scan.goal import Scan
-from zsic_index.scan.groups import Reduction
-from zsic_index.scan.pooling import Pooling
-from zsic_index.scan.probabilities import activate, log_sum_exp
-from zsic_index.store import LabelPlace, Store
+from zsic_index.store import Store
 from zsic_index.taxonomy import Taxonomy, packing
-from zsic_index.taxonomy.names import nearest
 from zsic_index.taxonomy.structure import Structure
-
-Answer = TypeVar("Answer")
-
-_NEAR = 70.0
-"""How like a name must be, of 100, to be offered in the place of one that is not there."""
-
-
-_OUTSIDE = -1
-
-
-@dataclass(frozen=True, slots=True)
-class _Subset:
-    """Labels that a query is limited to.
-
-    Attributes:
-        labels: n names.
-        label_ids: (n,) int64, _OUTSIDE for a label that is not in the index.
-        matrix: (n, D) float32 unit-norm embeddings, or a row for each name.
-        pooling: which rows are one label; None where each is.
-    """
-
-    labels: list[str]
-    label_ids: Int64
-    matrix: Float32
-    pooling: Pooling | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """What else would be read from the store when an answer needs it.
-
-    Attributes:
-        names: what labels are called, by their ids.
-        keys: what they are known by.
-        calibration: what is kept for the index.
-    """
-
-    names: Mapping[int, str]
-    keys: Mapping[int, str]
-    calibration: Calibration | None
 
 
 class LabelIndex(AbstractContextManager["LabelIndex"]):
-    """A fixed set of labels, ready to classify images against.
+    """A fixed set of labels, ready to classify images against; immutable.
 
-    Open one with ``build``, ``open`` or ``from_embeddings``. The model is loaded at the first
-    image, never for ``score``. An open index goes on with the generation that it opened, whatever
-    is built meanwhile.
+    Make one with ``build``, ``open`` or ``from_embeddings``. The model is loaded at the first
+    image, and never for ``score``. An open index stays at the generation that it opened, even when
+    it is built again meanwhile.
     """
 
     def __init__(
@@ -116,15 +69,13 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         report: BuildReport | None = None,
     ) -> None:
         self._store = store
-        self._info = info
-        self._opened = opened
-        self._device = device
-        self._decode: Decode = decode
-        self._keep_images = keep_images
         self._report = report
-        self._calibration: Calibration | None = None
-        self._held: _Held | None = None
         self._searcher = Searcher(info, opened, device)
+        self._label_names = LabelNames(store, info, opened.label_ids)
+        self._encoder = IndexEncoder(
+            store, info, device=device, decode=decode, keep_images=keep_images
+        )
+        self._pinned_calibration: tuple[Calibration | None] | None = None
 
     # Opening
 
@@ -275,13 +226,7 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
                 f"label {checked.duplicates[0]!r} is given more than once: "
                 "embeddings are matched to labels by position, so give each label once"
             )
-        if not (np.isfinite(logit_scale) and logit_scale > 0 and np.isfinite(logit_bias)):
-            raise InputError(
-                f"logit_scale {logit_scale} and logit_bias {logit_bias} must be finite, "
-                "the scale above 0 (it is the multiplier itself, already exponentiated)"
-            )
-        if activation not in ("softmax", "sigmoid"):
-            raise InputError(f"activation {activation!r}: use softmax or sigmoid")
+        check_logit_numbers(logit_scale, logit_bias, activation)
         unit = check_embeddings(embeddings)
         checkpoint = encoders.resolve(model, revision) if model is not None else None
         numbers = (unit.shape[1], float(logit_scale), float(logit_bias), activation)
@@ -298,126 +243,6 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         )
         return cls(opened, *builder.open_index(opened, name), device=device, report=report)
 
-    def use(self, calibration: Calibration | None) -> None:
-        """Answer with what was fitted from now on; None for the model's own numbers.
-
-        A fitted logit scale and bias take the place of the model's. A label bias is taken from
-        similarities before all else: order, log-partition, roll-up, subsets and sets follow. What
-        answers call ``similarity`` stays what it is.
-
-        Raises:
-            InputError: when it was fitted for another activation, or has a label bias that this
-                kind of index cannot take.
-        """
-        if calibration is not None and calibration.activation != self._info.activation:
-            raise InputError(
-                f"the calibration is for {calibration.activation}, index {self._info.name!r} has "
-                f"{self._info.activation}: calibrate this index"
-            )
-        if calibration is not None and calibration.hubs is not None:
-            self.check_takes_a_bias()
-        self._calibration = calibration
-        self._searcher.use(self.logit_scale, self.logit_bias, self._bias_of(self.label_ids))
-
-    def with_calibration(self, calibration: Calibration | None) -> LabelIndex:
-        """Return the same index, answering with what was fitted; see ``use``. It shares the store.
-
-        On a GPU each has a copy of the matrix of its own.
-        """
-        twin = self._twin(self._info, self._opened)
-        twin.use(calibration)
-        return twin
-
-    def check_takes_a_bias(self) -> None:
-        """Raise an InputError where a label bias cannot be used: a search would not know of it."""
-        if self._info.kind in ("hnsw", "ivf"):
-            raise InputError(
-                f"index {self._info.name!r} is of kind {self._info.kind}, which is searched by "
-                "similarity alone: for a label bias build it with kind 'flat' or 'float16'"
-            )
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """What answers are made with; None for the model's own scale and bias."""
-        return self._calibration
-
-    def keep(self, calibration: Calibration | None) -> None:
-        """Keep a calibration in the store, beside this index; None to forget it."""
-        self._store.keep_calibration(
-            self._info, None if calibration is None else calibration.to_json()
-        )
-
-    @property
-    def kept_calibration(self) -> Calibration | None:
-        """The calibration that is kept for this index, if there is one.
-
-        Raises:
-            StoreError: when the index has changed since.
-        """
-        if self._held is not None:
-            return self._held.calibration
-        content = self._store.calibration(self._info)
-        return None if content is None else Calibration.from_json(content)
-
-    def required_calibration(self) -> Calibration:
-        """Return the calibration that is kept for this index.
-
-        Raises:
-            InputError: when there is none.
-            StoreError: when the index has changed since.
-        """
-        found = self.kept_calibration
-        if found is None:
-            raise InputError(
-                f"index {self._info.name!r} has no calibration: run 'zsic-index calibrate'"
-            )
-        return found
-
-    @property
-    def logit_scale(self) -> float:
-        """The multiplier that answers are made with: the model's own, or the fitted one."""
-        return self._fit.scale if self._fit else self._info.logit_scale
-
-    @property
-    def logit_bias(self) -> float:
-        """What answers add to the logits: the model's own, or the fitted one."""
-        return self._fit.bias if self._fit else self._info.logit_bias
-
-    @property
-    def _fit(self) -> ScaleFit | None:
-        return self._calibration.fit if self._calibration else None
-
-    def with_templates(self, templates: str | Path | Sequence[str | Path]) -> LabelIndex:
-        """Return the same labels under other templates, in memory; no index is made of it.
-
-        Embeddings are kept in the store as any others, so that asking again encodes nothing.
-        Templates that the taxonomy has itself stay.
-
-        Raises:
-            ModelError: when the index has no model.
-            TemplateError: see ``prompts.resolve``.
-        """
-        resolved = prompts.resolve(templates)
-        self._check_encodes(self.info.name)
-        rows = LabelRows.of(self.structure, self._info.name_pooling, resolved)
-        matrix = fetch(self._store, self._source, rows.names, rows.prompts_of)
-        in_order = matrix[rows.in_order(self.structure.row_order)]
-        twin = self._twin(
-            replace(self._info, templates=resolved, kind="flat"),
-            OpenIndex(self.label_ids, in_order, None, self.pooling),
-        )
-        twin._report = None
-        twin.use(None)
-        return twin
-
-    def _twin(self, info: IndexInfo, opened: OpenIndex) -> LabelIndex:
-        """Return the same labels with other embeddings: store, names, taxonomy, encoder shared."""
-        twin = copy.copy(self)
-        twin._info = info
-        twin._opened = opened
-        twin._searcher = Searcher(info, opened, self._device)
-        return twin
-
     def close(self) -> None:
         """Close the store's connections."""
         self._store.close()
@@ -425,82 +250,185 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # Looking at it
+    # Contents
 
     @property
     def info(self) -> IndexInfo:
-        """What the store says about this index."""
-        return self._info
+        """The index as the store describes it."""
+        return self._searcher.info
 
     @property
     def store(self) -> Store:
-        """Where it lies."""
+        """The store that this index was opened from."""
         return self._store
 
     @property
     def report(self) -> BuildReport | None:
-        """What ``build`` or ``from_embeddings`` did; None for an index that was only opened."""
+        """Report of ``build`` or ``from_embeddings``; None for an index that was opened."""
         return self._report
 
     @property
     def embeddings(self) -> Float32:
         """(R, D) float32 unit-norm label embeddings in row order, memory-mapped and read-only.
 
-        R is N, the number of labels; or, where names are pooled, the number of all their names.
+        R is N, or with name pooling the number of all names of all labels.
         """
-        return self._opened.matrix
-
-    @property
-    def pooling(self) -> Pooling | None:
-        """Which rows are names of one label, and what a label has of them; None where each is one.
-
-        What says "row" of a label elsewhere then means its place among the labels.
-        """
-        return self._opened.pooling
+        return self._searcher.opened.matrix
 
     @property
     def label_ids(self) -> Int64:
         """(N,) int64 label ids in row order."""
-        return self._opened.label_ids
+        return self._searcher.opened.label_ids
 
     @property
     def labels(self) -> list[str]:
-        """The N labels in row order."""
-        return self.names_of(self.label_ids.tolist())
-
-    @cached_property
-    def taxonomy(self) -> Taxonomy:
-        """What was built from. Rows have its labels in another order: ``structure.row_order``.
-
-        Raises:
-            StoreError: when the index was built again or removed before this was asked for.
-        """
-        if self._info.taxonomy is None:
-            return taxonomy.collect(self.labels)
-        return packing.unpack(self._store.taxonomy(self._info.taxonomy))
+        """Names of the N labels in row order."""
+        return self._label_names.names_of(self.label_ids.tolist())
 
     @cached_property
     def structure(self) -> Structure:
-        """Answers to questions about the taxonomy; its labels are in the taxonomy's order."""
-        return Structure(self.taxonomy)
+        """The taxonomy and its structure; rows have its labels in the order ``row_order``.
 
-    def is_current(self) -> bool:
-        """Tell whether this is the index's present generation; False when it has been removed."""
-        info = self._store.find_index(self._info.name)
-        return info is not None and (info.index_id, info.generation) == (
-            self._info.index_id,
-            self._info.generation,
-        )
+        Raises:
+            StoreError: when the index was built again or removed before the first access.
+        """
+        digest = self.info.taxonomy
+        if digest is None:
+            return Structure(taxonomy.collect(self.labels))
+        return Structure(packing.unpack(self._store.taxonomy(digest)))
 
-    def loaded_fingerprint(self) -> str | None:
-        """Return the hash of the encoder as it is in memory, where the store knows it."""
-        record = self._store.find_encoder(self._info.encoder_fingerprint)
-        return None if record is None else record.loaded_fingerprint
+    @property
+    def label_names(self) -> LabelNames:
+        """Look-ups between label ids, names, keys and rows."""
+        return self._label_names
+
+    @property
+    def searcher(self) -> Searcher:
+        """Search on arrays: rows, similarities, logits and log-partition."""
+        return self._searcher
+
+    @property
+    def encoder(self) -> IndexEncoder:
+        """The model that embeds images and labels for this index, lazily loaded."""
+        return self._encoder
+
+    def labels_under(self, node: str) -> list[str]:
+        """Return the keys of the labels below a node, itself included, as ``labels`` takes them.
+
+        Args:
+            node: a key, or a name that only one node has.
+
+        Raises:
+            LabelError: when there is no such node, or it has no labels.
+        """
+        structure = self.structure
+        label_keys = structure.taxonomy.label_keys
+        keys = [label_keys[at] for at in structure.descendants(structure.find(node)).tolist()]
+        if not keys:
+            raise LabelError(f"{node!r} has no labels below it in index {self.info.name!r}")
+        return keys
 
     def __len__(self) -> int:
-        return len(self._opened.label_ids)
+        return len(self.label_ids)
 
-    # Asking it
+    # Variants
+
+    def with_calibration(self, calibration: Calibration | None) -> LabelIndex:
+        """Return the same index, answering with a calibration; None for the model's own numbers.
+
+        A fitted logit scale and bias replace the model's. A label bias is subtracted from
+        similarities before anything else: order, log-partition, roll-up, subsets and prediction
+        sets follow; the ``similarity`` of predictions stays the inner product. Both indexes share
+        the store, the files and the model.
+
+        Raises:
+            InputError: when the calibration is for another activation, or has a label bias that
+                this kind of index cannot use.
+        """
+        return self._variant(_searcher=self._searcher.with_calibration(calibration))
+
+    def with_templates(self, templates: str | Path | Sequence[str | Path]) -> LabelIndex:
+        """Return the same labels under other templates, in memory; the store gets no new index.
+
+        Embeddings are kept in the store, so that the next call encodes nothing. Templates that the
+        taxonomy itself has stay. Any calibration is left out.
+
+        Raises:
+            ModelError: when the index has no model.
+            TemplateError: see ``prompts.resolve``.
+        """
+        resolved = prompts.resolve(templates)
+        self._encoder.check_encodes(self.info.name)
+        rows = LabelRows.of(self.structure, self.info.name_pooling, resolved)
+        matrix = fetch(self._store, self._encoder.source, rows.names, rows.prompts_of)
+        in_row_order = matrix[rows.in_order(self.structure.row_order)]
+        info = replace(self.info, templates=resolved, kind="flat")
+        opened = OpenIndex(self.label_ids, in_row_order, None, self._searcher.pooling)
+        return self._variant(
+            _searcher=self._searcher.with_files(info, opened),
+            _encoder=self._encoder.with_info(info),
+            _report=None,
+        )
+
+    def pin(self) -> LabelIndex:
+        """Return the same index with names, taxonomy and stored calibration kept in memory.
+
+        All predictions of a pinned index are of one moment. Otherwise names are read from the
+        store when a prediction needs them.
+
+        Raises:
+            StoreError: when the index was built again or removed meanwhile: open it again.
+        """
+        pinned = self._variant(_label_names=self._label_names.pinned())
+        if self.info.taxonomy is not None:
+            _ = pinned.structure
+        try:
+            calibration = self.find_calibration()
+        except StoreError:
+            # One that was fitted before the last build does not fit this generation.
+            calibration = None
+        pinned._pinned_calibration = (calibration,)
+        if not self._label_names.is_current():
+            raise StoreError(f"index {self.info.name!r} was built again meanwhile: open it again")
+        return pinned
+
+    def _variant(self, **attributes: Any) -> Self:
+        """Return a shallow copy with some attributes replaced."""
+        variant = copy.copy(self)
+        variant.__dict__.update(attributes)
+        return variant
+
+    def save_calibration(self, calibration: Calibration | None) -> None:
+        """Save a calibration in the store, beside this index; None removes it."""
+        content = None if calibration is None else calibration.to_json()
+        self._store.keep_calibration(self.info, content)
+
+    def find_calibration(self) -> Calibration | None:
+        """Return the calibration that is stored for this index; None without one.
+
+        Raises:
+            StoreError: when the index has changed since it was fitted.
+        """
+        if self._pinned_calibration is not None:
+            return self._pinned_calibration[0]
+        content = self._store.calibration(self.info)
+        return None if content is None else Calibration.from_json(content)
+
+    def load_calibration(self) -> Calibration:
+        """Return the calibration that is stored for this index.
+
+        Raises:
+            InputError: when there is none.
+            StoreError: when the index has changed since it was fitted.
+        """
+        calibration = self.find_calibration()
+        if calibration is None:
+            raise InputError(
+                f"index {self.info.name!r} has no calibration: run 'zsic-index calibrate'"
+            )
+        return calibration
+
+    # Classification
 
     @overload
     def classify(  # type: ignore[overload-overlap]
@@ -539,16 +467,16 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
             images: a path, the bytes of a file or a PIL image, or a sequence of these.
             top_k: k, at least 1.
             labels: a subset of the index's labels; probabilities are then over this subset.
-            encode_missing: whether members of ``labels`` that are not in the index are encoded with
-                its templates, and kept for the next time; otherwise they are an error.
-            over_index: whether predictions also get their ``index_probability``.
+            encode_missing: encode members of ``labels`` that are not in the index with its
+                templates, and keep their embeddings; otherwise they are an error.
+            over_index: also give each prediction's ``index_probability``.
 
         Raises:
             ImageError: when an image is refused; ``stream`` goes on instead.
-            LabelError: when ``labels`` holds one that is not in the index; it names the nearest.
-            ModelError: when the index has no model, or not any more the one that it was built with.
+            LabelError: when one of ``labels`` is not in the index; the message names the nearest.
+            ModelError: when the index has no model, or the model has changed since it was built.
         """
-        found = []
+        predictions = []
         for result in self.stream(
             listed(images),
             top_k=top_k,
@@ -558,8 +486,8 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         ):
             if isinstance(result, ImageError):
                 raise result
-            found.append(result)
-        return found[0] if isinstance(images, ImageSource) else found
+            predictions.append(result)
+        return predictions[0] if isinstance(images, ImageSource) else predictions
 
     def stream(
         self,
@@ -575,10 +503,10 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         Yields one result for each image in order: its predictions, or the ImageError that says why
         it was refused. Arguments are those of ``classify``.
         """
-        answer = self.answers(
-            top_k=top_k, labels=labels, encode_missing=encode_missing, over_index=over_index
+        scorer = LabelScorer(
+            self, top_k=top_k, labels=labels, encode_missing=encode_missing, over_index=over_index
         )
-        return self.stream_answers(images, answer)
+        return self._encoder.stream(images, scorer)
 
     def stream_rank(
         self,
@@ -589,9 +517,8 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         independent: bool = False,
     ) -> Iterator[list[NodePrediction] | ImageError]:
         """Roll any number of images up to a rank; see ``score_rank`` and ``stream``."""
-        return self.stream_answers(
-            images, self.rank_answers(rank=rank, top_k=top_k, independent=independent)
-        )
+        scorer = RankScorer(self, rank=rank, top_k=top_k, independent=independent)
+        return self._encoder.stream(images, scorer)
 
     def stream_deepest(
         self,
@@ -603,11 +530,10 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
     ) -> Iterator[list[NodePrediction] | ImageError]:
         """Find the deepest node for any number of images; see ``score_deepest`` and ``stream``.
 
-        Yields lists of one node, or of none.
+        Yields for each image a list of one node, or an empty list.
         """
-        return self.stream_answers(
-            images, self.deepest_answers(floor=floor, by_rank=by_rank, independent=independent)
-        )
+        scorer = DeepestScorer(self, floor=floor, by_rank=by_rank, independent=independent)
+        return self._encoder.stream(images, scorer)
 
     def probabilities(self, images: ImageSource | Sequence[ImageSource]) -> Float32:
         """Return the probability of every label: (B, N) float32 in row order, for small N.
@@ -616,12 +542,16 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
             ImageError: when an image is refused.
             ModelError: see ``classify``.
         """
-        similarities = (self.embed(images) @ self.embeddings.T).astype(np.float64)
-        if self.pooling is not None:
-            similarities = self.pooling.similarities(similarities, self.logit_scale)
-        logits = self._logits(similarities, np.arange(len(self)))
-        partition = log_sum_exp(logits)
-        return activate(logits, self._info.activation, partition).astype(np.float32)
+        return self._searcher.all_probabilities(self.embed(images))
+
+    def embed(self, images: ImageSource | Sequence[ImageSource]) -> Float32:
+        """Return (B, D) float32 unit-norm image embeddings, as ``score`` takes them.
+
+        Raises:
+            ImageError: when an image is refused.
+            ModelError: see ``classify``.
+        """
+        return self._encoder.embed_images(listed(images))
 
     def score(
         self,
@@ -642,8 +572,8 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         Raises:
             EmbeddingError: for another shape or dtype, NaN, infinity, or a row of norm 0.
         """
-        unit = check_embeddings(embeddings, self._info.dim)
-        return self.answers(top_k=top_k, labels=labels, over_index=over_index)(unit)
+        queries = check_embeddings(embeddings, self.info.dim)
+        return LabelScorer(self, top_k=top_k, labels=labels, over_index=over_index)(queries)
 
     def score_rank(
         self,
@@ -656,22 +586,22 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         """Return the k most probable nodes of a rank for ready image embeddings.
 
         Under softmax a node's probability is the exact sum over the labels below it, each counted
-        once however many ways lead there; labels below no node of the rank are the answer
-        ``(none)``. Under sigmoid it is the largest.
+        once, however many paths lead there; labels below no node of the rank are the prediction
+        ``(none)``. Under sigmoid it is the largest of them.
 
         Args:
             embeddings: (B, D) or (D,) floating-point image embeddings; each row is normalised.
             rank: a rank of the taxonomy, or ``depth 2`` and so on.
             top_k: k, at least 1.
-            independent: for sigmoid models, the probability of at least one label instead, as if
-                they were independent of each other.
+            independent: for sigmoid models, give the probability that at least one label below
+                the node applies, as if they were independent of each other.
 
         Raises:
             EmbeddingError: see ``score``.
             LabelError: when the taxonomy has no such rank.
         """
-        unit = check_embeddings(embeddings, self._info.dim)
-        return self.rank_answers(rank=rank, top_k=top_k, independent=independent)(unit)
+        queries = check_embeddings(embeddings, self.info.dim)
+        return RankScorer(self, rank=rank, top_k=top_k, independent=independent)(queries)
 
     def score_deepest(
         self,
@@ -681,11 +611,11 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         by_rank: Mapping[str, float] | None = None,
         independent: bool = False,
     ) -> list[NodePrediction | None]:
-        """Return the deepest node that is probable enough, with all on some way up to the top.
+        """Return the deepest node that, with all nodes on some path above it, is probable enough.
 
         Args:
             embeddings: (B, D) or (D,) floating-point image embeddings; each row is normalised.
-            floor: what a node's probability has to reach, above 0 and up to 1.
+            floor: least probability of a node, above 0 and up to 1.
             by_rank: other floors, for nodes of some ranks.
             independent: see ``score_rank``.
 
@@ -694,501 +624,19 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
 
         Raises:
             EmbeddingError: see ``score``.
-            InputError: for a floor that is none.
+            InputError: for a floor out of range.
             LabelError: for a rank that the taxonomy does not have.
         """
-        unit = check_embeddings(embeddings, self._info.dim)
-        answer = self.deepest_answers(floor=floor, by_rank=by_rank, independent=independent)
-        return [line[0] if line else None for line in answer(unit)]
+        queries = check_embeddings(embeddings, self.info.dim)
+        scorer = DeepestScorer(self, floor=floor, by_rank=by_rank, independent=independent)
+        return [nodes[0] if nodes else None for nodes in scorer(queries)]
 
-    def answers(
-        self,
-        *,
-        top_k: int = DEFAULT_TOP_K,
-        labels: Sequence[str] | None = None,
-        encode_missing: bool = False,
-        over_index: bool = False,
-    ) -> Callable[[Float32], list[list[Prediction]]]:
-        """Return what answers (B, D) float32 unit-norm image embeddings as ``classify`` does.
+    if not TYPE_CHECKING:
 
-        What does not depend on the images is done now, once: arguments are those of ``classify``.
-        """
-        check_top_k(top_k)
-        subset = self._subset(labels, encode_missing=encode_missing)
-        return lambda unit: self._score(unit, top_k, subset, over_index=over_index)
-
-    def rank_answers(
-        self, *, rank: str, top_k: int = DEFAULT_TOP_K, independent: bool = False
-    ) -> Callable[[Float32], list[list[NodePrediction]]]:
-        """Return what answers (B, D) unit-norm embeddings as ``score_rank`` does; see ``answers``.
-
-        Raises:
-            LabelError: when the taxonomy has no such rank.
-        """
-        check_top_k(top_k)
-        answers = self._at_rank(rank, independent=independent)
-        return lambda unit: self._score_rank(unit, answers, top_k)
-
-    def deepest_answers(
-        self,
-        *,
-        floor: float,
-        by_rank: Mapping[str, float] | None = None,
-        independent: bool = False,
-    ) -> Callable[[Float32], list[list[NodePrediction]]]:
-        """Return what answers (B, D) unit-norm embeddings as ``score_deepest``; see ``answers``.
-
-        It gives lists of one node, or of none.
-
-        Raises:
-            InputError: for a floor that is none.
-            LabelError: for a rank that the taxonomy does not have.
-        """
-        _check_floors(floor, by_rank or {})
-        answers = self._of_all(independent=independent)
-
-        def answer(unit: Float32) -> list[list[NodePrediction]]:
-            found = self._score_deepest(unit, answers, floor, by_rank or {})
-            return [[] if node is None else [node] for node in found]
-
-        return answer
-
-    def names_in(self, language: str) -> dict[str, str]:
-        """Return the names of all nodes in a language, by what they are known by.
-
-        A node without a name in it keeps its own.
-
-        Raises:
-            LabelError: for a language that the taxonomy has no names in.
-        """
-        return self.structure.names_in(language)
-
-    def names_of(self, label_ids: Sequence[int]) -> list[str]:
-        """Return the names of labels, also of those that have left the index since."""
-        found = self._held.names if self._held else self._store.label_names(label_ids)
-        return [found[label_id] for label_id in label_ids]
-
-    def keys_of(self, label_ids: Sequence[int]) -> list[str]:
-        """Return what labels are known by in the taxonomy: ids of its own, or names."""
-        found = self._held.keys if self._held else self._store.label_keys(label_ids)
-        return [found[label_id] for label_id in label_ids]
-
-    def hold(self) -> None:
-        """Keep names, taxonomy and calibration in memory: answers are then of one moment.
-
-        Otherwise names are read from the store when an answer needs them, and are what they are
-        called then.
-
-        Raises:
-            StoreError: when the index was built again or removed meanwhile: open it again.
-        """
-        ids = self.label_ids.tolist()
-        names, keys = self._store.label_names(ids), self._store.label_keys(ids)
-        if self._info.taxonomy is not None:
-            _ = self.structure
-        try:
-            calibration = self.kept_calibration
-        except StoreError:
-            # What was fitted for the index as it was before is nothing to this one.
-            calibration = None
-        if not self.is_current():
-            raise StoreError(f"index {self._info.name!r} was built again meanwhile: open it again")
-        # Most names are keys as well: one string serves for both.
-        keys = {one: names[one] if key == names[one] else key for one, key in keys.items()}
-        self._held = _Held(names, keys, calibration)
-
-    def rows_of(self, labels: Sequence[str]) -> dict[str, int]:
-        """Return the rows of those labels that are in this generation of the index.
-
-        Args:
-            labels: what they are known by in the taxonomy, or names that only one label has.
-
-        Raises:
-            LabelError: for a name that several labels have.
-        """
-        rows: dict[str, int] = {}
-        for label, places in self._store.label_places(self._info.index_id, labels).items():
-            here = {place.name: row for place in places if (row := self._row(place)) is not None}
-            if len(here) > 1:
-                keys = ", ".join(map(repr, here))
-                raise LabelError(f"{label!r} is the name of {len(here)} labels: use one of {keys}")
-            if here:
-                rows[label] = next(iter(here.values()))
-        return rows
-
-    def stream_answers(
-        self, images: Iterable[ImageSource], answer: Callable[[Float32], list[Answer]]
-    ) -> Iterator[Answer | ImageError]:
-        """Yield for each image what ``answer`` makes of it, or why it was refused.
-
-        Args:
-            images: any number of them.
-            answer: from (B, D) float32 unit-norm image embeddings to B answers.
-        """
-        for refused, embeddings in self._embedded(images):
-            found = iter(answer(embeddings))
-            for error in refused:
-                yield error or next(found)
-
-    def encode(self, labels: Sequence[str]) -> Float32:
-        """Return (n, D) float32 unit-norm embeddings of labels from outside the index.
-
-        They are encoded with the index's templates, and kept for the next time.
-
-        Raises:
-            LabelError: for a label that the model cannot take.
-            ModelError: when the index has no model.
-        """
-        return self._encoded(taxonomy.collect(labels).labels)
-
-    def encode_prompts(self, prompts: Sequence[str]) -> EncodedPrompts:
-        """Return what the text tower makes of prompts as they are: no template, nothing is kept.
-
-        Raises:
-            LabelError: for a prompt that the model cannot take.
-            ModelError: when the index has no model.
-        """
-        return self._source.encoder().encode_prompts(prompts)
-
-    def stream_embeddings(self, images: Iterable[ImageSource]) -> Iterator[Float32 | ImageError]:
-        """Yield for each image its (D,) float32 unit-norm embedding, or why it was refused."""
-        return self.stream_answers(images, list)
-
-    def search(self, embeddings: npt.ArrayLike, top_k: int) -> Scan:
-        """Return rows, similarities and log-partition, as arrays; see ``scan.Scan``.
-
-        Args:
-            embeddings: (B, D) or (D,) floating-point image embeddings; each row is normalised.
-            top_k: k, at least 1.
-
-        Raises:
-            EmbeddingError: see ``score``.
-        """
-        check_top_k(top_k)
-        unit = check_embeddings(embeddings, self._info.dim)
-        return self._searcher.find(unit, top_k).best
-
-    def best(self, embeddings: npt.ArrayLike, top_k: int) -> tuple[Int64, Float64]:
-        """Return (B, k) label ids and their float64 probabilities, best first, as arrays.
-
-        Args:
-            embeddings: see ``score``.
-            top_k: k, at least 1.
-
-        Raises:
-            EmbeddingError: see ``score``.
-        """
-        found = self.search(embeddings, top_k)
-        probabilities = activate(found.logits, self._info.activation, found.log_partition)
-        return self.label_ids[found.rows], probabilities
-
-    def pair_logits(self, embeddings: Float32, image: Int64, label: Int64) -> Float64:
-        """Return the (P,) float64 logits of pairs of an image and a label.
-
-        Args:
-            embeddings: (B, D) float32 unit-norm image embeddings.
-            image: (P,) int64 images.
-            label: (P,) int64 rows of labels.
-        """
-        similarities = pair_similarities(
-            self.embeddings, embeddings, image, label, pooling=self.pooling, scale=self.logit_scale
-        )
-        return self._logits(similarities, label)
-
-    def labels_under(self, node: str) -> list[str]:
-        """Return what the labels below a node, and itself, are known by, as ``labels`` takes them.
-
-        Args:
-            node: its name where only one has it, or its key.
-
-        Raises:
-            LabelError: when there is no such node, or none of its labels.
-        """
-        structure = self.structure
-        keys = structure.taxonomy.label_keys
-        found = [keys[at] for at in structure.descendants(structure.find(node)).tolist()]
-        if not found:
-            raise LabelError(f"{node!r} has no labels below it in index {self._info.name!r}")
-        return found
-
-    def recall(self, embeddings: npt.ArrayLike, top_k: int = 10) -> float:
-        """Return the share of the exact ``top_k`` that this index finds; 1.0 for exact kinds.
-
-        Args:
-            embeddings: (B, D) floating-point embeddings of images such as will be asked about.
-            top_k: k, at least 1.
-
-        Raises:
-            EmbeddingError: see ``score``.
-        """
-        check_top_k(top_k)
-        return self._searcher.recall(
-            check_embeddings(embeddings, self._info.dim), min(top_k, len(self))
-        )
-
-    def embed(self, images: ImageSource | Sequence[ImageSource]) -> Float32:
-        """Return (B, D) float32 unit-norm image embeddings, as ``score`` takes them.
-
-        Raises:
-            ImageError: when an image is refused.
-            ModelError: see ``classify``.
-        """
-        blocks = [np.empty((0, self._info.dim), dtype=np.float32)]
-        for refused, embeddings in self._embedded(listed(images)):
-            for error in refused:
-                if error:
-                    raise error
-            blocks.append(embeddings)
-        return np.concatenate(blocks)
-
-    # Inside
-
-    def _score_rank(
-        self, embeddings: Float32, answers: NodeAnswers, top_k: int
-    ) -> list[list[NodePrediction]]:
-        groups = self._searcher.find_groups(embeddings, 1, answers.grouping).groups
-        assert groups is not None, "they were asked for"
-        return answers.best(groups, top_k)
-
-    def _score_deepest(
-        self,
-        embeddings: Float32,
-        answers: NodeAnswers,
-        floor: float,
-        by_rank: Mapping[str, float],
-    ) -> list[NodePrediction | None]:
-        least = min([floor, *by_rank.values()])
-        # So many labels can reach it under softmax.
-        top_k = int(min(len(self), 1 / least)) + 1
-        while True:
-            found = self._searcher.find_groups(embeddings, top_k, answers.grouping)
-            probabilities = activate(found.logits, self._info.activation, found.log_partition)
-            if found.rows.shape[1] == len(self) or (probabilities[:, -1] < least).all():
-                break
-            top_k *= 8
-        assert found.groups is not None, "they were asked for"
-        return answers.deepest(found.groups, found.rows, probabilities, floor, by_rank)
-
-    def _at_rank(self, rank: str, *, independent: bool) -> NodeAnswers:
-        return NodeAnswers.at_rank(self.structure, rank, self._reduction(independent=independent))
-
-    def _of_all(self, *, independent: bool) -> NodeAnswers:
-        return NodeAnswers.of_all(self.structure, self._reduction(independent=independent))
-
-    def _reduction(self, *, independent: bool) -> Reduction:
-        if self._info.activation == "softmax":
-            if independent:
-                raise InputError(
-                    f"index {self._info.name!r} has a softmax model, whose probabilities add up: "
-                    "independent labels are for sigmoid models"
+        def __getattr__(self, name):
+            if name == "use":
+                raise AttributeError(
+                    "LabelIndex.use is gone, an index is immutable: "
+                    "with_calibration() returns one that answers with a calibration"
                 )
-            return "sum"
-        return "noisy-or" if independent else "max"
-
-    def _score(
-        self, embeddings: Float32, top_k: int, subset: _Subset | None, *, over_index: bool
-    ) -> list[list[Prediction]]:
-        if subset is None:
-            found = self._searcher.find(embeddings, top_k)
-            best = found.best
-            ids = self.label_ids[best.rows]
-            distinct = list(dict.fromkeys(ids.ravel().tolist()))
-            known = dict(zip(distinct, self.names_of(distinct), strict=True))
-            names = [[known[label_id] for label_id in line] for line in ids.tolist()]
-        else:
-            scanned = self._searcher.scan(
-                subset.matrix,
-                embeddings,
-                top_k,
-                pooling=subset.pooling,
-                label_bias=self._bias_of(subset.label_ids),
-            )
-            found = Found(scanned)
-            best = found.best
-            ids = subset.label_ids[best.rows]
-            names = [[subset.labels[row] for row in line] for line in best.rows.tolist()]
-        logits = best.logits
-        activation = self._info.activation
-        probabilities = activate(logits, activation, best.log_partition)
-        if not over_index:
-            over = [[None] * ids.shape[1]] * len(ids)
-        elif subset is None:
-            over = probabilities.tolist()
-        else:
-            whole = self._searcher.find(embeddings, 1).best.log_partition
-            over = activate(logits, activation, whole).tolist()
-        intervals: list[list[tuple[float, float] | None]] = [[None] * ids.shape[1]] * len(ids)
-        if found.low is not None:
-            low = activate(logits, activation, found.high).tolist()
-            high = activate(logits, activation, found.low).tolist()
-            intervals = [list(zip(*line, strict=True)) for line in zip(low, high, strict=True)]
-        arrays = (probabilities, logits, best.similarities, ids)
-        return [
-            [_prediction(*fields) for fields in zip(*line, strict=True)]
-            for line in zip(
-                names, *(array.tolist() for array in arrays), over, intervals, strict=True
-            )
-        ]
-
-    def _logits(self, similarities: Float64, labels: Int64) -> Float64:
-        """Return the logits of similarities of labels, by their places, in the same shape."""
-        bias = self._bias_of(self.label_ids[labels])
-        if bias is not None:
-            similarities = similarities - bias
-        return similarities * self.logit_scale + self.logit_bias
-
-    def _bias_of(self, label_ids: Int64) -> Float32 | None:
-        """Return what is taken from the similarities of labels; None for nothing.
-
-        Labels from outside the index, which nothing was fitted for, have the mean of all: 0.
-        """
-        hubs = self._calibration and self._calibration.hubs
-        return hubs.of(label_ids) if hubs else None
-
-    def _subset(self, labels: Sequence[str] | None, *, encode_missing: bool) -> _Subset | None:
-        if labels is None:
-            return None
-        if isinstance(labels, str):
-            raise LabelError(f"labels={labels!r}: give a list of labels, not one string")
-        if not len(labels):
-            raise LabelError("labels is empty: give at least one, or None for all")
-        wanted = taxonomy.collect(labels).labels
-        rows = self.rows_of(wanted)
-        missing = [label for label in wanted if label not in rows]
-        if missing and not encode_missing:
-            raise LabelError(self._not_here(missing[0]))
-        present = [label for label in wanted if label in rows]
-        at = np.array([rows[label] for label in present], dtype=np.int64)
-        label_ids, pooling = self.label_ids[at], None
-        if self.pooling is None:
-            matrix = self.embeddings[at]
-        else:
-            matrix, pooling = self.embeddings[self.pooling.rows_of(at)], self.pooling.take(at)
-        if missing:
-            matrix = np.concatenate([matrix, self._encoded(missing)])
-            label_ids = np.concatenate([label_ids, np.full(len(missing), _OUTSIDE)])
-            pooling = pooling and pooling.followed_by(len(missing))
-        names = self.names_of(label_ids[: len(present)].tolist())
-        return _Subset([*names, *missing], label_ids, matrix, pooling)
-
-    def _row(self, place: LabelPlace) -> int | None:
-        """Return a label's place in this generation."""
-        row = place.position
-        if row is not None and row < len(self) and self.label_ids[row] == place.label_id:
-            return row
-        if self.is_current():
-            return None
-        # The store has gone on to another generation: this one's order is in its file alone.
-        at = int(np.searchsorted(self.label_ids, place.label_id, sorter=self._order))
-        row = int(self._order[min(at, len(self) - 1)])
-        return row if self.label_ids[row] == place.label_id else None
-
-    @cached_property
-    def _order(self) -> Int64:
-        """What sorts the label ids."""
-        return np.argsort(self.label_ids)
-
-    def _not_here(self, label: str) -> str:
-        return (
-            f"label {label!r} is not in index {self._info.name!r}"
-            f"{nearest(label, self.labels, _NEAR)} (encode_missing takes labels from outside)"
-        )
-
-    def _check_encodes(self, label: str) -> None:
-        if not self._info.templates:
-            raise ModelError(
-                f"index {self._info.name!r} was imported, so nothing says how to encode "
-                f"{label!r} as its labels were: leave it out"
-            )
-
-    def _encoded(self, labels: Sequence[str]) -> Float32:
-        self._check_encodes(labels[0])
-        prompts_of = rendered(labels, self._info.templates)
-        return fetch(self._store, self._source, labels, prompts_of)
-
-    def _embedded(
-        self, sources: Iterable[ImageSource]
-    ) -> Iterator[tuple[list[ImageError | None], Float32]]:
-        """Yield for each batch what was refused where, and the embeddings of the others."""
-        return self.image_embedder().embed(sources)
-
-    @property
-    def image_fingerprint(self) -> str:
-        """What image embeddings for this index depend on, but the way of decoding, hashed.
-
-        Raises:
-            ModelError: see ``image_embedder``.
-        """
-        return self._checkpoint.image_fingerprint
-
-    def use_encoder(self, source: EncoderSource) -> None:
-        """Use an encoder that is there already, instead of loading it again.
-
-        Args:
-            source: another index's, of the same ``image_fingerprint``.
-        """
-        assert source.fingerprint == self._checkpoint.fingerprint, "it is another encoder"
-        self._source = source
-
-    def image_embedder(self, limits: ImageLimits = LIMITS) -> ImageEmbedder:
-        """Return what makes embeddings of images for this index.
-
-        Args:
-            limits: what is accepted as an image.
-
-        Raises:
-            ModelError: when the index has no model, or not any more the one that it was built with.
-        """
-        return ImageEmbedder(
-            self._source,
-            self.image_fingerprint,
-            self._info.dim,
-            decode=self._decode,
-            store=self._store if self._keep_images else None,
-            limits=limits,
-        )
-
-    @cached_property
-    def _source(self) -> EncoderSource:
-        return EncoderSource.of(self._checkpoint, device=self._device)
-
-    @cached_property
-    def _checkpoint(self) -> Checkpoint:
-        info = self._info
-        if info.model_id is None:
-            raise ModelError(
-                f"index {info.name!r} was imported without a model: give ready embeddings to "
-                "score(), or import it again with a model"
-            )
-        checkpoint = encoders.resolve(info.model_id, info.revision, info.dtype)
-        numbers = (info.dim, info.logit_scale, info.logit_bias, info.activation)
-        present = (
-            checkpoint.fingerprint if info.templates else imported_fingerprint(checkpoint, *numbers)
-        )
-        if present != info.encoder_fingerprint:
-            raise ModelError(
-                f"model {info.model_id} is not any more the one that index {info.name!r} was "
-                "built with (its files, or the transformers version that reads them, have "
-                "changed): build the index again"
-            )
-        return checkpoint
-
-
-def _check_floors(floor: float, by_rank: Mapping[str, float]) -> None:
-    for value in (floor, *by_rank.values()):
-        if not 0 < value <= 1:
-            raise InputError(f"floor {value!r}: give a probability above 0 and up to 1")
-
-
-def _prediction(
-    label: str,
-    probability: float,
-    logit: float,
-    similarity: float,
-    label_id: int,
-    over: float | None,
-    interval: tuple[float, float] | None,
-) -> Prediction:
-    if label_id == _OUTSIDE:
-        return Prediction(label, probability, logit, similarity, None)
-    return Prediction(label, probability, logit, similarity, label_id, over, interval)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

@@ -51,3 +51,13 @@ def check_top_k(top_k: object) -> None:
     """Raise an InputError when ``top_k`` is no whole number of at least 1."""
     if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1:
         raise InputError(f"top_k is {top_k!r}; it must be a whole number of at least 1")
+
+
+def check_logit_numbers(logit_scale: float, logit_bias: float, activation: Activation) -> None:
+    """Raise an InputError for a scale, bias or activation that cannot turn into probabilities."""
+    if not (np.isfinite(logit_scale) and logit_scale > 0 and np.isfinite(logit_bias)):
+        raise InputError(
+            f"logit_scale {logit_scale} and logit_bias {logit_bias} must be finite, "
+            "the scale above 0 (it is the multiplier itself, already exponentiated)"
+        )
+    checked_choice(activation, Activation, "activation")

@@ -1,4 +1,4 @@
-"""What an open index is asked: the best rows and the log-partition, whatever kind it is."""
+"""Search of one open index, whatever its kind: best rows, log-partition, logits."""
 
 from __future__ import annotations
 
@@ -6,41 +6,46 @@ import logging
 import sys
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from zsic_index.embedding_arrays import Float32, Float64
+from zsic_index.calibration import Calibration, pair_similarities
+from zsic_index.embedding_arrays import Float32, Float64, Int64, check_embeddings
+from zsic_index.errors import InputError
 from zsic_index.index_files import Approximate, Half, OpenIndex
 from zsic_index.index_files.approximate import CANDIDATES, recall_of
+from zsic_index.label_index.opening import check_top_k
 from zsic_index.records import IndexInfo
+from zsic_index.scan import sampled
 from zsic_index.scan.exact import scan
 from zsic_index.scan.goal import Float16, Scan, similarities_of
 from zsic_index.scan.groups import Grouping
 from zsic_index.scan.pooling import Pooling
-from zsic_index.scan.sampled import Sample, draw, estimate
+from zsic_index.scan.probabilities import activate, log_sum_exp
+from zsic_index.scan.sampled import Sample
 
 if TYPE_CHECKING:
     from zsic_index.scan.device import DeviceMatrix
 
 logger = logging.getLogger("zsic_index")
 
-_WORTH_A_GPU = 1 << 24
-"""Numbers of a label matrix from which on a GPU is asked: 32,768 labels of 512 dimensions."""
+MIN_GPU_ELEMENTS = 1 << 24
+"""Size of a label matrix from which a GPU is used: 32,768 labels of 512 dimensions."""
 
-_MORE = 4
-"""Rows that are looked at for each one that is asked for."""
+_OVERFETCH = 4
+"""Rows that an approximate kind fetches for each requested one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The best rows of B queries.
+class SearchResult:
+    """Best rows of B queries, and how certain the log-partition is.
 
     Attributes:
-        best: their rows, similarities, logits and log-partition.
-        low: (B,) float64, what the log-partition is not below with 95 % confidence; None where it
-            is exact.
-        high: (B,) float64, what it is not above; None where it is exact.
+        best: rows, similarities, logits and log-partition.
+        low: (B,) float64 lower end of the log-partition's 95 % interval; None where it is exact.
+        high: (B,) float64 upper end; None where it is exact.
     """
 
     best: Scan
@@ -49,102 +54,275 @@ class Found:
 
 
 class Searcher:
-    """Asks one open index. Nothing that it holds grows with N, but a GPU's copy of the matrix."""
+    """Immutable search over one open index; memory does not grow with N, but for a GPU's copy.
 
-    def __init__(self, info: IndexInfo, opened: OpenIndex, device: str) -> None:
-        self._info = info
-        self._opened = opened
+    Attributes:
+        info: the index.
+        opened: its open files.
+        calibration: fitted numbers that logits are made with; None for the model's own.
+        logit_scale: multiplier of similarities.
+        logit_bias: offset of logits.
+
+    Raises:
+        InputError: when the calibration is for another activation, or has a label bias that this
+            kind of index cannot use.
+    """
+
+    def __init__(
+        self,
+        info: IndexInfo,
+        opened: OpenIndex,
+        device: str,
+        calibration: Calibration | None = None,
+        *,
+        gpu_copy: _GpuCopy | None = None,
+    ) -> None:
+        if calibration is not None:
+            _check_fits(calibration, info)
+        self.info = info
+        self.opened = opened
+        self.calibration = calibration
+        fit = calibration and calibration.fit
+        self.logit_scale = fit.scale if fit else info.logit_scale
+        self.logit_bias = fit.bias if fit else info.logit_bias
         self._device = device
-        self._resident: DeviceMatrix | None = None
-        self.use(info.logit_scale, info.logit_bias, None)
+        self._gpu_copy = gpu_copy or _GpuCopy(info, opened, device)
+        self._label_bias = self.label_bias_of(opened.label_ids)
 
-    def use(self, logit_scale: float, logit_bias: float, label_bias: Float32 | None) -> None:
-        """Make logits with these from now on; ``label_bias`` is (N,), for exact kinds alone."""
-        assert label_bias is None or not isinstance(self._opened.first, Approximate)
-        self._logit_scale = logit_scale
-        self._logit_bias = logit_bias
-        self._label_bias = label_bias
+    def with_calibration(self, calibration: Calibration | None) -> Searcher:
+        """Return a searcher over the same files, GPU copy included, with other numbers."""
+        return Searcher(self.info, self.opened, self._device, calibration, gpu_copy=self._gpu_copy)
 
-    def find(self, queries: Float32, top_k: int) -> Found:
+    def with_files(self, info: IndexInfo, opened: OpenIndex) -> Searcher:
+        """Return a searcher over other files, on the same device, with the model's own numbers."""
+        return Searcher(info, opened, self._device)
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """Rows that are names of one label; None where each label has one row."""
+        return self.opened.pooling
+
+    def search(self, embeddings: npt.ArrayLike, top_k: int) -> Scan:
+        """Return rows, similarities, logits and log-partition as arrays.
+
+        Args:
+            embeddings: (B, D) or (D,) floating-point image embeddings; each row is normalised.
+            top_k: k, at least 1.
+
+        Raises:
+            EmbeddingError: for another shape or dtype, NaN, infinity, or a row of norm 0.
+        """
+        check_top_k(top_k)
+        return self.find(check_embeddings(embeddings, self.info.dim), top_k).best
+
+    def best_labels(self, embeddings: npt.ArrayLike, top_k: int) -> tuple[Int64, Float64]:
+        """Return (B, k) label ids and their float64 probabilities, best first; see ``search``."""
+        best = self.search(embeddings, top_k)
+        probabilities = activate(best.logits, self.info.activation, best.log_partition)
+        return self.opened.label_ids[best.rows], probabilities
+
+    def all_probabilities(self, queries: Float32) -> Float32:
+        """Return the probability of every label, (B, N) float32 in row order, for small N."""
+        similarities = (queries @ self.opened.matrix.T).astype(np.float64)
+        if self.pooling is not None:
+            similarities = self.pooling.similarities(similarities, self.logit_scale)
+        logits = self.logits(similarities, np.arange(len(self.opened.label_ids)))
+        partition = log_sum_exp(logits)
+        return activate(logits, self.info.activation, partition).astype(np.float32)
+
+    def pair_logits(self, embeddings: Float32, image: Int64, label: Int64) -> Float64:
+        """Return the (P,) float64 logits of pairs of an image and a label.
+
+        Args:
+            embeddings: (B, D) float32 unit-norm image embeddings.
+            image: (P,) int64 places in ``embeddings``.
+            label: (P,) int64 rows of labels.
+        """
+        similarities = pair_similarities(
+            self.opened.matrix,
+            embeddings,
+            image,
+            label,
+            pooling=self.pooling,
+            scale=self.logit_scale,
+        )
+        return self.logits(similarities, label)
+
+    def logits(self, similarities: Float64, labels: Int64) -> Float64:
+        """Return the logits of similarities with labels, given by row; shapes broadcast."""
+        label_bias = self.label_bias_of(self.opened.label_ids[labels])
+        if label_bias is not None:
+            similarities = similarities - label_bias
+        return similarities * self.logit_scale + self.logit_bias
+
+    def label_bias_of(self, label_ids: Int64) -> Float32 | None:
+        """Return the bias that is subtracted from the similarities of labels; None without one.
+
+        A label from outside the index, which no bias was fitted for, gets the mean of all: 0.
+        """
+        hubs = self.calibration and self.calibration.hubs
+        return hubs.of(label_ids) if hubs else None
+
+    def find(self, queries: Float32, top_k: int) -> SearchResult:
         """Find the ``top_k`` best rows for (B, D) float32 unit-norm queries."""
-        match self._opened.first:
-            case Half() | None if (resident := self._on_gpu()) is not None:
-                return Found(resident.scan(queries, top_k, **self._numbers))
+        match self.opened.first:
+            case Half() | None if (gpu_matrix := self._gpu_matrix()) is not None:
+                return SearchResult(
+                    gpu_matrix.scan(
+                        queries,
+                        top_k,
+                        logit_scale=self.logit_scale,
+                        logit_bias=self.logit_bias,
+                        partition=self._is_softmax,
+                    )
+                )
             case Half() as half:
-                exactly = {"exact": self._opened.matrix, "rounding": half.rounding}
-                return Found(self._scan_index(half.matrix, queries, top_k, **exactly))
-            case Approximate() as approximate if max(CANDIDATES, _MORE * top_k) < self._info.labels:
-                return self._search(approximate, queries, top_k)
+                return SearchResult(
+                    self._scan_index(
+                        half.matrix,
+                        queries,
+                        top_k,
+                        exact=self.opened.matrix,
+                        rounding=half.rounding,
+                    )
+                )
+            case Approximate() as approximate if max(CANDIDATES, _OVERFETCH * top_k) < (
+                self.info.labels
+            ):
+                return self._search_approximately(approximate, queries, top_k)
             case _:
-                return Found(self._scan_index(self._opened.matrix, queries, top_k))
+                return SearchResult(self._scan_index(self.opened.matrix, queries, top_k))
 
     def find_groups(self, queries: Float32, top_k: int, grouping: Grouping) -> Scan:
-        """Find the same in one exact pass that also keeps numbers for groups of rows."""
-        return self._scan_index(self._opened.matrix, queries, top_k, grouping=grouping)
+        """Find the ``top_k`` best rows in one exact pass that also reduces groups of rows."""
+        return self._scan_index(self.opened.matrix, queries, top_k, grouping=grouping)
 
     def scan(
         self,
-        matrix: Float32,
+        matrix: Float32 | Float16,
         queries: Float32,
         top_k: int,
         *,
         pooling: Pooling | None,
         label_bias: Float32 | None,
+        exact: Float32 | None = None,
+        rounding: float = 0.0,
+        grouping: Grouping | None = None,
     ) -> Scan:
-        """Scan some labels exactly, with the index's scale, bias and activation."""
-        return self._scan(matrix, queries, top_k, pooling=pooling, label_bias=label_bias)
+        """Scan a label matrix exactly, with the index's scale, bias and activation."""
+        return scan(
+            matrix,
+            queries,
+            top_k,
+            exact=exact,
+            rounding=rounding,
+            logit_scale=self.logit_scale,
+            logit_bias=self.logit_bias,
+            pooling=pooling,
+            label_bias=label_bias,
+            partition=self._is_softmax,
+            grouping=grouping,
+        )
 
-    def recall(self, queries: Float32, top_k: int) -> float:
-        """Return the share of the true ``top_k`` best rows that ``find`` finds."""
-        found = self.find(queries, top_k).best.rows
-        return recall_of(found, self._scan_index(self._opened.matrix, queries, top_k).rows)
+    def recall(self, embeddings: npt.ArrayLike, top_k: int = 10) -> float:
+        """Return the share of the exact ``top_k`` that ``search`` finds; 1.0 for exact kinds.
+
+        Args:
+            embeddings: (B, D) floating-point embeddings of images like those to be classified.
+            top_k: k, at least 1.
+
+        Raises:
+            EmbeddingError: see ``search``.
+        """
+        check_top_k(top_k)
+        queries = check_embeddings(embeddings, self.info.dim)
+        top_k = min(top_k, len(self.opened.label_ids))
+        exact = self._scan_index(self.opened.matrix, queries, top_k)
+        return recall_of(self.find(queries, top_k).best.rows, exact.rows)
 
     def _scan_index(
-        self, matrix: Float32 | Float16, queries: Float32, top_k: int, **more: Any
+        self,
+        matrix: Float32 | Float16,
+        queries: Float32,
+        top_k: int,
+        *,
+        exact: Float32 | None = None,
+        rounding: float = 0.0,
+        grouping: Grouping | None = None,
     ) -> Scan:
-        own = {"pooling": self._opened.pooling, "label_bias": self._label_bias}
-        return self._scan(matrix, queries, top_k, **own, **more)
+        return self.scan(
+            matrix,
+            queries,
+            top_k,
+            pooling=self.pooling,
+            label_bias=self._label_bias,
+            exact=exact,
+            rounding=rounding,
+            grouping=grouping,
+        )
 
-    def _scan(self, matrix: Float32 | Float16, queries: Float32, top_k: int, **more: Any) -> Scan:
-        return scan(matrix, queries, top_k, **self._numbers, **more)
-
-    def _search(self, approximate: Approximate, queries: Float32, top_k: int) -> Found:
-        rows = approximate.search(queries, max(CANDIDATES, _MORE * top_k))
+    def _search_approximately(
+        self, approximate: Approximate, queries: Float32, top_k: int
+    ) -> SearchResult:
+        rows = approximate.search(queries, max(CANDIDATES, _OVERFETCH * top_k))
         if (rows[:, :top_k] < 0).any():
-            # A graph that falls apart: nothing is left out without a word.
-            return Found(self._scan_index(self._opened.matrix, queries, top_k))
+            # HNSW can return fewer than k rows; fall back to the exact scan.
+            return SearchResult(self._scan_index(self.opened.matrix, queries, top_k))
         similarities = np.full(rows.shape, -np.inf)
-        for query, line, found in zip(queries, rows, similarities, strict=True):
-            found[line >= 0] = similarities_of(self._opened.matrix, line[line >= 0], query)
+        for query, row_line, similarity_line in zip(queries, rows, similarities, strict=True):
+            present = row_line >= 0
+            similarity_line[present] = similarities_of(self.opened.matrix, row_line[present], query)
         order = np.lexsort((rows, -similarities))
         rows = np.take_along_axis(rows, order, axis=1)
         similarities = np.take_along_axis(similarities, order, axis=1)
-        scale, bias = self._logit_scale, self._logit_bias
+        scale, bias = self.logit_scale, self.logit_bias
         best_rows, best = rows[:, :top_k], similarities[:, :top_k]
         logits = best * scale + bias
-        if not self._softmax:
-            return Found(Scan(best_rows, best, logits, None))
-        partition = estimate(self._sample, queries, rows, similarities * scale, scale)
-        return Found(
+        if not self._is_softmax:
+            return SearchResult(Scan(best_rows, best, logits, None))
+        partition = sampled.estimate(self._sample, queries, rows, similarities * scale, scale)
+        return SearchResult(
             Scan(best_rows, best, logits, partition.log_partition + bias),
             partition.low + bias,
             partition.high + bias,
         )
 
-    def _on_gpu(self) -> DeviceMatrix | None:
-        """Return the matrix on a GPU, where there is one and it is worth it.
+    def _gpu_matrix(self) -> DeviceMatrix | None:
+        """Return the matrix on a GPU; None where it must be scanned on the CPU.
 
-        What is done to logits before they are looked at is done on the CPU alone.
+        Pooling and label bias are computed on the CPU only.
         """
-        if self._opened.pooling is not None or self._label_bias is not None:
+        if self.pooling is not None or self._label_bias is not None:
             return None
-        if self._resident is not None:
-            return self._resident
+        return self._gpu_copy.matrix()
+
+    @property
+    def _is_softmax(self) -> bool:
+        return self.info.activation == "softmax"
+
+    @cached_property
+    def _sample(self) -> Sample:
+        return sampled.draw(self.opened.matrix)
+
+
+class _GpuCopy:
+    """The label matrix on a GPU, copied at the first search; shared by searchers of one index."""
+
+    def __init__(self, info: IndexInfo, opened: OpenIndex, device: str) -> None:
+        self._info = info
+        self._opened = opened
+        self._device = device
+        self._matrix: DeviceMatrix | None = None
+
+    def matrix(self) -> DeviceMatrix | None:
+        """Return the matrix on the GPU; None without a GPU, or where it is not worth the copy."""
+        if self._matrix is not None:
+            return self._matrix
         info = self._info
-        if self._device == "cpu" or info.labels * info.dim < _WORTH_A_GPU:
+        if self._device == "cpu" or info.labels * info.dim < MIN_GPU_ELEMENTS:
             return None
         if self._device == "auto" and "torch" not in sys.modules:
-            # Without a model nothing needs torch, and to load it takes longer than many scans.
+            # Without a model nothing needs torch, and importing it takes longer than many scans.
             return None
         from zsic_index.encoders.two_towers import device_of
 
@@ -153,9 +331,9 @@ class Searcher:
             return None
         from zsic_index.scan.device import DeviceMatrix
 
-        dtype: Any = "float16" if info.kind == "float16" else "float32"
+        dtype: Literal["float16", "float32"] = "float16" if info.kind == "float16" else "float32"
         try:
-            self._resident = DeviceMatrix(self._opened.matrix, device, dtype)
+            self._matrix = DeviceMatrix(self._opened.matrix, device, dtype)
         except RuntimeError as error:
             if "out of memory" not in str(error):
                 raise
@@ -166,20 +344,23 @@ class Searcher:
                 device,
             )
             self._device = "cpu"
-        return self._resident
+        return self._matrix
 
-    @property
-    def _numbers(self) -> dict[str, Any]:
-        return {
-            "logit_scale": self._logit_scale,
-            "logit_bias": self._logit_bias,
-            "partition": self._softmax,
-        }
 
-    @property
-    def _softmax(self) -> bool:
-        return self._info.activation == "softmax"
+def check_takes_label_bias(info: IndexInfo) -> None:
+    """Raise an InputError for an index whose search cannot take a label bias into account."""
+    if info.kind in ("hnsw", "ivf"):
+        raise InputError(
+            f"index {info.name!r} is of kind {info.kind}, which is searched by similarity alone: "
+            "for a label bias build it with kind 'flat' or 'float16'"
+        )
 
-    @cached_property
-    def _sample(self) -> Sample:
-        return draw(self._opened.matrix)
+
+def _check_fits(calibration: Calibration, info: IndexInfo) -> None:
+    if calibration.activation != info.activation:
+        raise InputError(
+            f"the calibration is for {calibration.activation}, index {info.name!r} has "
+            f"{info.activation}: calibrate this index"
+        )
+    if calibration.hubs is not None:
+        check_takes_label_bias(info)

@@ -69,8 +69,8 @@ class RunSettings:
             InputError: when the index has no calibration, or one without thresholds, and needs it.
             LabelError: see ``TagRules``.
         """
-        fitted = index.required_calibration() if self.calibrated else None
-        index.use(fitted)
+        fitted = index.load_calibration() if self.calibrated else None
+        index = index.with_calibration(fitted)
         thresholds: Any = self.thresholds
         if thresholds is None:
             thresholds = required(fitted and fitted.thresholds, "thresholds", "--precision")

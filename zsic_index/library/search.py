@@ -43,7 +43,7 @@ def search(
         InputError: when there are no embeddings of this model.
         LabelError: for a text that the model cannot take.
     """
-    (query,) = index.encode([words]).astype(np.float64)
+    (query,) = index.encoder.encode_labels([words]).astype(np.float64)
     best = heapq.nlargest(top_k, _similarities(index, query, under))
     if not best:
         raise InputError(
@@ -56,7 +56,7 @@ def search(
 def _similarities(
     index: LabelIndex, query: np.ndarray[tuple[int], np.dtype[np.float64]], under: str | None
 ) -> Iterator[FoundPhoto]:
-    embedder = index.image_embedder()
+    embedder = index.encoder.image_embedder()
     for part in batched(index.store.photos.photos(under=under), _AT_ONCE):
         keys = {one.path: embedder.key(one.content_hash) for one in part if one.content_hash}
         found = index.store.find_embeddings(list(set(keys.values())))

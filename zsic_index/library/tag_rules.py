@@ -81,12 +81,12 @@ class TagRules:
             InputError: for a root that will not do.
             LabelError: for a node or a language that the taxonomy does not have.
         """
-        self._index = index
+        self.index = index
         self._settings = settings
         self._thresholds = thresholds
         self._own = dict(own_thresholds)
         self._root = check_root(settings.root)
-        self._names = index.names_in(settings.language) if settings.language else None
+        self._names = index.structure.names_in(settings.language) if settings.language else None
         self._only = self._ids_under(settings.only) if settings.only else None
         self._never = self._ids_under(settings.exclude)
         self._floors: dict[int, float] = {}
@@ -98,10 +98,10 @@ class TagRules:
 
         With the scale and bias that the index has when it is first asked for.
         """
-        index = self._index
+        index = self.index
         parts: list[Any] = [
             index.info.plan,
-            index.calibration and index.calibration.to_json(),
+            index.searcher.calibration and index.searcher.calibration.to_json(),
             asdict(self._settings),
             _described(self._thresholds),
             sorted(self._own.items()),
@@ -133,7 +133,7 @@ class TagRules:
             wanted = most + max(map(len, verdicts))
         else:
             wanted = max(_CANDIDATES, 5 * most)
-        label_ids, probabilities = self._index.best(embeddings, wanted)
+        label_ids, probabilities = self.index.searcher.best_labels(embeddings, wanted)
         reached = probabilities >= self.floors_of(label_ids)
         return [
             self._tags_of(embedding, said, *_chosen(ids, values, enough))
@@ -148,7 +148,7 @@ class TagRules:
         ids = distinct.tolist()
         missing = [label_id for label_id in ids if label_id not in self._floors]
         if missing:
-            found = label_floors(self._index, self._thresholds, np.array(missing))
+            found = label_floors(self.index, self._thresholds, np.array(missing))
             self._floors |= dict(zip(missing, found.tolist(), strict=True))
             self._floors |= {one: self._own[one] for one in missing if one in self._own}
         return np.array([self._floors[one] for one in ids])[places].reshape(label_ids.shape)
@@ -180,7 +180,7 @@ class TagRules:
         if accepted:
             chosen |= self._probabilities_of(embedding, accepted)
         tags: dict[TagPath, StoredTag] = {}
-        index_id = self._index.info.index_id
+        index_id = self.index.info.index_id
         for label_id, probability in sorted(chosen.items(), key=lambda pair: -pair[1]):
             path = self.path_of(label_id)
             if path is not None:
@@ -198,12 +198,12 @@ class TagRules:
 
     def _probabilities_of(self, embedding: Float32, label_ids: Sequence[int]) -> dict[int, float]:
         """Return the probabilities of labels of the index that are not among the best."""
-        keys = self._index.keys_of(label_ids)
-        here = self._index.rows_of(keys)
+        keys = self.index.label_names.keys_of(label_ids)
+        here = self.index.label_names.rows_of(keys)
         present = [key for key in keys if key in here]
         if not present:
             return {}
-        (found,) = self._index.score(embedding, top_k=len(present), labels=present, over_index=True)
+        (found,) = self.index.score(embedding, top_k=len(present), labels=present, over_index=True)
         return {
             one.label_id: one.index_probability
             for one in found
@@ -211,9 +211,9 @@ class TagRules:
         }
 
     def _path(self, label_id: int) -> TagPath | None:
-        structure = self._index.structure
+        structure = self.index.structure
         taxonomy = structure.taxonomy
-        (key,) = self._index.keys_of([label_id])
+        (key,) = self.index.label_names.keys_of([label_id])
         nodes = structure.path_to(structure.find(key))
         names = self._names
         parts = [
@@ -226,8 +226,12 @@ class TagRules:
             return None
 
     def _ids_under(self, nodes: Iterable[str]) -> frozenset[int]:
-        index = self._index
-        rows = [row for node in nodes for row in index.rows_of(index.labels_under(node)).values()]
+        index = self.index
+        rows = [
+            row
+            for node in nodes
+            for row in index.label_names.rows_of(index.labels_under(node)).values()
+        ]
         return frozenset(index.label_ids[rows].tolist())
 
 

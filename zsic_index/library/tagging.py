@@ -106,7 +106,7 @@ class Tagging:
         self._dry_run = dry_run
         self._on_change = on_change
         self._progress = progress
-        self._embedder = index.image_embedder()
+        self._embedder = index.encoder.image_embedder()
         self._report = RunReport()
         self._ready: list[_Item] = []
         self._embedding: deque[_Item] = deque()

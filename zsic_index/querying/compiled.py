@@ -8,6 +8,7 @@ from dataclasses import replace
 from zsic_index.calibration import Calibration, PrecisionThresholds, required
 from zsic_index.embedding_arrays import Float32
 from zsic_index.label_index import LabelIndex
+from zsic_index.label_index.scorers import DeepestScorer, LabelScorer, RankScorer
 from zsic_index.querying.decider import Decider
 from zsic_index.querying.query import Query
 from zsic_index.querying.rules import LeastMargin, LeastProbability, MostNegativeMass, Rule
@@ -30,7 +31,7 @@ def compile_query(query: Query, index: LabelIndex) -> CompiledQuery:
     """
     fitted = None
     if query.calibrated or query.sets or query.thresholds == "calibrated":
-        fitted = index.required_calibration()
+        fitted = index.load_calibration()
         index = index.with_calibration(fitted)
     answer = _decider(query, index, fitted) if query.decides else _plain(query, index)
     if query.lang is None:
@@ -74,16 +75,15 @@ def _decider(query: Query, index: LabelIndex, fitted: Calibration | None) -> Com
 def _plain(query: Query, index: LabelIndex) -> CompiledQuery:
     found: Callable[[Float32], Sequence[Sequence[Prediction | NodePrediction]]]
     if query.rank is not None:
-        found = index.rank_answers(
-            rank=query.rank, top_k=query.top_k, independent=query.independent
-        )
+        found = RankScorer(index, rank=query.rank, top_k=query.top_k, independent=query.independent)
     elif query.deepest is not None:
-        found = index.deepest_answers(
-            floor=query.deepest, by_rank=query.floors, independent=query.independent
+        found = DeepestScorer(
+            index, floor=query.deepest, by_rank=query.floors, independent=query.independent
         )
     else:
         under = index.labels_under(query.under) if query.under is not None else ()
-        found = index.answers(
+        found = LabelScorer(
+            index,
             top_k=query.top_k,
             labels=[*query.labels, *under] or None,
             encode_missing=query.encode_missing,
@@ -94,12 +94,12 @@ def _plain(query: Query, index: LabelIndex) -> CompiledQuery:
 
 def _translator(index: LabelIndex, language: str) -> Callable[[Decision], Decision]:
     """Return what puts names of a language into predictions."""
-    names = index.names_in(language)
+    names = index.structure.names_in(language)
 
     def translate(decision: Decision) -> Decision:
         found = decision.predictions
         ids = [one.label_id for one in found if isinstance(one, Prediction) and one.label_id]
-        keys = dict(zip(ids, index.keys_of(ids), strict=True))
+        keys = dict(zip(ids, index.label_names.keys_of(ids), strict=True))
         named = []
         for one in found:
             key = one.key if isinstance(one, NodePrediction) else keys.get(one.label_id or 0)

@@ -51,13 +51,15 @@ class Decider:
         self._rules = rules
         self._thresholds = thresholds
         self._sets = sets
-        self._negatives = index.encode(_checked(index, negatives)) if negatives else None
+        self._negatives = (
+            index.encoder.encode_labels(_checked(index, negatives)) if negatives else None
+        )
 
     def stream(
         self, images: Iterable[ImageSource], *, top_k: int = DEFAULT_TOP_K
     ) -> Iterator[Decision | ImageError]:
         """Decide about any number of images; see ``LabelIndex.stream``."""
-        return self._index.stream_answers(images, lambda unit: self.decide(unit, top_k=top_k))
+        return self._index.encoder.stream(images, lambda unit: self.decide(unit, top_k=top_k))
 
     def decide(self, embeddings: Float32, *, top_k: int = DEFAULT_TOP_K) -> list[Decision]:
         """Decide about (B, D) float32 unit-norm image embeddings."""
@@ -95,7 +97,7 @@ class Decider:
         if self._negatives is None:
             return None
         similarities = embeddings.astype(np.float64) @ self._negatives.T.astype(np.float64)
-        logits = similarities * self._index.logit_scale + self._index.logit_bias
+        logits = similarities * self._index.searcher.logit_scale + self._index.searcher.logit_bias
         if self._index.info.activation == "sigmoid":
             return np.asarray(activate(logits, "sigmoid", None).max(axis=1))
         # The best label's logit and probability give the log-partition of all labels.
@@ -119,7 +121,7 @@ def label_floors(
             ranks = _ranks(index, ids) if thresholds.ranks else {}
             floors = [
                 thresholds.of(name, ranks.get(label_id))
-                for label_id, name in zip(ids, index.names_of(ids), strict=True)
+                for label_id, name in zip(ids, index.label_names.names_of(ids), strict=True)
             ]
             return np.array(floors)[places].reshape(label_ids.shape)
 
@@ -128,7 +130,7 @@ def _ranks(index: LabelIndex, label_ids: Sequence[int]) -> dict[int, str]:
     structure = index.structure
     taxonomy = structure.taxonomy
     found = {}
-    for label_id, key in zip(label_ids, index.keys_of(label_ids), strict=True):
+    for label_id, key in zip(label_ids, index.label_names.keys_of(label_ids), strict=True):
         rank = int(taxonomy.rank_of[structure.find(key)])
         if rank >= 0:
             found[label_id] = taxonomy.ranks[rank]

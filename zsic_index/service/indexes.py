@@ -118,7 +118,7 @@ class ServedIndex:
     @property
     def is_calibrated(self) -> bool:
         """Whether something was fitted for it."""
-        return self.index.kept_calibration is not None
+        return self.index.find_calibration() is not None
 
     async def answer(self, query: Query, engine: Engine) -> CompiledQuery:
         """Return what answers a query, prepared in another thread the first time.
@@ -263,20 +263,19 @@ class Registry:
         settings = self._settings
         index = LabelIndex.open(
             name, store=settings.store, device=settings.device, decode=settings.decode
-        )
-        index.hold()
+        ).pin()
         return ServedIndex(index, self._tower_of(index), settings)
 
     def _tower_of(self, index: LabelIndex) -> Tower | None:
         if index.info.model_id is None:
             return None
-        fingerprint = index.image_fingerprint
+        fingerprint = index.encoder.image_fingerprint
         if fingerprint not in self._towers:
-            embedder = index.image_embedder(self._settings.image_limits)
+            embedder = index.encoder.image_embedder(self._settings.image_limits)
             embedder.load()
             self._towers[fingerprint] = self._engine.tower(embedder)
         tower = self._towers[fingerprint]
-        index.use_encoder(tower.embedder.source)
+        index.encoder.share(tower.embedder.source)
         return tower
 
     def _retire(self) -> None:

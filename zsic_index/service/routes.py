@@ -88,7 +88,7 @@ def router(service: Service) -> APIRouter:
         as_base64 = asked.encoding_format == "base64"
         if asked.prompts:
             encoded = await service.engine.encode_prompts(
-                served.index.encode_prompts, asked.prompts
+                served.index.encoder.encode_prompts, asked.prompts
             )
             results = [
                 {"prompt": prompt, "embedding": _written(row, as_base64)}

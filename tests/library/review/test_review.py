@@ -142,7 +142,7 @@ def test_probabilities_are_those_of_tag(
     index = review.index
     paths = [review.photo(one).path for one in review.photos.photo_ids.tolist()]
     with LabelIndex.open("things", decode="scaled", keep_images=True) as other:
-        label_ids, expected = other.best(other.embed(paths), len(other))
+        label_ids, expected = other.searcher.best_labels(other.embed(paths), len(other))
     by_photo = [
         dict(zip(ids, found, strict=True))
         for ids, found in zip(label_ids.tolist(), expected.tolist(), strict=True)

@@ -78,7 +78,7 @@ class Applying:
         self._index = index
         self._index_id = index.info.index_id
         self._store = index.store.photos
-        self._embedder = index.image_embedder()
+        self._embedder = index.encoder.image_embedder()
         self._under = under
         self.seen = 0
 

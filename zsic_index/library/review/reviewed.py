@@ -51,8 +51,8 @@ class ReviewedPhotos:
             ModelError: when the index has no model.
         """
         self._index = index
-        self._hubs = index.calibration.hubs if index.calibration else None
-        self._scale, self._bias = index.logit_scale, index.logit_bias
+        self._hubs = index.searcher.calibration.hubs if index.searcher.calibration else None
+        self._scale, self._bias = index.searcher.logit_scale, index.searcher.logit_bias
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         partitions: list[Float64] = []
         ids: list[int] = []
@@ -65,7 +65,7 @@ class ReviewedPhotos:
             self.contents += found
             self._file.write(embeddings.data)
             if index.info.activation == "softmax":
-                partition = index.search(embeddings, 1).log_partition
+                partition = index.searcher.search(embeddings, 1).log_partition
                 assert partition is not None, "softmax has one"
                 partitions.append(partition)
             if progress:
@@ -112,14 +112,16 @@ class ReviewedPhotos:
         Under softmax they are over all labels of the index.
         """
         index, label = self._index, np.array([row])
-        rows = label if index.pooling is None else index.pooling.rows_of(label)
+        rows = label if index.searcher.pooling is None else index.searcher.pooling.rows_of(label)
         photos = np.arange(len(self))
         similarities = np.stack(
             [similarities_of(self._embeddings, photos, index.embeddings[one]) for one in rows],
             axis=1,
         )
-        if index.pooling is not None:
-            similarities = index.pooling.take(label).similarities(similarities, self._scale)
+        if index.searcher.pooling is not None:
+            similarities = index.searcher.pooling.take(label).similarities(
+                similarities, self._scale
+            )
         if self._hubs is not None:
             similarities = similarities - self._hubs.of(index.label_ids[label])
         logits = similarities * self._scale + self._bias
@@ -138,7 +140,7 @@ def _gathered(
         places: content → its place; added to.
         copies: photos of each place; added to.
     """
-    embedder = index.image_embedder()
+    embedder = index.encoder.image_embedder()
     for part in batched(index.store.photos.photos(under=under), _AT_ONCE):
         fresh: dict[bytes, list[int]] = {}
         for one in part:

@@ -158,9 +158,9 @@ class Review:
         self._index_id = index.info.index_id
         self._store = index.store.photos
         self._applying = Applying(index, under)
-        # Before photos are gathered: with it the index answers as the last run did.
         self._rules = self._applying.last_settings.rules(index, own={})
-        self.photos = ReviewedPhotos(index, under, progress)
+        # Probabilities are those that the last run saw, its calibration included.
+        self.photos = ReviewedPhotos(self._rules.index, under, progress)
         self.labels = LabelList(index)
         self._lock = threading.Lock()
         self._turn = threading.Lock()

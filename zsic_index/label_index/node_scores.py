@@ -1,7 +1,6 @@
-"""Answers about the nodes of a taxonomy: what a rank's are, and how deep one can go.
+"""Predictions of taxonomy nodes from the per-group numbers of a scan.
 
-A scan keeps one number for each group of labels that are below the same nodes; what is here turns
-those into nodes.
+A group is the labels that are below the same nodes.
 """
 
 from __future__ import annotations
@@ -13,46 +12,47 @@ import numpy as np
 from zsic_index.embedding_arrays import Float64, Int64
 from zsic_index.records import NodePrediction
 from zsic_index.scan.groups import Grouping, Reduction
-from zsic_index.taxonomy.rollup import Groups, deepest, groups, groups_below
+from zsic_index.taxonomy.rollup import Groups, deepest, groups_below
+from zsic_index.taxonomy.rollup import groups as groups_at_rank
 from zsic_index.taxonomy.structure import Structure
 
 NONE = "(none)"
-"""What stands for labels that are below no node of a rank."""
+"""Name of the prediction for labels that are below no node of a rank."""
 
 
-class NodeAnswers:
-    """Turns numbers for groups of labels into predictions of nodes.
+class NodeScores:
+    """Turns probabilities of groups of labels into predictions of nodes.
 
     Attributes:
-        grouping: the groups, by row of the index.
+        grouping: group of each row of the index.
     """
 
-    def __init__(self, structure: Structure, found: Groups, reduction: Reduction) -> None:
+    def __init__(self, structure: Structure, groups: Groups, reduction: Reduction) -> None:
         self._structure = structure
-        self._groups = found
+        self._groups = groups
         self._reduction = reduction
-        self.grouping = Grouping(found.group_of[structure.row_order], found.none + 1, reduction)
+        self.grouping = Grouping(groups.group_of[structure.row_order], groups.none + 1, reduction)
 
     @classmethod
-    def at_rank(cls, structure: Structure, rank: str, reduction: Reduction) -> NodeAnswers:
-        """Return what answers about the nodes of a rank.
+    def at_rank(cls, structure: Structure, rank: str, reduction: Reduction) -> NodeScores:
+        """Return the scores of the nodes of a rank.
 
         Raises:
             LabelError: when there is no such rank.
         """
-        return cls(structure, groups(structure, rank), reduction)
+        return cls(structure, groups_at_rank(structure, rank), reduction)
 
     @classmethod
-    def of_all(cls, structure: Structure, reduction: Reduction) -> NodeAnswers:
-        """Return what answers about all nodes that have something below them."""
+    def of_all(cls, structure: Structure, reduction: Reduction) -> NodeScores:
+        """Return the scores of all nodes with something below them."""
         inner = np.flatnonzero(structure.children.counts > 0)
         return cls(structure, groups_below(structure, inner), reduction)
 
     def best(self, values: Float64, top_k: int) -> list[list[NodePrediction]]:
         """Return the ``top_k`` most probable nodes for each of (B, G) probabilities of groups.
 
-        Under softmax, labels that are below none of the nodes are one answer more, so that all
-        answers together are certain.
+        Under softmax, labels that are below none of the nodes are one more prediction, so that
+        all predictions add up to 1.
         """
         nodes = self._groups.nodes
         probabilities = self._of_nodes(values)
@@ -73,31 +73,35 @@ class NodeAnswers:
         floor: float,
         by_rank: Mapping[str, float],
     ) -> list[NodePrediction | None]:
-        """Return, for each image, the deepest node that is probable enough; None where none is.
+        """Return for each image the deepest node that is probable enough, or None.
 
         Args:
             values: (B, G) probabilities of groups.
-            rows: (B, k) rows of the most probable labels: no other label may reach the floor.
-            probabilities: (B, k) of these.
-            floor: what a node's probability has to reach.
+            rows: (B, k) rows of the most probable labels; no other label may reach the floor.
+            probabilities: (B, k) probabilities of these labels.
+            floor: least probability of a node.
             by_rank: other floors, for nodes of some ranks.
         """
         structure = self._structure
         label_nodes = structure.taxonomy.label_nodes[structure.row_order]
-        found: list[NodePrediction | None] = []
-        for inner, best, of_best in zip(self._of_nodes(values), rows, probabilities, strict=True):
+        predictions: list[NodePrediction | None] = []
+        for of_inner, best, of_best in zip(
+            self._of_nodes(values), rows, probabilities, strict=True
+        ):
             of_all = np.zeros(len(structure.label_of))
             of_all[label_nodes[best]] = of_best
-            of_all[self._groups.nodes] = inner
+            of_all[self._groups.nodes] = of_inner
             node = deepest(structure, of_all, floor, by_rank)
-            found.append(None if node is None else self._prediction(node, float(of_all[node])))
-        return found
+            predictions.append(
+                None if node is None else self._prediction(node, float(of_all[node]))
+            )
+        return predictions
 
     def _of_nodes(self, values: Float64) -> Float64:
         """Return (B, R) probabilities of nodes from those of groups."""
         match self._reduction:
             case "sum":
-                # Rounding can put all of them together an ulp over 1.
+                # Rounding can put the sum of all groups an ulp over 1.
                 return np.minimum(self._groups.node_mass(values), 1.0)
             case "max":
                 return self._groups.node_max(values)

@@ -1,0 +1,182 @@
+"""Embeddings of images and labels for one index, by the model that it was built with."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+
+from zsic_index import encoders, taxonomy
+from zsic_index.embedding_arrays import Float32
+from zsic_index.embeddings.images import ImageEmbedder
+from zsic_index.embeddings.labels import fetch, rendered
+from zsic_index.encoders import Checkpoint, EncodedPrompts
+from zsic_index.encoders.source import EncoderSource
+from zsic_index.errors import ImageError, ModelError
+from zsic_index.images.opening import LIMITS, Decode, ImageLimits, ImageSource
+from zsic_index.label_index.opening import imported_fingerprint
+from zsic_index.records import IndexInfo
+from zsic_index.store import Store
+
+Result = TypeVar("Result")
+
+
+class IndexEncoder:
+    """Embeds images and labels as an index needs them; the model is loaded at first use.
+
+    Args:
+        store: where embeddings are looked up and kept.
+        info: the index.
+        device: where the towers run.
+        decode: how JPEGs are decoded.
+        keep_images: whether image embeddings are looked up and kept in the store.
+    """
+
+    def __init__(
+        self, store: Store, info: IndexInfo, *, device: str, decode: Decode, keep_images: bool
+    ) -> None:
+        self._store = store
+        self._info = info
+        self._device = device
+        self._decode: Decode = decode
+        self._keep_images = keep_images
+
+    def with_info(self, info: IndexInfo) -> IndexEncoder:
+        """Return one for the same model, loaded once for both, and another index."""
+        other = copy.copy(self)
+        _ = other.source
+        other._info = info
+        return other
+
+    @cached_property
+    def source(self) -> EncoderSource:
+        """The lazily loaded encoder.
+
+        Raises:
+            ModelError: when the index has no model, or it has changed since.
+        """
+        return EncoderSource.of(self._checkpoint, device=self._device)
+
+    def share(self, source: EncoderSource) -> None:
+        """Use another index's encoder instead of loading the same checkpoint again."""
+        assert source.fingerprint == self._checkpoint.fingerprint, "of another checkpoint"
+        self.source = source
+
+    @property
+    def image_fingerprint(self) -> str:
+        """Hash of everything that image embeddings depend on, except the decode mode.
+
+        Raises:
+            ModelError: see ``source``.
+        """
+        return self._checkpoint.image_fingerprint
+
+    def loaded_fingerprint(self) -> str | None:
+        """Return the fingerprint of the encoder in memory, where the store has it."""
+        record = self._store.find_encoder(self._info.encoder_fingerprint)
+        return None if record is None else record.loaded_fingerprint
+
+    def image_embedder(self, limits: ImageLimits = LIMITS) -> ImageEmbedder:
+        """Return an embedder of images for this index.
+
+        Args:
+            limits: formats and sizes that are accepted.
+
+        Raises:
+            ModelError: see ``source``.
+        """
+        return ImageEmbedder(
+            self.source,
+            self.image_fingerprint,
+            self._info.dim,
+            decode=self._decode,
+            store=self._store if self._keep_images else None,
+            limits=limits,
+        )
+
+    def embed_images(self, images: Iterable[ImageSource]) -> Float32:
+        """Return (B, D) float32 unit-norm embeddings of images.
+
+        Raises:
+            ImageError: when an image is refused.
+            ModelError: see ``source``.
+        """
+        blocks = [np.empty((0, self._info.dim), dtype=np.float32)]
+        for errors, embeddings in self.image_embedder().embed(images):
+            for error in errors:
+                if error:
+                    raise error
+            blocks.append(embeddings)
+        return np.concatenate(blocks)
+
+    def stream(
+        self, images: Iterable[ImageSource], compute: Callable[[Float32], Sequence[Result]]
+    ) -> Iterator[Result | ImageError]:
+        """Yield a result for each image in order, or the ImageError that says why it was refused.
+
+        Args:
+            images: any number of images.
+            compute: from (B, D) float32 unit-norm image embeddings to B results.
+        """
+        for errors, embeddings in self.image_embedder().embed(images):
+            results = iter(compute(embeddings))
+            for error in errors:
+                yield error or next(results)
+
+    def stream_embeddings(self, images: Iterable[ImageSource]) -> Iterator[Float32 | ImageError]:
+        """Yield for each image its (D,) float32 unit-norm embedding, or why it was refused."""
+        return self.stream(images, list)
+
+    def encode_labels(self, labels: Sequence[str]) -> Float32:
+        """Return (n, D) float32 unit-norm embeddings of labels from outside the index.
+
+        They are encoded with the index's templates, and kept in the store.
+
+        Raises:
+            LabelError: for a label that the model cannot encode.
+            ModelError: when the index has no model or templates.
+        """
+        labels = taxonomy.collect(labels).labels
+        self.check_encodes(labels[0])
+        prompts_of = rendered(labels, self._info.templates)
+        return fetch(self._store, self.source, labels, prompts_of)
+
+    def encode_prompts(self, prompts: Sequence[str]) -> EncodedPrompts:
+        """Encode prompts as they are: without a template, and without keeping anything.
+
+        Raises:
+            LabelError: for a prompt that the model cannot encode.
+            ModelError: when the index has no model.
+        """
+        return self.source.encoder().encode_prompts(prompts)
+
+    def check_encodes(self, label: str) -> None:
+        """Raise a ModelError when the index was imported without templates."""
+        if not self._info.templates:
+            raise ModelError(
+                f"index {self._info.name!r} was imported, so nothing says how to encode "
+                f"{label!r} as its labels were: leave it out"
+            )
+
+    @cached_property
+    def _checkpoint(self) -> Checkpoint:
+        info = self._info
+        if info.model_id is None:
+            raise ModelError(
+                f"index {info.name!r} was imported without a model: give ready embeddings to "
+                "score(), or import it again with a model"
+            )
+        checkpoint = encoders.resolve(info.model_id, info.revision, info.dtype)
+        numbers = (info.dim, info.logit_scale, info.logit_bias, info.activation)
+        fingerprint = (
+            checkpoint.fingerprint if info.templates else imported_fingerprint(checkpoint, *numbers)
+        )
+        if fingerprint != info.encoder_fingerprint:
+            raise ModelError(
+                f"model {info.model_id} has changed since index {info.name!r} was built (its "
+                "files, or the transformers version that reads them): build the index again"
+            )
+        return checkpoint
