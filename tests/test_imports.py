@@ -17,7 +17,7 @@ ROOT = Path(zsic_index.__file__).parent
 # From the bottom up: a module may import from rows above its own, and from its own package.
 LAYERS = (
     ("errors", "records", "parallel"),
-    ("embedding_arrays", "prompts", "images", "formats"),
+    ("embedding_arrays", "prompts", "images", "formats", "web"),
     ("taxonomy", "scan", "builtin"),
     ("calibration", "encoders", "store"),
     ("index_files", "embeddings"),

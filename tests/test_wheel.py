@@ -57,23 +57,14 @@ def test_demo(unpacked: Path, tmp_path: Path) -> None:
     assert (tmp_path / "zsic-index-demo.html").exists()
 
 
-def test_the_page_of_review_is_in_it(unpacked: Path) -> None:
-    page = unpacked / "zsic_index" / "library" / "review" / "page"
-    for name in ("index.html", "review.css", "review.js", "icon.svg"):
-        assert (page / name).stat().st_size > 0
-
-
-def test_the_page_of_the_service_is_in_it(unpacked: Path) -> None:
-    page = unpacked / "zsic_index" / "service" / "page"
-    known = ROOT / "zsic_index" / "service" / "page"
-    assert {one.name for one in page.iterdir()} == {one.name for one in known.iterdir()}
-    assert (page / "index.html").stat().st_size > 0
-
-
-def test_the_templates_are_in_it(unpacked: Path) -> None:
-    templates = unpacked / "zsic_index" / "formats" / "templates"
-    source = ROOT / "zsic_index" / "formats" / "templates"
-    assert {path.name for path in templates.iterdir()} == {path.name for path in source.iterdir()}
+@pytest.mark.parametrize(
+    "folder", ["formats/templates", "library/review/page", "service/page", "web/page"]
+)
+def test_the_files_of_pages_are_in_it(unpacked: Path, folder: str) -> None:
+    packed = {path.name: path.read_bytes() for path in (unpacked / "zsic_index" / folder).iterdir()}
+    source = {path.name: path.read_bytes() for path in (ROOT / "zsic_index" / folder).iterdir()}
+    assert packed == source
+    assert all(packed.values())
 
 
 def test_licences_and_card_are_in_it(unpacked: Path) -> None:

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.support.libraries import SAMPLES, TAXONOMY
 from tests.support.services import serving
 from zsic_index import LabelIndex
 from zsic_index.store import Store
+from zsic_index.web import SECURITY_HEADERS
 
 TRANSLATED = "label,lang:de\nlion,Löwe\nfrog,Frosch\npizza,Pizza\n"
 TOKEN = "the-token-of-these-tests"
@@ -187,6 +189,17 @@ def test_chosen_images_get_labels_with_their_numbers(page: Any, served_store: Pa
         "() => [...document.querySelectorAll('.picture img')].every((one) => one.naturalWidth)"
     )
     page.wait_for_function("() => window.objectUrls.size === 0")
+
+
+@pytest.mark.parametrize(
+    "path", ["", "page/app.js", "page/shared/dom.js", "v1/indexes", "v1/nowhere", "page/nowhere"]
+)
+def test_every_response_has_the_security_headers(address: str, path: str) -> None:
+    response = httpx2.get(f"{address}{path}")
+    assert response.status_code == (404 if path.endswith("nowhere") else 200)
+    for name, value in SECURITY_HEADERS.items():
+        assert response.headers.get_list(name) == [value]
+    assert "unsafe" not in response.headers["Content-Security-Policy"]
 
 
 def test_dropped_and_pasted_images(page: Any) -> None:

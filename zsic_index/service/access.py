@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
-from zsic_index.service.problems import RefusedError
+from zsic_index.web import RefusedError
 
 OPEN_PATHS = frozenset(("/", "/healthz", "/readyz", "/openapi.json"))
 """Paths that need no token, as do those below /page/."""

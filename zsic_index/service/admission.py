@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from http import HTTPStatus
 
 from zsic_index.service.metrics import Metrics
-from zsic_index.service.problems import RETRY_AFTER, RefusedError
+from zsic_index.service.problems import RETRY_AFTER
+from zsic_index.web import RefusedError
 
 
 class Admission:

@@ -20,29 +20,27 @@ from zsic_index.service.access import Access
 from zsic_index.service.intake import Intake
 from zsic_index.service.metrics import Metrics
 from zsic_index.service.openapi import PROBLEMS
-from zsic_index.service.problems import RefusedError, handle
+from zsic_index.service.problems import handle
 from zsic_index.service.routes import router
 from zsic_index.service.running import Service
 from zsic_index.service.schemas import ClassifyRequest, EmbeddingsRequest, Health, ScoreRequest
 from zsic_index.service.settings import Settings
+from zsic_index.web import RefusedError
+from zsic_index.web.static import SHARED_MODULES
 
 _PAGE = Path(str(files("zsic_index.service") / "page"))
 
-_PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "Cache-Control": "no-cache",
-}
+_REVALIDATED = {"Cache-Control": "no-cache"}
+"""Browsers ask again: after an upgrade, old files of the page must not meet new ones."""
 
 
 class _Files(StaticFiles):
-    """Files that a browser asks about again: after an upgrade, old ones do not go with new ones."""
+    """Static files with the header of ``_REVALIDATED``."""
 
     def file_response(self, *arguments: Any, **options: Any) -> Response:
-        """Return a file, or that it has not changed."""
+        """Return a file, or 304 when it has not changed."""
         response = super().file_response(*arguments, **options)
-        response.headers["Cache-Control"] = "no-cache"
+        response.headers.update(_REVALIDATED)
         return response
 
 
@@ -75,7 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(_PAGE / "index.html", headers=_PAGE_HEADERS)
+        return FileResponse(_PAGE / "index.html", headers=_REVALIDATED)
 
     @app.get("/healthz", response_model=Health, responses={503: PROBLEMS[503]})
     async def healthz() -> dict[str, Literal["ok"]]:
@@ -104,6 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
         """Give Prometheus what was counted and measured."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
+    app.mount("/page/shared", _Files(directory=SHARED_MODULES))
     app.mount("/page", _Files(directory=_PAGE))
     openapi.describe(app, [ClassifyRequest, ScoreRequest, EmbeddingsRequest])
     app.add_middleware(

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from starlette.types import Receive
 
-from zsic_index.service.problems import RefusedError
+from zsic_index.web import RefusedError
 
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 

@@ -16,9 +16,9 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from zsic_index.errors import EmbeddingError, ImageError, ImageTooLargeError
-from zsic_index.service.problems import RefusedError
 from zsic_index.service.schemas import ImageInput, Record, ScoreRequest
 from zsic_index.service.settings import Settings
+from zsic_index.web import RefusedError
 
 JSON = "application/json"
 FORM = "multipart/form-data"

@@ -15,8 +15,9 @@ from zsic_index.service import bodies
 from zsic_index.service.access import Access
 from zsic_index.service.admission import Admission
 from zsic_index.service.metrics import Metrics
-from zsic_index.service.problems import RefusedError, problem_of
+from zsic_index.service.problems import problem_of
 from zsic_index.service.settings import Settings
+from zsic_index.web import SECURITY_HEADERS, RefusedError
 
 _GUARDED = "/v1/"
 """Below this are the requests that cost something."""
@@ -27,12 +28,9 @@ _SMALL = 1 << 20
 _LINGER = 2.0
 """Seconds that a refused request's body is still read, so that its client gets to the answer."""
 
-_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
+_HEADERS = tuple(
+    (name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()
 )
-"""What every answer has."""
 
 
 class Intake:

@@ -23,6 +23,7 @@ from zsic_index.errors import (
     ZsicError,
 )
 from zsic_index.service.batching import WorkerDiedError
+from zsic_index.web import RefusedError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -39,23 +40,6 @@ _STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (WorkerDiedError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 """The first that fits counts."""
-
-
-class RefusedError(ZsicError):
-    """A request that is refused.
-
-    Args:
-        status: the HTTP status.
-        detail: why.
-        headers: what the answer has besides.
-    """
-
-    def __init__(
-        self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.headers = headers or {}
 
 
 def status_of(error: Exception) -> HTTPStatus:

@@ -14,7 +14,8 @@ from zsic_index.embedding_arrays import Float32
 from zsic_index.querying.query import Query
 from zsic_index.service.engine import Engine
 from zsic_index.service.indexes import Registry, ServedIndex
-from zsic_index.service.problems import RefusedError, detail_of
+from zsic_index.service.problems import detail_of
+from zsic_index.web import RefusedError
 
 FRESH = 1.0
 """Seconds for which what was found is believed: asking more often costs nothing."""

@@ -31,7 +31,7 @@ from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import ImageError, InputError
 from zsic_index.library.review import session, thumbnails
 from zsic_index.library.review.fitting import fit
-from zsic_index.library.review.guard import Guard, RefusedError
+from zsic_index.library.review.guard import Guard
 from zsic_index.library.review.server import MOST_BYTES, ReviewServer
 from zsic_index.library.review.session import BusyError, NotReviewedError, Review
 from zsic_index.library.review.thumbnails import SMALL, Thumbnails
@@ -39,6 +39,7 @@ from zsic_index.library.run_lock import run_lock
 from zsic_index.library.run_settings import RunSettings
 from zsic_index.library.tag_rules import TagSettings
 from zsic_index.store import Store
+from zsic_index.web import RefusedError
 
 NAMES = ("dog-face", "lion", "frog", "pizza", "red-apple", "2024/octopus", "2024/automobile")
 

@@ -1,9 +1,9 @@
-"""Who may talk to a review's server: the browser that was given its address, and no other page.
+"""Access control of the review server: one browser, and no page of another site.
 
-The server is reached by every program and every page of every browser on this machine. A request
-has to come with a secret that only the first page got; a page of another site cannot read answers
-(no CORS), cannot send JSON (its type is asked for first), and cannot pass off its own name for this
-machine's (the Host header is checked).
+Every program and every page in any browser on this machine can reach the server. A request must
+carry a secret that only the first page was given. A page of another site cannot read responses (no
+CORS), cannot send JSON (a preflight is needed, and refused), and cannot reach the server under a
+name of its own (the Host header is checked).
 """
 
 from __future__ import annotations
@@ -17,40 +17,21 @@ from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
+from zsic_index.web import SECURITY_HEADERS, RefusedError
+
 COOKIE = "zsic-review"
 
 _HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?", re.ASCII)
 
-HEADERS: Mapping[str, str] = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
-"""What every answer has."""
-
-
-class RefusedError(Exception):
-    """A request that is not answered.
-
-    Attributes:
-        status: why, as an HTTP status.
-    """
-
-    def __init__(self, status: HTTPStatus, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+HEADERS: Mapping[str, str] = {**SECURITY_HEADERS, "Cache-Control": "no-store"}
+"""Headers of every response."""
 
 
 class Guard:
-    """Lets requests in.
+    """Token and secret of one review server.
 
-    The token in the address is good for one browser: the first that shows it is given the secret in
-    a cookie. An address that lies about, in a history or a list of processes, opens nothing.
+    The token in the address is valid for one browser: the first one that sends it gets the secret
+    as a cookie. An address in a history or in a list of processes is of no use afterwards.
     """
 
     def __init__(self, port: int) -> None:
@@ -62,17 +43,17 @@ class Guard:
         self._is_used = False
 
     def admit(self, headers: Any, token: str | None = None) -> str | None:
-        """Let a request in.
+        """Check a request.
 
         Args:
-            headers: its headers, with ``get_all``.
-            token: the one in its address; None for none.
+            headers: its headers, with ``get`` and ``get_all``.
+            token: the token in its address, or None.
 
         Returns:
-            A cookie to be set, or None.
+            The ``Set-Cookie`` header for the first page, else None.
 
         Raises:
-            RefusedError: when it may not come in.
+            RefusedError: 421 for another host, 403 for another site, or without secret and token.
         """
         _check_origin(headers, is_first=token is not None)
         if self._has_secret(headers):
@@ -82,8 +63,8 @@ class Guard:
                 HTTPStatus.FORBIDDEN, "open the address that 'zsic-index review' has printed"
             )
         with self._lock:
-            right = hmac.compare_digest(token.encode(), self.token.encode())
-            if not right or self._is_used:
+            is_right = hmac.compare_digest(token.encode(), self.token.encode())
+            if not is_right or self._is_used:
                 raise RefusedError(
                     HTTPStatus.FORBIDDEN,
                     "this address was opened before, in another browser, or is an older one: start "
@@ -98,8 +79,8 @@ class Guard:
             cookies.load("; ".join(headers.get_all("Cookie", [])))
         except CookieError:
             return False
-        found = cookies[self._name].value if self._name in cookies else ""
-        return hmac.compare_digest(found.encode(), self._secret.encode())
+        secret = cookies[self._name].value if self._name in cookies else ""
+        return hmac.compare_digest(secret.encode(), self._secret.encode())
 
 
 def _check_origin(headers: Any, *, is_first: bool) -> None:
@@ -110,7 +91,7 @@ def _check_origin(headers: Any, *, is_first: bool) -> None:
         )
     origins = headers.get_all("Origin", [])
     site = headers.get("Sec-Fetch-Site", "same-origin")
-    # The first page may be opened from a link, as in a terminal that is itself a page.
+    # The first page may be opened from a link, for example in a terminal that is itself a page.
     is_other_site = not is_first and site not in ("same-origin", "none")
-    if is_other_site or any(one != f"http://{hosts[0]}" for one in origins):
+    if is_other_site or any(origin != f"http://{hosts[0]}" for origin in origins):
         raise RefusedError(HTTPStatus.FORBIDDEN, "another page may not use this server")

@@ -13,8 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from zsic_index.errors import ImageError, InputError, StoreError, ZsicError
 from zsic_index.library.review.api import Answer, Api, NoRouteError
-from zsic_index.library.review.guard import HEADERS, Guard, RefusedError
+from zsic_index.library.review.guard import HEADERS, Guard
 from zsic_index.library.review.session import BusyError, NotReviewedError, Review
+from zsic_index.web import RefusedError
 
 logger = logging.getLogger("zsic_index")
 

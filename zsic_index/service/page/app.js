@@ -1,33 +1,39 @@
-// Images come in, are asked about in turn, and their answers are shown as they arrive.
+// The service's page: takes images, classifies them in batches, shows results as they arrive.
 
 import {
-  chosenIndex, comparison, loadIndexes, onChange, ownTitle, question,
+  chosenIndex, comparison, loadIndexes, onChange, ownTitle, queryFields,
 } from "./controls.js";
-import { card, changes, show as showCard } from "./results.js";
-import { Refused, ask, forgetToken, hasToken } from "./service.js";
-import { at, curl, element, number, plural } from "./texts.js";
+import { curl } from "./curl.js";
+import { countChanges, createCard, showCard } from "./results.js";
+import { ask, forgetToken, hasToken } from "./service.js";
+import { byId, element } from "./shared/dom.js";
+import { Refused } from "./shared/http.js";
+import { number, plural } from "./shared/text.js";
 
 const CLASSIFY = "v1/classify";
 
-// A request has so many images and bytes at most: answers come in steps, and none is too large.
-const MOST_IMAGES = 16, MOST_BYTES = 16 << 20;
+// Limits of one request, so that results arrive in steps.
+const MAX_IMAGES = 16, MAX_BYTES = 16 << 20;
 
 const TOO_LARGE = 413;
 
 const images = [];
 
-/** The answers under the index's own templates, and under those that are compared with. */
+/** Return the state of a column of results: one query about all images. */
 const column = () => ({
-  asked: null, fields: null, title: "", prompts: 0, answers: new Map(), running: null,
-  generation: null, since: 0, said: "", trouble: "",
+  query: null, fields: null, title: "", prompts: 0, results: new Map(), running: null,
+  generation: null, since: 0, waiting: "", error: "",
 });
-const own = column(), other = column();
-const last = { names: [], fields: [] };
 
-/** Why there is no index to ask. */
+/** Results with the index's own templates, and with those that they are compared with. */
+const own = column(), other = column();
+
+const lastRequest = { names: [], fields: [] };
+
+/** Why no query is possible, such as a store without indexes. */
 let obstacle = "";
 
-/** What labels are known to be encoded for. */
+/** Queries whose labels the service has encoded already; see ``encoding``. */
 const encoded = new Set();
 
 // Images
@@ -35,8 +41,8 @@ const encoded = new Set();
 function add(files) {
   for (const file of files) {
     const image = { file, name: file.name || "image", url: URL.createObjectURL(file) };
-    image.card = card(image, () => remove(image));
-    at("images").append(image.card.made);
+    image.card = createCard(image, () => remove(image));
+    byId("images").append(image.card.item);
     images.push(image);
   }
   tryAgain();
@@ -44,69 +50,69 @@ function add(files) {
 
 let pasted = 0;
 
-/** Name pictures from the clipboard, which are all called the same. */
+/** Return a pasted file with a name of its own: the clipboard calls every picture image.png. */
 function named(file) {
   if (!/^image\.\w+$/.test(file.name)) return file;
   pasted += 1;
   return new File([file], file.name.replace("image", `pasted ${pasted}`), { type: file.type });
 }
 
-function drop(image) {
+function release(image) {
   URL.revokeObjectURL(image.url);
-  image.card.made.remove();
-  for (const { answers } of [own, other]) answers.delete(image);
+  image.card.item.remove();
+  for (const { results } of [own, other]) results.delete(image);
 }
 
 function remove(image) {
-  const place = images.indexOf(image);
-  images.splice(place, 1);
-  drop(image);
-  // Whoever goes by keys stays where they were.
-  (images[place] ?? images[place - 1])?.card.button.focus();
-  if (!images.length) at("choose").focus();
-  tryAgain(); // it may have been this one's fault
+  const position = images.indexOf(image);
+  images.splice(position, 1);
+  release(image);
+  // Keep the keyboard focus in place.
+  (images[position] ?? images[position - 1])?.card.button.focus();
+  if (!images.length) byId("choose").focus();
+  tryAgain(); // this image may have caused the error
 }
 
 function clear() {
-  images.splice(0).forEach(drop);
+  images.splice(0).forEach(release);
   tryAgain();
-  at("choose").focus();
+  byId("choose").focus();
 }
 
-// Asking
+// Queries
 
-/** Ask what has not been asked yet; answers to something else are dropped, even on their way. */
+/** Start the queries that the controls ask for; results of earlier ones are discarded. */
 function update() {
-  const base = chosenIndex() ? question() : null;
+  const base = chosenIndex() ? queryFields() : null;
   const compared = base && comparison();
-  settle(own, base, compared ? ownTitle() : "", 0);
-  settle(other, compared && [...base, ["templates", compared.templates]], compared?.title ?? "",
-    compared ? compared.count * chosenIndex().labels : 0);
+  updateColumn(own, base, compared ? ownTitle() : "", 0);
+  updateColumn(other, compared && [...base, ["templates", compared.templates]],
+    compared?.title ?? "", compared ? compared.count * chosenIndex().labels : 0);
   render();
 }
 
-/** Ask again what went wrong as a whole, even where nothing else is asked. */
+/** Repeat queries that failed as a whole. */
 function tryAgain() {
-  for (const one of [own, other]) one.trouble = "";
+  for (const column of [own, other]) column.error = "";
   update();
   if (obstacle) start();
 }
 
-function settle(column, fields, title, prompts) {
-  const asked = JSON.stringify(fields);
+function updateColumn(column, fields, title, prompts) {
+  const query = JSON.stringify(fields);
   column.title = title;
-  if (asked !== column.asked) {
+  if (query !== column.query) {
     stop(column);
     Object.assign(column, {
-      asked, fields, prompts, answers: new Map(), generation: null, trouble: "" });
+      query, fields, prompts, results: new Map(), generation: null, error: "" });
   }
-  if (fields && !column.running && !column.trouble) run(column);
+  if (fields && !column.running && !column.error) run(column);
 }
 
 function stop(column) {
   column.running?.abort();
   column.running = null;
-  column.said = "";
+  column.waiting = "";
 }
 
 async function run(column) {
@@ -114,90 +120,90 @@ async function run(column) {
   column.running = running;
   column.since = performance.now();
   try {
-    for (let some = next(column); some.length; some = next(column)) {
+    for (let batch = nextBatch(column); batch.length; batch = nextBatch(column)) {
       render();
-      const found = await classify(column, some, running.signal);
+      const response = await classify(column, batch, running.signal);
       if (running.signal.aborted) return;
-      keep(column, some, found);
+      keep(column, batch, response);
     }
   } catch (error) {
     if (running.signal.aborted) return;
-    column.trouble = error.message;
+    column.error = error.message;
     if (!(error instanceof Refused)) console.error(error);
   }
   column.running = null;
   render();
 }
 
-function next(column) {
-  const some = [];
+function nextBatch(column) {
+  const batch = [];
   let bytes = 0;
   for (const image of images) {
-    if (column.answers.has(image)) continue;
+    if (column.results.has(image)) continue;
     bytes += image.file.size;
-    if (some.length && (some.length === MOST_IMAGES || bytes > MOST_BYTES)) break;
-    some.push(image);
+    if (batch.length && (batch.length === MAX_IMAGES || bytes > MAX_BYTES)) break;
+    batch.push(image);
   }
-  return some;
+  return batch;
 }
 
-/** Return an answer for each of some images, be it an error. */
-async function classify(column, some, signal) {
-  Object.assign(last, { names: some.map((image) => image.name), fields: column.fields });
-  const told = (said) => {
-    column.said = said;
+/** Return a response with a result or an error for each image. */
+async function classify(column, batch, signal) {
+  Object.assign(lastRequest, { names: batch.map((image) => image.name), fields: column.fields });
+  const onWait = (message) => {
+    column.waiting = message;
     render();
   };
   try {
     return await ask(CLASSIFY, {
-      body: form(some, column.fields), signal, told, patient: column === other,
+      body: form(batch, column.fields), signal, onWait, patient: column === other,
     });
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    if (error.results.length === some.length) return error;
-    if (error.status !== TOO_LARGE) throw error;
-    const { status, message: detail } = error;
-    if (some.length === 1) return { results: [{ error: { status, detail } }] };
-    // More than this service takes at once: half of them may not be.
-    const middle = some.length >> 1;
-    const first = await classify(column, some.slice(0, middle), signal);
-    const second = await classify(column, some.slice(middle), signal);
+    const { status, message: detail, problem } = error;
+    if (problem.results?.length === batch.length) return problem;
+    if (status !== TOO_LARGE) throw error;
+    if (batch.length === 1) return { results: [{ error: { status, detail } }] };
+    // The service takes fewer at once: send both halves.
+    const middle = batch.length >> 1;
+    const first = await classify(column, batch.slice(0, middle), signal);
+    const second = await classify(column, batch.slice(middle), signal);
     return { ...first, ...second, results: [...first.results, ...second.results] };
   }
 }
 
-function form(some, fields) {
+function form(batch, fields) {
   const body = new FormData();
   for (const [key, value] of fields) body.append(key, value);
-  for (const { file, name } of some) body.append("images", file, name);
+  for (const { file, name } of batch) body.append("images", file, name);
   return body;
 }
 
-function keep(column, some, { results, generation }) {
-  // An index that was built again meanwhile: what it said before is not to be mixed with this.
+function keep(column, batch, { results, generation }) {
+  // Results of two generations of an index must not be mixed.
   if (generation !== undefined && column.generation !== null && column.generation !== generation) {
-    column.answers.clear();
+    column.results.clear();
   }
   column.generation = generation ?? column.generation;
   if (generation !== undefined) encoded.add(encoding(column));
-  some.forEach((image, place) => {
-    if (images.includes(image)) column.answers.set(image, results[place]);
+  batch.forEach((image, position) => {
+    if (images.includes(image)) column.results.set(image, results[position]);
   });
   if (generation !== undefined && generation !== chosenIndex()?.generation) {
     loadIndexes().then(update, () => {});
   }
 }
 
-// Showing
+// Display
 
 function render() {
   const columns = other.fields ? [own, other] : [own];
   const lines = Number(own.fields?.find(([key]) => key === "top_k")[1] ?? 5);
   document.body.classList.toggle("some", images.length > 0);
-  at("images").classList.toggle("compared", columns.length > 1);
+  byId("images").classList.toggle("compared", columns.length > 1);
   for (const image of images) {
-    showCard(image.card, columns.map(({ title, answers, trouble }) => ({
-      title, lines: trouble || obstacle ? 0 : lines, answer: answers.get(image),
+    showCard(image.card, columns.map(({ title, results, error }) => ({
+      title, lines: error || obstacle ? 0 : lines, result: results.get(image),
     })));
   }
   renderBar(columns);
@@ -206,70 +212,71 @@ function render() {
 
 function renderBar(columns) {
   const count = images.length * columns.length;
-  const done = columns.reduce((sum, { answers }) => sum + answers.size, 0);
+  const done = columns.reduce((sum, { results }) => sum + results.size, 0);
   const isBusy = columns.some(({ running }) => running) && count > 0;
-  at("bar").hidden = images.length === 0;
-  at("progress").value = count ? done / count : 0;
-  at("progress").classList.toggle("busy", isBusy && done < count);
-  at("show-curl").disabled = last.names.length === 0;
-  at("download").disabled = isBusy || done === 0;
-  const waited = encodes();
-  at("seconds").textContent = waited ? `${waited} s` : "";
-  say(columns.map(({ said }) => said).find(Boolean) ?? (waited
+  byId("bar").hidden = images.length === 0;
+  byId("progress").value = count ? done / count : 0;
+  byId("progress").classList.toggle("busy", isBusy && done < count);
+  byId("show-curl").disabled = lastRequest.names.length === 0;
+  byId("download").disabled = isBusy || done === 0;
+  const seconds = encodingSeconds();
+  byId("seconds").textContent = seconds ? `${seconds} s` : "";
+  showStatus(columns.map(({ waiting }) => waiting).find(Boolean) ?? (seconds
     ? `Encoding ${plural(other.prompts, "prompt")}, which is done once…`
     : isBusy && done < count ? `Classifying ${plural(images.length, "image")}…` : summary(columns)));
 }
 
-/** Which labels under which templates a column's answers need. */
+/** Identify the labels and templates that a column's query needs encoded. */
 const encoding = ({ fields }) => JSON.stringify(
   fields.filter(([key]) => key === "index" || key === "templates"));
 
-/** For how many seconds labels are being encoded; 0 when it is no use to say so. */
-function encodes() {
+/** Return for how many seconds the service has been encoding labels; 0 when it is not. */
+function encodingSeconds() {
   const isFirst = other.running && images.length > 0 && !encoded.has(encoding(other));
   return isFirst ? Math.floor((performance.now() - other.since) / 1000) : 0;
 }
 
-/** Say something to those who see it and those who hear it, once. */
-function say(text) {
-  if (at("status").textContent !== text) at("status").textContent = text;
+/** Show a message that screen readers read out, and only when it changes. */
+function showStatus(text) {
+  if (byId("status").textContent !== text) byId("status").textContent = text;
 }
 
 function summary(columns) {
-  const answers = [...own.answers.values()];
-  const refused = answers.filter(({ error }) => error).length;
-  const parts = [`${plural(answers.length - refused, "image")} classified`];
+  const results = [...own.results.values()];
+  const refused = results.filter(({ error }) => error).length;
+  const parts = [`${plural(results.length - refused, "image")} classified`];
   if (refused) parts.push(`${number(refused)} refused`);
-  if (columns.length > 1 && other.answers.size) {
-    const pairs = images.map((image) => [own.answers.get(image), other.answers.get(image)]);
-    const { first, of } = changes(pairs);
+  if (columns.length > 1 && other.results.size) {
+    const pairs = images.map((image) => [own.results.get(image), other.results.get(image)]);
+    const { first, total } = countChanges(pairs);
     const differ = `the first label differs for ${number(first)}`;
-    if (of) parts.push(first ? differ : "the first labels are the same");
+    if (total) parts.push(first ? differ : "the first labels are the same");
   }
-  return answers.length ? `${parts.join(", ")}.` : "";
+  return results.length ? `${parts.join(", ")}.` : "";
 }
 
 function renderTrouble(columns) {
-  const troubles = [obstacle, ...columns.map(({ trouble }) => trouble)].filter(Boolean);
-  const text = [...new Set(troubles)].join(" ");
-  at("trouble").hidden = !text;
-  if (at("trouble-what").textContent !== text) at("trouble-what").textContent = text;
+  const messages = [obstacle, ...columns.map(({ error }) => error)].filter(Boolean);
+  const text = [...new Set(messages)].join(" ");
+  byId("trouble").hidden = !text;
+  if (byId("trouble-what").textContent !== text) byId("trouble-what").textContent = text;
 }
 
-// Taking the results along
+// Export
 
-function results() {
-  const of = (column) => ({
+function exported() {
+  const contents = (column) => ({
     index: chosenIndex()?.name, generation: column.generation,
-    results: images.filter((image) => column.answers.has(image))
-      // A form's encoding changes some characters of names.
-      .map((image) => ({ ...column.answers.get(image), image: image.name })),
+    results: images.filter((image) => column.results.has(image))
+      // The encoding of a form changes some characters of file names.
+      .map((image) => ({ ...column.results.get(image), image: image.name })),
   });
-  return other.fields ? { ...of(own), compared: { templates: other.title, ...of(other) } } : of(own);
+  if (!other.fields) return contents(own);
+  return { ...contents(own), compared: { templates: other.title, ...contents(other) } };
 }
 
 function download() {
-  const text = `${JSON.stringify(results(), null, 2)}\n`;
+  const text = `${JSON.stringify(exported(), null, 2)}\n`;
   const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
   element("a", { href: url, download: "classified.json" }).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);
@@ -277,23 +284,23 @@ function download() {
 
 function showCurl() {
   const url = new URL(CLASSIFY, document.baseURI).href;
-  at("curl").value = curl(url, last.names, last.fields, hasToken());
-  at("curl-copy").textContent = "Copy";
-  at("curl-dialog").showModal();
-  at("curl").scrollTop = 0;
+  byId("curl").value = curl(url, lastRequest.names, lastRequest.fields, hasToken());
+  byId("curl-copy").textContent = "Copy";
+  byId("curl-dialog").showModal();
+  byId("curl").scrollTop = 0;
 }
 
 async function copyCurl() {
-  at("curl").select();
+  byId("curl").select();
   try {
-    await navigator.clipboard.writeText(at("curl").value);
+    await navigator.clipboard.writeText(byId("curl").value);
   } catch {
-    document.execCommand("copy"); // the other way needs https
+    document.execCommand("copy"); // navigator.clipboard needs https
   }
-  at("curl-copy").textContent = "Copied";
+  byId("curl-copy").textContent = "Copied";
 }
 
-// Beginning
+// Start
 
 async function start() {
   try {
@@ -306,40 +313,40 @@ async function start() {
 }
 
 onChange(update);
-at("choose").addEventListener("click", () => at("files").click());
-at("files").addEventListener("change", () => {
-  add([...at("files").files]);
-  at("files").value = ""; // the same file may be chosen again
+byId("choose").addEventListener("click", () => byId("files").click());
+byId("files").addEventListener("change", () => {
+  add([...byId("files").files]);
+  byId("files").value = ""; // or the same file could not be chosen again
 });
-at("again").addEventListener("click", tryAgain);
-at("clear").addEventListener("click", clear);
-at("show-curl").addEventListener("click", showCurl);
-at("curl-copy").addEventListener("click", copyCurl);
-at("curl-close").addEventListener("click", () => at("curl-dialog").close());
-at("download").addEventListener("click", download);
-at("forget").addEventListener("click", forgetToken);
+byId("again").addEventListener("click", tryAgain);
+byId("clear").addEventListener("click", clear);
+byId("show-curl").addEventListener("click", showCurl);
+byId("curl-copy").addEventListener("click", copyCurl);
+byId("curl-close").addEventListener("click", () => byId("curl-dialog").close());
+byId("download").addEventListener("click", download);
+byId("forget").addEventListener("click", forgetToken);
 
 const hasFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-const dragged = (is) => document.body.classList.toggle("dragged", is);
+const markDragged = (isDragged) => document.body.classList.toggle("dragged", isDragged);
 document.addEventListener("dragover", (event) => {
   if (!hasFiles(event)) return;
   event.preventDefault();
-  dragged(true);
+  markDragged(true);
 });
 document.addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) dragged(false); // it has left the window
+  if (!event.relatedTarget) markDragged(false); // the pointer has left the window
 });
 document.addEventListener("drop", (event) => {
-  dragged(false);
+  markDragged(false);
   if (!hasFiles(event)) return;
   event.preventDefault();
   add([...event.dataTransfer.files]);
 });
 document.addEventListener("paste", (event) => {
   const files = [...(event.clipboardData?.files ?? [])];
-  if (!files.length) return; // a text, for a field
+  if (!files.length) return; // text for a field
   event.preventDefault();
   add(files.map(named));
 });
-setInterval(() => encodes() && renderBar([own, other]), 250);
+setInterval(() => encodingSeconds() && renderBar([own, other]), 250);
 start();

@@ -1,39 +1,39 @@
-// What is asked: from the service's indexes to controls, and from those to a request's fields.
+// The controls: from the service's indexes to form controls, and from those to a query's fields.
 
 import { ask } from "./service.js";
-import { at, element, number, plural, settled } from "./texts.js";
+import { byId, element } from "./shared/dom.js";
+import { number, plural } from "./shared/text.js";
+import { debounce } from "./shared/timing.js";
 
-const OWN = "\u0000own"; // no template set is called this
-const MOST_TOP_K = 1000;
-const SHOWN_TEMPLATES = 2;
+const OWN = "\u0000own"; // no template set has this name
+const MAX_TOP_K = 1000;
+const VISIBLE_TEMPLATES = 2;
 
-const state = { indexes: [], sets: {}, labels: [], changed: () => {}, nodesOf: null };
+const state = { indexes: [], sets: {}, labels: [], onChange: () => {}, nodesOf: null };
 
 const indexPath = (name) => `v1/indexes/${encodeURIComponent(name)}`;
 
-/** The index that is chosen; undefined while there is none. */
-export const chosenIndex = () => state.indexes.find((one) => one.name === at("index").value);
+/** Return the chosen index; undefined when there is none. */
+export const chosenIndex = () => state.indexes.find(({ name }) => name === byId("index").value);
 
-/** Call back whenever something else may be asked. */
-export function onChange(changed) {
-  state.changed = changed;
+/** Set the function to call when the controls ask for another query. */
+export function onChange(callback) {
+  state.onChange = callback;
 }
 
-/** Ask which indexes there are; what was chosen stays so where it can. */
+/** Load the list of indexes; choices that are still possible are kept. */
 export async function loadIndexes() {
-  const found = await ask("v1/indexes");
-  const before = at("index").value;
-  state.indexes = found.indexes;
-  state.sets = found.template_sets;
-  fill(at("index"), found.indexes.map(({ name }) => [name, name]), before);
-  at("index").disabled = found.indexes.length < 2;
-  fill(at("compare"), [
+  const { indexes, template_sets: sets } = await ask("v1/indexes");
+  const before = byId("index").value;
+  Object.assign(state, { indexes, sets });
+  fill(byId("index"), indexes.map(({ name }) => [name, name]), before);
+  byId("index").disabled = indexes.length < 2;
+  fill(byId("compare"), [
     ["", "nothing"],
-    ...Object.entries(found.template_sets).map(([name, count]) => [
-      name, `${name} (${plural(count, "template")})`]),
+    ...Object.entries(sets).map(([name, count]) => [name, `${name} (${plural(count, "template")})`]),
     [OWN, "a template of your own"],
-  ], at("compare").value);
-  showIndex(before !== at("index").value);
+  ], byId("compare").value);
+  showIndex(before !== byId("index").value);
 }
 
 function fill(select, options, chosen) {
@@ -44,21 +44,21 @@ function fill(select, options, chosen) {
 
 function showIndex(isOther) {
   const index = chosenIndex();
-  at("facts").replaceChildren(...(index ? facts(index) : []));
+  byId("facts").replaceChildren(...(index ? facts(index) : []));
   if (!index) return;
-  // A plain list of labels has one rank, of no use.
+  // A list without a taxonomy has the single rank "depth 0", which is no choice.
   const ranks = index.ranks.length > 1 || index.ranks[0] !== "depth 0" ? index.ranks : [];
-  at("rank-field").hidden = ranks.length === 0;
-  fill(at("rank"), [["", "labels"], ...ranks.map((rank) => [rank, `nodes: ${rank}`])],
-    at("rank").value);
-  at("lang-field").hidden = index.languages.length === 0;
-  fill(at("lang"), [["", "as built"], ...index.languages.map((tag) => [tag, language(tag)])],
-    at("lang").value);
-  at("calibrated-field").hidden = !index.calibrated;
+  byId("rank-field").hidden = ranks.length === 0;
+  fill(byId("rank"), [["", "labels"], ...ranks.map((rank) => [rank, `nodes: ${rank}`])],
+    byId("rank").value);
+  byId("lang-field").hidden = index.languages.length === 0;
+  fill(byId("lang"), [["", "as built"], ...index.languages.map((tag) => [tag, language(tag)])],
+    byId("lang").value);
+  byId("calibrated-field").hidden = !index.calibrated;
   if (isOther) {
     state.labels = [];
-    at("among").value = "";
-    at("under").value = "";
+    byId("among").value = "";
+    byId("under").value = "";
     showLabels();
   }
   showControls();
@@ -68,7 +68,7 @@ function language(tag) {
   try {
     return `${new Intl.DisplayNames(["en"], { type: "language" }).of(tag)} (${tag})`;
   } catch {
-    return tag; // not a language's tag
+    return tag; // not a language tag
   }
 }
 
@@ -78,165 +78,165 @@ function facts(index) {
     Model: [index.model_id ?? "none: it takes ready embeddings only"],
     Activation: [index.activation],
     ...(index.templates.length && { [index.templates.length > 1 ? "Templates" : "Template"]:
-      templates(index.templates) }),
+      quotedTemplates(index.templates) }),
     ...(index.kind !== "flat" && { Kind: [index.kind] }),
   };
-  return Object.entries(lines).flatMap(([what, said]) => [
-    element("dt", { textContent: what }), element("dd", {}, ...said)]);
+  return Object.entries(lines).flatMap(([term, description]) => [
+    element("dt", { textContent: term }), element("dd", {}, ...description)]);
 }
 
-function templates(all) {
-  const quoted = (text) => element("q", { textContent: text });
-  const [shown, others] = all.length > SHOWN_TEMPLATES + 1
-    ? [all.slice(0, SHOWN_TEMPLATES), all.slice(SHOWN_TEMPLATES)] : [all, []];
-  const more = others.length ? [element("details", {},
-    element("summary", { textContent: `and ${others.length} more` }), ...others.map(quoted))] : [];
-  return [...shown.map(quoted), ...more];
+function quotedTemplates(templates) {
+  const quoted = (template) => element("q", { textContent: template });
+  if (templates.length <= VISIBLE_TEMPLATES + 1) return templates.map(quoted);
+  const folded = templates.slice(VISIBLE_TEMPLATES);
+  return [...templates.slice(0, VISIBLE_TEMPLATES).map(quoted), element("details", {},
+    element("summary", { textContent: `and ${folded.length} more` }), ...folded.map(quoted))];
 }
 
-/** Show the controls that go with each other. */
+/** Show the controls that apply to the current choices. */
 function showControls() {
-  const ofNodes = at("rank").value !== "";
-  const among = ofNodes ? "" : at("among").value;
-  at("among").disabled = ofNodes;
-  at("among-note").hidden = !ofNodes;
-  at("under-field").hidden = among !== "under";
-  at("labels-field").hidden = among !== "labels";
-  at("none-below-field").hidden = ofNodes || among !== "";
-  at("own-field").hidden = at("compare").value !== OWN;
-  at("options-said").textContent = said().map((text) => ` · ${text}`).join("");
+  const isByRank = byId("rank").value !== "";
+  const among = isByRank ? "" : byId("among").value;
+  byId("among").disabled = isByRank;
+  byId("among-note").hidden = !isByRank;
+  byId("under-field").hidden = among !== "under";
+  byId("labels-field").hidden = among !== "labels";
+  byId("none-below-field").hidden = isByRank || among !== "";
+  byId("own-field").hidden = byId("compare").value !== OWN;
+  byId("options-summary").textContent = changedOptions().map((text) => ` · ${text}`).join("");
 }
 
-/** What differs from what is asked without any control, for when they are folded away. */
-function said() {
-  const asked = question().filter(([key]) => key !== "index")
+/** Describe the options of the query, for when they are folded away. */
+function changedOptions() {
+  const options = queryFields().filter(([key]) => key !== "index")
     .map(([key, value]) => (key === "top_k" ? `best ${value}` : value === "true" ? key : value));
   const compared = comparison();
-  return compared ? [...asked, `also ${compared.title}`] : asked;
+  return compared ? [...options, `also ${compared.title}`] : options;
 }
 
-// What is asked
+// The query
 
-const isShown = (id) => !at(id).hidden;
+const isVisible = (id) => !byId(id).hidden;
 
 function topK() {
-  const asked = Math.round(at("top-k").valueAsNumber);
-  return Number.isNaN(asked) ? 5 : Math.min(Math.max(asked, 1), MOST_TOP_K);
+  const entered = Math.round(byId("top-k").valueAsNumber);
+  return Number.isNaN(entered) ? 5 : Math.min(Math.max(entered, 1), MAX_TOP_K);
 }
 
-/** The fields of a request, apart from its images. */
-export function question() {
-  const fields = [["index", at("index").value], ["top_k", String(topK())]];
+/** Return the form fields of a request, without its images. */
+export function queryFields() {
+  const fields = [["index", byId("index").value], ["top_k", String(topK())]];
   const add = (key, value) => value && fields.push([key, value]);
-  if (isShown("rank-field")) add("rank", at("rank").value);
-  if (isShown("under-field")) add("under", at("under").value.trim());
-  if (isShown("labels-field")) state.labels.forEach((label) => add("labels", label));
-  if (isShown("none-below-field")) add("none_below", noneBelow());
-  if (isShown("lang-field")) add("lang", at("lang").value);
-  if (isShown("calibrated-field")) add("calibrated", at("calibrated").checked ? "true" : "");
+  if (isVisible("rank-field")) add("rank", byId("rank").value);
+  if (isVisible("under-field")) add("under", byId("under").value.trim());
+  if (isVisible("labels-field")) state.labels.forEach((label) => add("labels", label));
+  if (isVisible("none-below-field")) add("none_below", noneBelow());
+  if (isVisible("lang-field")) add("lang", byId("lang").value);
+  if (isVisible("calibrated-field")) add("calibrated", byId("calibrated").checked ? "true" : "");
   return fields;
 }
 
 function noneBelow() {
-  const asked = at("none-below").valueAsNumber;
-  return asked >= 0 && asked <= 100 ? String(Number((asked / 100).toPrecision(12))) : "";
+  const entered = byId("none-below").valueAsNumber;
+  return entered >= 0 && entered <= 100 ? String(Number((entered / 100).toPrecision(12))) : "";
 }
 
-/** What the templates are that are compared with; null for none. */
+/** Return the templates to compare with, their title and their number; null for none. */
 export function comparison() {
-  const chosen = at("compare").value;
-  const own = at("own").value;
-  const isWrong = chosen === OWN && own.split("{}").length !== 2;
-  if (isWrong) at("own").setAttribute("aria-invalid", "true");
-  else at("own").removeAttribute("aria-invalid");
-  if (!chosen || isWrong) return null;
+  const chosen = byId("compare").value;
+  const own = byId("own").value;
+  const isInvalid = chosen === OWN && own.split("{}").length !== 2;
+  if (isInvalid) byId("own").setAttribute("aria-invalid", "true");
+  else byId("own").removeAttribute("aria-invalid");
+  if (!chosen || isInvalid) return null;
   return chosen === OWN
     ? { templates: own, title: own, count: 1 }
     : { templates: chosen, title: `${chosen}: ${plural(state.sets[chosen], "template")}`,
       count: state.sets[chosen] };
 }
 
-/** What the index's own templates are called. */
+/** Return the title of the column with the index's own templates. */
 export function ownTitle() {
   const own = chosenIndex()?.templates ?? [];
   return own.length === 1 ? own[0] : `${plural(own.length, "template")} of the index`;
 }
 
-// Some of the labels
+// A choice of labels
 
 function addLabel() {
-  const label = at("add-label").value.trim();
+  const label = byId("add-label").value.trim();
   if (!label) return;
-  at("add-label").value = "";
+  byId("add-label").value = "";
   if (!state.labels.includes(label)) state.labels.push(label);
   showLabels();
   changed();
 }
 
 function showLabels() {
-  at("chosen-labels").replaceChildren(...state.labels.map((label) => {
+  byId("chosen-labels").replaceChildren(...state.labels.map((label) => {
     const remove = element("button", { type: "button", textContent: "×",
       attributes: { "aria-label": `Remove ${label}` } });
     remove.addEventListener("click", () => {
-      state.labels = state.labels.filter((one) => one !== label);
+      state.labels = state.labels.filter((other) => other !== label);
       showLabels();
-      at("add-label").focus();
+      byId("add-label").focus();
       changed();
     });
     return element("li", {}, element("span", { textContent: label }), remove);
   }));
 }
 
-/** Suggest what there is; nobody misses suggestions that do not come. */
-async function suggest(list, query, names) {
+/** Fill a datalist from the index's labels; without an answer there are no suggestions. */
+async function suggest(list, parameters, names) {
   const index = chosenIndex()?.name;
-  const found = await ask(`${indexPath(index)}/labels?${query}`).catch(() => ({ labels: [] }));
+  const { labels } = await ask(`${indexPath(index)}/labels?${parameters}`)
+    .catch(() => ({ labels: [] }));
   if (index !== chosenIndex()?.name) return;
-  const distinct = [...new Set(found.labels.flatMap(names))];
+  const distinct = [...new Set(labels.flatMap(names))];
   list.replaceChildren(...distinct.map((value) => element("option", { value })));
 }
 
-const suggestLabels = settled(() => {
-  const words = at("add-label").value.trim();
-  if (words) suggest(at("known-labels"), `limit=20&q=${encodeURIComponent(words)}`, nameOf);
+const suggestLabels = debounce(() => {
+  const words = byId("add-label").value.trim();
+  if (!words) return;
+  const parameters = `limit=20&q=${encodeURIComponent(words)}`;
+  suggest(byId("label-suggestions"), parameters, (label) => label.label);
 }, 200);
-
-const nameOf = (label) => label.label;
 
 function suggestNodes() {
   if (state.nodesOf === chosenIndex()) return;
   state.nodesOf = chosenIndex();
-  suggest(at("nodes"), "limit=1000", (label) => label.path.slice(0, -1));
+  suggest(byId("nodes"), "limit=1000", (label) => label.path.slice(0, -1));
 }
 
 // Changes
 
 function changed() {
   showControls();
-  state.changed();
+  state.onChange();
 }
 
-const changedSoon = settled(changed, 300);
+const changedSoon = debounce(changed, 300);
 
 for (const id of ["rank", "among", "lang", "calibrated", "compare", "top-k", "under", "none-below",
   "own"]) {
-  at(id).addEventListener("change", changed);
+  byId(id).addEventListener("change", changed);
 }
 for (const id of ["top-k", "under", "none-below", "own"]) {
-  at(id).addEventListener("input", changedSoon);
+  byId(id).addEventListener("input", changedSoon);
 }
-at("index").addEventListener("change", () => {
+byId("index").addEventListener("change", () => {
   showIndex(true);
-  state.changed();
+  state.onChange();
 });
-at("under").addEventListener("focus", suggestNodes);
-at("add-label").addEventListener("input", suggestLabels);
-at("add-label-now").addEventListener("click", addLabel);
-at("question").addEventListener("submit", (event) => event.preventDefault());
-at("add-label").addEventListener("keydown", (event) => {
+byId("under").addEventListener("focus", suggestNodes);
+byId("add-label").addEventListener("input", suggestLabels);
+byId("add-label-now").addEventListener("click", addLabel);
+byId("query").addEventListener("submit", (event) => event.preventDefault());
+byId("add-label").addEventListener("keydown", (event) => {
   if (event.key !== "Enter") return;
   event.preventDefault();
   addLabel();
 });
-// On a phone they would push the images out of sight.
-at("options").open = matchMedia("(min-width: 60rem)").matches;
+// On a phone, open options would push the images out of sight.
+byId("options").open = matchMedia("(min-width: 60rem)").matches;

@@ -1,132 +1,144 @@
-// One card per image: its thumbnail, and what it was answered under one or two sets of templates.
+// One card per image: its thumbnail and its results, with one or two sets of templates.
 
-import { element, percent } from "./texts.js";
+import { element } from "./shared/dom.js";
+import { percent } from "./shared/text.js";
 
-const MOST_PENDING_LINES = 8;
+const MAX_PENDING_LINES = 8;
 
-/** Make the card of an image; it has no answers yet. */
-export function card(image, remove) {
+/**
+ * Create the card of an image, without results yet.
+ *
+ * @param image with a name and an object URL.
+ * @param remove called when the user removes the image.
+ */
+export function createCard(image, remove) {
   const button = element("button", { type: "button", className: "remove plain", textContent: "×",
     attributes: { "aria-label": `Remove ${image.name}` } });
   button.addEventListener("click", remove);
   const answers = element("div", { className: "answers" });
-  const made = element("li", { className: "card" },
+  const item = element("li", { className: "card" },
     element("div", { className: "picture" }, thumbnail(image)),
     element("h3", { textContent: image.name, title: image.name }), button, answers);
-  return { made, answers, button, shown: [] };
+  return { item, answers, button, state: [] };
 }
 
-/** What the quieter number of each line is; lines say it themselves to those who hear them. */
+/** The heading of the similarities; for screen readers each line names its own. */
 const legend = () => element("span", {
   className: "legend", textContent: "similarity", attributes: { "aria-hidden": "true" } });
 
 function thumbnail(image) {
-  const shown = element("img", { alt: "", decoding: "async", src: image.url });
+  const picture = element("img", { alt: "", decoding: "async", src: image.url });
   const release = () => URL.revokeObjectURL(image.url);
-  shown.addEventListener("load", release);
-  shown.addEventListener("error", () => {
+  picture.addEventListener("load", release);
+  picture.addEventListener("error", () => {
     release();
-    // The service may know a format that the browser does not.
+    // The service reads some formats that the browser does not.
     const ending = /\.(\w{1,5})$/.exec(image.name)?.[1] ?? "?";
-    shown.replaceWith(element("span", { className: "ending", textContent: ending,
+    picture.replaceWith(element("span", { className: "ending", textContent: ending,
       attributes: { "aria-hidden": "true" } }));
   });
-  return shown;
+  return picture;
 }
 
 /**
- * Show answers in a card.
+ * Show results in a card.
  *
- * @param card of ``card``.
- * @param columns one or two, each with a title, an answer (undefined while there is none), and
- *   how many labels are asked for.
+ * @param card returned by createCard.
+ * @param columns one or two, each with a title, a result (undefined while it is pending), and the
+ *   number of labels that were asked for.
  */
-export function show(card, columns) {
-  const state = columns.flatMap(({ title, answer, lines }) => [title, answer, lines]);
-  if (state.length === card.shown.length && state.every((one, at) => one === card.shown[at])) return;
-  card.shown = state;
+export function showCard(card, columns) {
+  const state = columns.flatMap(({ title, result, lines }) => [title, result, lines]);
+  const isSame = (value, position) => value === card.state[position];
+  if (state.length === card.state.length && state.every(isSame)) return;
+  card.state = state;
   const [own, other] = columns;
-  card.made.classList.toggle("compared", columns.length > 1);
-  const said = columns.flatMap(({ answer }) => answer?.predictions ?? []);
-  // While there is no answer it is as the last one was, so that nothing moves about.
-  if (said.length) card.made.classList.toggle("similar", said[0].similarity !== undefined);
+  card.item.classList.toggle("compared", columns.length > 1);
+  const predictions = columns.flatMap(({ result }) => result?.predictions ?? []);
+  // While results are pending, the layout stays as it was.
+  if (predictions.length) {
+    card.item.classList.toggle("similar", predictions[0].similarity !== undefined);
+  }
   card.answers.replaceChildren(...columns.map((column) => {
-    const against = columns.length > 1 ? (column === own ? other : own).answer : undefined;
+    const against = columns.length > 1 ? (column === own ? other : own).result : undefined;
     return section(column, against, column === other);
   }));
 }
 
-function section({ title, answer, lines }, against, isOther) {
-  const made = element("section", { className: "answer" });
+function section({ title, result, lines }, against, isOther) {
+  const answer = element("section", { className: "answer" });
   const heading = title ? [element("h4", { textContent: title })] : [];
-  made.append(element("div", { className: "under" }, ...heading, legend()));
-  if (!answer) {
-    if (lines) made.setAttribute("aria-busy", "true");
-    made.append(pending(lines));
-  } else if (answer.error) {
-    made.append(element("p", { className: "error" },
-      element("b", { textContent: `Refused (${answer.error.status})` }),
-      ` ${answer.error.detail}`));
+  answer.append(element("div", { className: "under" }, ...heading, legend()));
+  if (!result) {
+    if (lines) answer.setAttribute("aria-busy", "true");
+    answer.append(pending(lines));
+  } else if (result.error) {
+    answer.append(element("p", { className: "error" },
+      element("b", { textContent: `Refused (${result.error.status})` }),
+      ` ${result.error.detail}`));
   } else {
-    made.append(...predictions(answer, against, isOther));
+    answer.append(...predictionLines(result, against, isOther));
   }
-  return made;
+  return answer;
 }
 
 function pending(lines) {
-  const count = Math.min(lines, MOST_PENDING_LINES);
+  const count = Math.min(lines, MAX_PENDING_LINES);
   return element("div", { className: "pending" },
     ...Array.from({ length: count }, () => element("span")));
 }
 
-function predictions(answer, against, isOther) {
-  const reason = answer.none_of_these ?? (answer.predictions.length ? null : "nothing is probable");
-  const said = reason === null ? [] : [element("p", { className: "none" },
+function predictionLines(result, against, isOther) {
+  const reason = result.none_of_these ?? (result.predictions.length ? null : "nothing is probable");
+  const none = reason === null ? [] : [element("p", { className: "none" },
     element("b", { textContent: "None of these" }), ` ${reason}`)];
-  const places = against?.predictions && new Map(against.predictions.map((one, at) => [key(one), at]));
-  const lines = answer.predictions.map((one, at) =>
-    line(one, places && move(places.get(key(one)), at, isOther)));
-  return [...said, element("ol", { className: "labels", attributes: { role: "list" } }, ...lines)];
+  const ranks = against?.predictions
+    && new Map(against.predictions.map((prediction, rank) => [key(prediction), rank]));
+  const lines = result.predictions.map((prediction, rank) =>
+    line(prediction, ranks && move(ranks.get(key(prediction)), rank, isOther)));
+  return [...none, element("ol", { className: "labels", attributes: { role: "list" } }, ...lines)];
 }
 
-/** What tells a label or node from all others. */
-const key = (one) => one.label_id ?? one.key ?? one.label;
+/** Return what identifies a label or node. */
+const key = (prediction) => prediction.label_id ?? prediction.key ?? prediction.label;
 
-/** How a label's place differs from the one under the other templates; null when it does not. */
+/** Describe how a label's rank differs from its rank in the other column; null when it does not. */
 function move(before, now, isOther) {
   if (before === undefined) return { mark: "only here", words: "" };
-  // One column says how far; the other one's labels have moved just as much.
+  // The second column says how far; in the first column the label is only marked.
   if (!isOther || before === now) return before === now ? null : { mark: "", words: "" };
-  const by = Math.abs(before - now);
-  return before > now ? { mark: `▲\u2009${by}`, words: "higher than in the other column" }
-    : { mark: `▼\u2009${by}`, words: "lower than in the other column" };
+  const distance = Math.abs(before - now);
+  return before > now
+    ? { mark: `▲\u2009${distance}`, words: "higher than in the other column" }
+    : { mark: `▼\u2009${distance}`, words: "lower than in the other column" };
 }
 
-/** How many pairs of answers there are, and in how many the first label differs. */
-export function changes(pairs) {
+/** Count the pairs of results, and those whose first labels differ. */
+export function countChanges(pairs) {
   const both = pairs.filter(([own, other]) => own?.predictions?.length && other?.predictions?.length);
   const first = both.filter(([own, other]) => key(own.predictions[0]) !== key(other.predictions[0]));
-  return { of: both.length, first: first.length };
+  return { total: both.length, first: first.length };
 }
 
-function line(one, moved) {
-  const made = element("li", {});
-  made.append(element("span", { className: "name", textContent: one.label }));
+function line(prediction, moved) {
+  const item = element("li", {});
+  item.append(element("span", { className: "name", textContent: prediction.label }));
   if (moved) {
-    made.classList.add("moved");
-    made.append(element("span", { className: "mark", textContent: moved.mark },
+    item.classList.add("moved");
+    item.append(element("span", { className: "mark", textContent: moved.mark },
       element("span", { className: "unseen", textContent: ` ${moved.words}` })));
   }
-  made.append(element("span", { className: "percent", textContent: percent(one.probability) }));
-  if (one.similarity !== undefined) {
-    made.append(element("span", { className: "similarity", title: "similarity" },
+  item.append(element("span", {
+    className: "percent", textContent: percent(prediction.probability) }));
+  if (prediction.similarity !== undefined) {
+    item.append(element("span", { className: "similarity", title: "similarity" },
       element("span", { className: "unseen", textContent: "similarity " }),
-      one.similarity.toFixed(4)));
+      prediction.similarity.toFixed(4)));
   }
-  made.append(bar(one.probability));
-  const more = details(one);
-  if (more) made.append(element("span", { className: "more", textContent: more }));
-  return made;
+  item.append(bar(prediction.probability));
+  const more = details(prediction);
+  if (more) item.append(element("span", { className: "more", textContent: more }));
+  return item;
 }
 
 function bar(probability) {
@@ -135,14 +147,15 @@ function bar(probability) {
   return element("span", { className: "bar", attributes: { "aria-hidden": "true" } }, filled);
 }
 
-function details(one) {
+function details(prediction) {
+  const { path, interval, probability, index_probability: overIndex } = prediction;
   const parts = [];
-  if (one.path?.length > 1) parts.push(one.path.slice(0, -1).join(" › "));
-  const [low, high] = (one.interval ?? []).map(percent);
-  // Bounds that read the same say that the probability is exact in the digits that are shown.
+  if (path?.length > 1) parts.push(path.slice(0, -1).join(" › "));
+  const [low, high] = (interval ?? []).map(percent);
+  // When both bounds read the same, the probability is exact in the digits shown.
   if (low !== high) parts.push(`95\u00a0% interval ${low} to ${high}`);
-  if (one.index_probability != null && one.index_probability !== one.probability) {
-    parts.push(`${percent(one.index_probability)} over the index`);
+  if (overIndex != null && overIndex !== probability) {
+    parts.push(`${percent(overIndex)} over the index`);
   }
   return parts.join(" · ");
 }

@@ -1,43 +1,38 @@
-// Talking to the service: the token, patience while it is full, and problems as errors.
+// Requests to the service: with the token, and sent again while the service is busy.
 
-import { at } from "./texts.js";
+import { byId } from "./shared/dom.js";
+import { Refused, request } from "./shared/http.js";
 
-/** Requests that are refused for now are sent so often at most. */
-const MOST_TRIES = 40;
+/** Maximum number of times that a request is sent. */
+const MAX_TRIES = 40;
 
-/** Seconds until the next try where the service does not say. */
+/** Seconds until the next try when the service does not say. */
 const PAUSE = 2;
 
-const FULL = 429, TOO_LATE = 504, UNAUTHORIZED = 401;
+const BUSY = 429, TIMED_OUT = 504, UNAUTHORIZED = 401;
 
-export class Refused extends Error {
-  constructor(status, problem) {
-    super(problem.detail ?? `The service answers with status ${status}.`);
-    this.status = status;
-    this.results = problem.results ?? [];
-  }
-}
+const UNREACHABLE = "The service cannot be reached, or a file has changed.";
 
-/** The token lives as long as the tab; where nothing may be kept, as long as the page. */
+/** The token, kept for the tab, or for the page where the browser has no storage. */
 const token = {
   name: `zsic-index ${location.pathname}`,
-  held: null,
+  value: null,
   get() {
     try {
-      return this.held ?? sessionStorage.getItem(this.name);
+      return this.value ?? sessionStorage.getItem(this.name);
     } catch {
-      return this.held;
+      return this.value;
     }
   },
   set(value) {
-    this.held = value;
+    this.value = value;
     try {
       if (value === null) sessionStorage.removeItem(this.name);
       else sessionStorage.setItem(this.name, value);
     } catch {
-      // It is held, at least.
+      // No storage: the page keeps it.
     }
-    at("forget").hidden = value === null;
+    byId("forget").hidden = value === null;
   },
 };
 
@@ -46,46 +41,40 @@ export const hasToken = () => token.get() !== null;
 export const forgetToken = () => token.set(null);
 
 /**
- * Ask the service, again after a while when it is full.
+ * Return the JSON of a response; send the request again while the service is busy.
  *
- * @param path below the page's own address, so that it works wherever a proxy has put it.
- * @param body a form; without one it is a GET.
- * @param signal ends the asking and the waiting.
- * @param patient whether not being done in time is worth another try, too.
- * @param told is called with what is being waited for, and with "" when that is over.
+ * @param path relative to the page, which may be below any path of a proxy.
+ * @param body a form, sent by POST; without one the request is a GET.
+ * @param signal aborts the request and the waiting.
+ * @param patient whether to send the request again after a timeout, too.
+ * @param onWait called with a message while waiting, then with "".
  */
-export async function ask(path, { body, signal, patient = false, told = () => {} } = {}) {
+export async function ask(path, { body, signal, patient = false, onWait = () => {} } = {}) {
   for (let tries = 1; ; tries += 1) {
     const sent = token.get();
-    const answer = await reach(path, body, sent, signal);
-    if (answer.ok) return answer.json();
-    const refused = new Refused(answer.status, await answer.json().catch(() => ({})));
-    if (answer.status === UNAUTHORIZED) {
-      if (!(await givesToken(sent))) throw refused;
-      continue;
+    const headers = sent === null ? {} : { Authorization: `Bearer ${sent}` };
+    try {
+      const options = { method: body ? "POST" : "GET", body, headers, signal };
+      return await (await request(path, options, UNREACHABLE)).json();
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      if (error.status === UNAUTHORIZED) {
+        if (!(await replaceToken(sent))) throw error;
+        continue;
+      }
+      const isTemporary = error.status === BUSY || (patient && error.status === TIMED_OUT);
+      if (!isTemporary || tries >= MAX_TRIES) throw error;
+      const seconds = secondsUntil(error.headers.get("Retry-After"));
+      if (error.status === BUSY) onWait(`The service is full: trying again in ${seconds} s.`);
+      await pause(seconds, signal);
+      onWait("");
     }
-    const passes = answer.status === FULL || (patient && answer.status === TOO_LATE);
-    if (!passes || tries >= MOST_TRIES) throw refused;
-    const seconds = secondsUntil(answer.headers.get("Retry-After"));
-    if (answer.status === FULL) told(`The service is full: trying again in ${seconds} s.`);
-    await pause(seconds, signal);
-    told("");
   }
 }
 
-async function reach(path, body, sent, signal) {
-  const headers = sent === null ? {} : { Authorization: `Bearer ${sent}` };
-  try {
-    return await fetch(path, { method: body ? "POST" : "GET", body, headers, signal });
-  } catch (error) {
-    if (signal?.aborted) throw error;
-    throw new Refused(0, { detail: "The service cannot be reached, or a file has changed." });
-  }
-}
-
+/** Return the seconds that a Retry-After header asks for: a number, or a date. */
 function secondsUntil(header) {
   const seconds = Number(header ?? PAUSE);
-  // It may be a date, too.
   const left = Number.isNaN(seconds) ? (Date.parse(header) - Date.now()) / 1000 : seconds;
   return Number.isNaN(left) ? PAUSE : Math.min(Math.max(Math.ceil(left), 1), 60);
 }
@@ -100,35 +89,35 @@ function pause(seconds, signal) {
   });
 }
 
-let asking = null;
+let answer = null;
 
-/** Have the user give a token; requests that need one at the same time share the question. */
-function givesToken(refused) {
-  if (token.get() !== refused) return true; // another request has got a new one meanwhile
-  asking ??= askForToken(refused !== null).finally(() => (asking = null));
-  return asking;
+/** Ask the user for a token, once for all requests that need one; return whether there is one. */
+function replaceToken(refused) {
+  if (token.get() !== refused) return true; // another request has a new one already
+  answer ??= askForToken(refused !== null).finally(() => (answer = null));
+  return answer;
 }
 
 function askForToken(again) {
-  const dialog = at("token-dialog");
-  at("token-title").textContent = again
+  const dialog = byId("token-dialog");
+  byId("token-title").textContent = again
     ? "This token does not open the service" : "This service needs a token";
-  at("token").value = "";
+  byId("token").value = "";
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
-      const given = at("token").value.trim();
-      at("token").value = "";
-      if (dialog.returnValue && given) token.set(given);
-      resolve(Boolean(dialog.returnValue && given));
+      const entered = byId("token").value.trim();
+      byId("token").value = "";
+      if (dialog.returnValue && entered) token.set(entered);
+      resolve(Boolean(dialog.returnValue && entered));
     }, { once: true });
   });
 }
 
-at("forget").hidden = !hasToken();
-at("token-form").addEventListener("submit", (event) => {
+byId("forget").hidden = !hasToken();
+byId("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  at("token-dialog").close("given");
+  byId("token-dialog").close("entered");
 });
-at("token-cancel").addEventListener("click", () => at("token-dialog").close());
+byId("token-cancel").addEventListener("click", () => byId("token-dialog").close());
