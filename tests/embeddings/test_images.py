@@ -128,7 +128,7 @@ def test_nothing_is_kept_unless_asked_for(
     model: Path, photos: list[Path], tower: Counting, store: Path
 ) -> None:
     with Store.open(store) as opened:
-        before = opened.find_encoder(encoders.resolve(model).image_fingerprint)
+        before = opened.encoders.find(encoders.resolve(model).image_fingerprint)
     with LabelIndex.open("things") as index:
         index.classify(photos)
         index.classify(photos)

@@ -315,7 +315,7 @@ def test_an_index_may_change_to_other_names_and_back(tmp_path: Path, store: Path
             assert index.label_ids.tolist() == ids
             assert index.info.name_pooling == names
             with Store.open() as opened:
-                assert opened.problems() == []
+                assert opened.find_problems() == []
     assert (index.info.plan, index.info.checksum) == (plan, checksum)
     with sqlite3.connect(store) as connection:
         others = connection.execute(

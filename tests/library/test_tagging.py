@@ -49,7 +49,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         build(folder, OTHER_TAXONOMY, name="others")
         build(folder)
         with Store.open() as store:
-            store.remove("others")
+            store.indexes.remove("others")
         names = ("dog-face", "pizza", "octopus", "automobile", "umbrella", "frog")
         photos = put(folder / "photos", *names)
         for number in range(1, 40):
@@ -83,7 +83,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def take_back(**what: Any) -> Any:
     with Store.open() as store:
-        return undo(store, store.photos.given_by(**what))
+        return undo(store, store.tags.find_keys(**what))
 
 
 def cli(*words: object) -> Result:
@@ -227,8 +227,8 @@ def test_a_dry_run_tells_and_does_nothing(root: Path, tmp_path: Path) -> None:
     assert len(ran.changes) == 5
     assert state(root) == before
     with Store.open() as store:
-        assert store.photos.counts()["photos"] == 0
-        assert store.photos.runs() == []
+        assert store.photos.count()["photos"] == 0
+        assert store.runs.all() == []
     tag(root, write="sidecar")
     build(tmp_path, OTHER_TAXONOMY)
     before = state(root)
@@ -338,8 +338,8 @@ def test_an_empty_root_deletes_nothing(root: Path, tmp_path: Path) -> None:
     assert ran.counts["missing"] == 0
     assert "mounted" in ran.report.root_problems[0]
     with Store.open() as store:
-        assert store.photos.counts()["missing"] == 0
-        assert store.photos.counts()["photos"] == 5
+        assert store.photos.count()["missing"] == 0
+        assert store.photos.count()["photos"] == 5
     root.rmdir()
     away.rename(root)
     assert tag(root).counts["unchanged"] == 5
@@ -351,13 +351,13 @@ def test_a_photo_that_is_gone_is_missing_until_it_is_back(root: Path, tmp_path: 
     (root / "pizza.jpg").rename(tmp_path / "pizza.jpg")
     assert tag(root).counts["missing"] == 4
     with Store.open() as store:
-        assert store.photos.counts()["missing"] == 4
-        assert store.photos.counts()["tags"] == 5
+        assert store.photos.count()["missing"] == 4
+        assert store.photos.count()["tags"] == 5
     shutil.move(tmp_path / "2024", root / "2024")
     (tmp_path / "pizza.jpg").rename(root / "pizza.jpg")
     assert tag(root).counts["unchanged"] == 5
     with Store.open() as store:
-        assert store.photos.counts()["missing"] == 0
+        assert store.photos.count()["missing"] == 0
 
 
 def test_a_root_that_goes_in_mid_run_stops_it(
@@ -380,9 +380,9 @@ def test_a_root_that_goes_in_mid_run_stops_it(
     with pytest.raises(RootGoneError, match="mount it again"):
         tag(root)
     with Store.open() as store:
-        assert store.photos.counts()["missing"] == 0
-        assert store.photos.counts()["refused"] == 0
-        assert store.photos.runs()[-1].state == "running"
+        assert store.photos.count()["missing"] == 0
+        assert store.photos.count()["refused"] == 0
+        assert store.runs.all()[-1].state == "running"
     monkeypatch.undo()
     monkeypatch.setenv("ZSIC_STORE", str(tmp_path / "store.db"))
     (tmp_path / "unplugged").rename(root)
@@ -513,7 +513,7 @@ from zsic_index.library.undo import undo
 from zsic_index.store import Store
 tag(root, write="sidecar")
 with Store.open() as store:
-    undo(store, store.photos.given_by())
+    undo(store, store.tags.find_keys())
 print("\\n".join(written))
 """
     done = subprocess.run(
@@ -569,21 +569,21 @@ def test_verdicts_count_more_than_probabilities(root: Path) -> None:
         said = [(dog.content_hash, ids["dog face"], "rejected"),
                 (dog.content_hash, ids["umbrella"], "accepted"),
                 (dog.content_hash, ids["pizza"], "unsure")]  # fmt: skip
-        store.photos.give_verdicts(said, source="review")  # type: ignore[arg-type]
+        store.verdicts.save(said, source="review")  # type: ignore[arg-type]
         assert leaves(root / "dog-face.jpg") == []
         tag(root, write="sidecar")
         assert leaves(root / "dog-face.jpg") == ["umbrella"]
         assert "umbrella" in tag_names_in(root / "dog-face.jpg.xmp")
         assert "dog face" not in tag_names_in(root / "dog-face.jpg.xmp")
         back = [(content, label, None) for content, label, _ in said]
-        store.photos.give_verdicts(back, source="review")
+        store.verdicts.save(back, source="review")
         tag(root, write="sidecar")
         assert leaves(root / "dog-face.jpg") == ["dog face"]
         index_id = index.info.index_id
-        store.photos.set_label_threshold(index_id, ids["dog face"], 1.0)
+        store.verdicts.set_threshold(index_id, ids["dog face"], 1.0)
         tag(root)
         assert leaves(root / "dog-face.jpg") == []
-        store.photos.set_label_threshold(index_id, ids["dog face"], None)
+        store.verdicts.set_threshold(index_id, ids["dog face"], None)
         tag(root)
         assert leaves(root / "dog-face.jpg") == ["dog face"]
 
@@ -620,11 +620,11 @@ def test_undo_by_run_label_and_model(root: Path, tmp_path: Path) -> None:
     second = tag(root, write="sidecar")
     assert first.report.run_id != second.report.run_id
     with Store.open() as store:
-        given = store.photos.given_by
+        given = store.tags.find_keys
         assert len(given(run_id=first.report.run_id)) == 5
         # It gave one, and wrote all six.
         assert len(given(run_id=second.report.run_id)) == 6
-        paths = store.photos.paths_of_label("PIZZA")
+        paths = store.tags.find_paths("PIZZA")
         assert paths == [("ai", "food", "pizza")]
         assert len(given(paths=paths)) == 1
         assert len(given(model_id="builtin:siglip")) == 0

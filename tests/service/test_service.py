@@ -286,7 +286,7 @@ def test_an_index_that_goes_is_gone_and_one_that_comes_is_there(
         names = ["first", "second"]
         _until(lambda: _served(service) == names)
         with LabelIndex.open("first", store=store) as index:
-            index.store.remove("first")
+            index.store.indexes.remove("first")
         _until(lambda: _served(service) == ["second"])
         assert 'index="first"' not in httpx2.get(f"{service.url}/metrics").text
         store.rename(tmp_path / "away.db")

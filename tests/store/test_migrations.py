@@ -61,8 +61,8 @@ def test_labels_of_before_have_a_row_each(store: Path) -> None:
         after = connection.execute("SELECT plan, checksum, generation FROM label_index").fetchall()
     assert before == after
     with Store.open() as opened:
-        assert opened.problems() == []
-        assert opened.index("things").rows == 3
+        assert opened.find_problems() == []
+        assert opened.indexes.get("things").rows == 3
 
 
 def test_there_is_a_dump_of_the_present_schema() -> None:
@@ -104,4 +104,4 @@ def test_several_processes_may_upgrade_at_once(store: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         pool.map(_upgrade, [store] * 4)
     with Store.open(store) as opened:
-        assert opened.problems() == []
+        assert opened.find_problems() == []

@@ -69,10 +69,10 @@ def test_an_index_and_a_library(tmp_path: Path) -> None:
     build(tmp_path, OTHER_TAXONOMY)
     assert tag(root, write="sidecar").counts["reused"] == 2
     with Store.open() as store:
-        assert undo(store, store.photos.given_by()).sidecars.removed == 2
-        assert store.problems() == []
+        assert undo(store, store.tags.find_keys()).sidecars.removed == 2
+        assert store.find_problems() == []
     with LabelIndex.open("things") as index:
         assert len(index) == 7
     with Store.open() as store:
-        store.remove("things", prune=True)
-        assert store.indexes() == []
+        store.indexes.remove("things", prune=True)
+        assert store.indexes.all() == []

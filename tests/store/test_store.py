@@ -41,10 +41,10 @@ def test_label_ids_survive_removal_return_and_reordering(store: Path) -> None:
 def test_ids_of_a_removed_index_are_not_used_again(store: Path) -> None:
     first = make(["a", "b"])
     with Store.open() as opened:
-        old = opened.remove("things")
+        old = opened.indexes.remove("things")
     second = make(["a", "b"])
     with Store.open() as opened:
-        assert opened.index("things").index_id > old.index_id
+        assert opened.indexes.get("things").index_id > old.index_id
     assert min(second.values()) > max(first.values())
 
 
@@ -53,9 +53,9 @@ def test_removing_keeps_embeddings_unless_pruned(store: Path) -> None:
     make(["b", "c"], "two")
     assert count(store, "embedding") == 3
     with Store.open() as opened:
-        opened.remove("one")
+        opened.indexes.remove("one")
         assert count(store, "embedding") == 3
-        opened.remove("two", prune=True)
+        opened.indexes.remove("two", prune=True)
     assert count(store, "embedding") == 1  # "a" belonged to no index that was pruned
 
 
@@ -63,7 +63,7 @@ def test_pruning_leaves_what_another_index_uses(store: Path) -> None:
     make(["a", "b"], "one")
     make(["b", "c"], "two")
     with Store.open() as opened:
-        opened.remove("one", prune=True)
+        opened.indexes.remove("one", prune=True)
     assert count(store, "embedding") == 2
     with LabelIndex.open("two") as index:
         assert index.labels == ["b", "c"]
@@ -72,11 +72,11 @@ def test_pruning_leaves_what_another_index_uses(store: Path) -> None:
 def test_publishing_over_a_generation_that_has_moved_changes_nothing(store: Path) -> None:
     make(["a", "b"])
     with Store.open() as opened:
-        snapshot = opened.snapshot("things")
+        snapshot = opened.indexes.read_snapshot("things")
         assert snapshot is not None
         rows = (snapshot.label_ids[:1], snapshot.embedding_ids[:1], ["a"], ["a"])
-        assert not opened.publish(snapshot.info, *rows, taxonomy=None)
-        after = opened.snapshot("things")
+        assert not opened.indexes.publish(snapshot.info, *rows, taxonomy=None)
+        after = opened.indexes.read_snapshot("things")
         assert after is not None
         np.testing.assert_array_equal(after.label_ids, snapshot.label_ids)
 
@@ -84,7 +84,7 @@ def test_publishing_over_a_generation_that_has_moved_changes_nothing(store: Path
 def test_an_index_that_is_not_there(store: Path) -> None:
     make(["a", "b"], "birds")
     with Store.open() as opened, pytest.raises(IndexNotFoundError, match="birds"):
-        opened.index("brids")
+        opened.indexes.get("brids")
     with pytest.raises(LookupError):
         LabelIndex.open("brids")
 
@@ -136,7 +136,7 @@ def test_a_missing_embedding_is_named_and_nothing_is_made_up(store: Path) -> Non
     with pytest.raises(StoreError, match="embedding 2 is missing"):
         LabelIndex.open("things")
     with Store.open() as opened:
-        assert any("missing" in problem for problem in opened.problems())
+        assert any("missing" in problem for problem in opened.find_problems())
 
 
 def test_embeddings_swapped_in_the_database_are_noticed(store: Path) -> None:
@@ -153,7 +153,7 @@ def test_embeddings_swapped_in_the_database_are_noticed(store: Path) -> None:
 def test_a_healthy_store_has_no_problems(store: Path) -> None:
     make(["a", "b"])
     with Store.open() as opened:
-        assert opened.problems() == []
+        assert opened.find_problems() == []
 
 
 def test_sqlite_keeps_its_rollback_journal(store: Path) -> None:
@@ -189,5 +189,5 @@ class TestLocation:
     def test_names_with_odd_characters(self, tmp_path: Path) -> None:
         path = tmp_path / "a b%20é#?x=1.db"
         with Store.open(path, create=True) as opened:
-            assert opened.indexes() == []
+            assert opened.indexes.all() == []
         assert path.exists()

@@ -120,7 +120,7 @@ def tag_paths(path: Path) -> list[tuple[str, ...]]:
     with Store.open() as store:
         found = store.photos.find(*os.path.split(path))
         assert found is not None, path
-        return [tag.path for tag in store.photos.tags([found.photo_id])[found.photo_id]]
+        return [tag.path for tag in store.tags.find([found.photo_id])[found.photo_id]]
 
 
 def state(root: Path) -> dict[str, tuple[str, int]]:

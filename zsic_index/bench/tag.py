@@ -29,7 +29,7 @@ from zsic_index.library.tagging import Tagging
 from zsic_index.parallel import available_cores, batched
 from zsic_index.querying.thresholds import Thresholds
 from zsic_index.store import Store
-from zsic_index.store.photos import Looked, Run
+from zsic_index.store.photo_records import PhotoOutcome, Run
 
 SIZE = (2_048, 1_536)
 """Pixels of the photos."""
@@ -166,7 +166,7 @@ def _tag(store: Path, root: Path) -> RunReport:
 
 def _model_of(store: Path) -> str:
     with Store.open(store) as opened:
-        model_id = opened.index(_NAME).model_id
+        model_id = opened.indexes.get(_NAME).model_id
     assert model_id is not None, "it was built with one"
     return model_id
 
@@ -211,20 +211,20 @@ def _seed(store: Path, paths: list[Path]) -> None:
     rng = np.random.default_rng(0)
     with LabelIndex.open(_NAME, store=store, decode="scaled", keep_images=True) as index:
         embedder, opened = index.encoder.image_embedder(), index.store
-        run = opened.photos.start(Run("seed", "seed", _NAME, None, "", {}))
+        run = opened.runs.start(Run("seed", "seed", _NAME, None, "", {}))
         fingerprint = index.info.encoder_fingerprint
         for part in batched(paths, _SEEDED_AT_ONCE):
             hashes = [hashlib.sha256(path.read_bytes()).digest() for path in part]
             rows = check_embeddings(rng.standard_normal((len(part), index.info.dim)))
-            opened.add_embeddings(fingerprint, list(map(embedder.key, hashes)), rows)
+            opened.embeddings.add(fingerprint, list(map(embedder.key, hashes)), rows)
             opened.photos.record(
                 [_looked(path, content) for path, content in zip(part, hashes, strict=True)],
                 index.info.index_id,
                 run.run_id,
             )
-        opened.photos.finish(run.run_id, "done", {})
+        opened.runs.finish(run.run_id, "done", {})
 
 
-def _looked(path: Path, content: bytes) -> Looked:
+def _looked(path: Path, content: bytes) -> PhotoOutcome:
     found = path.stat()
-    return Looked(str(path.parent), path.name, found.st_size, found.st_mtime_ns, content)
+    return PhotoOutcome(str(path.parent), path.name, found.st_size, found.st_mtime_ns, content)

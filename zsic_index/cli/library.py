@@ -23,7 +23,7 @@ from zsic_index.errors import InputError
 from zsic_index.formats.text import percent, write_columns
 
 if TYPE_CHECKING:
-    from zsic_index.store.photos import KnownPhoto, Run
+    from zsic_index.store.photo_records import Run, StoredPhoto
 
 
 @click.command()
@@ -54,11 +54,11 @@ def undo(
     if everything == any((run_id, label, model_id, name)):
         raise click.UsageError("give --run, --label, --model or --name; or else --all")
     with Store.open(store) as opened:
-        runs = {run.run_id for run in opened.photos.runs()}
+        runs = {run.run_id for run in opened.runs.all()}
         if run_id is not None and run_id not in runs:
             raise InputError(f"no run {run_id!r}: 'zsic-index status' lists them")
-        paths = opened.photos.paths_of_label(label) if label is not None else None
-        keys = opened.photos.given_by(run_id=run_id, paths=paths, model_id=model_id, name=name)
+        paths = opened.tags.find_paths(label) if label is not None else None
+        keys = opened.tags.find_keys(run_id=run_id, paths=paths, model_id=model_id, name=name)
         if dry_run:
             click.echo(f"{sum(map(len, keys.values())):,} tags on {len(keys):,} photos")
             return
@@ -126,7 +126,7 @@ def show(photo: Path, as_json: bool, store: str | None) -> None:
     with Store.open(store) as opened:
         known = _known(opened.photos.find(*os.path.split(absolute(photo))), photo)
         (found,) = records(opened, [known])
-        sidecars = opened.photos.sidecars([known.photo_id]).get(known.photo_id, [])
+        sidecars = opened.sidecars.find([known.photo_id]).get(known.photo_id, [])
     paths = [row.path for row in sidecars]
     if as_json:
         click.echo(json.dumps(asdict(found) | {"sidecars": paths}, ensure_ascii=False, indent=2))
@@ -161,9 +161,9 @@ def status(problems: bool, as_json: bool, store: str | None) -> None:
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
-        counts, runs = opened.photos.counts(), opened.photos.runs()
+        counts, runs = opened.photos.count(), opened.runs.all()
         refused = (
-            [(one.path, one.problem) for one in opened.photos.photos() if one.problem]
+            [(one.path, one.problem) for one in opened.photos.iterate() if one.problem]
             if problems
             else []
         )
@@ -213,12 +213,12 @@ def export(target: Path, format: str | None, under: Path | None, store: str | No
     if chosen not in FORMATS:
         raise click.UsageError(f"{target}: give --format {', '.join(FORMATS)}")
     with Store.open(store) as opened:
-        photos = opened.photos.photos(under=absolute(under) if under else None)
+        photos = opened.photos.iterate(under=absolute(under) if under else None)
         number = export(records(opened, photos), target, chosen)
     click.echo(f"{target}: {number:,} photos")
 
 
-def _known(photo: KnownPhoto | None, asked: Path) -> KnownPhoto:
+def _known(photo: StoredPhoto | None, asked: Path) -> StoredPhoto:
     if photo is None:
         raise InputError(f"{asked}: nothing is known of it: run 'zsic-index tag' on its folder")
     return photo

@@ -22,7 +22,7 @@ def list_(as_json: bool, store: str | None) -> None:
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
-        indexes = opened.indexes()
+        indexes = opened.indexes.all()
     if as_json:
         click.echo(json.dumps([to_json(info) for info in indexes], ensure_ascii=False, indent=2))
         return
@@ -91,7 +91,7 @@ def rm(name: str, prune: bool, store: str | None) -> None:
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
-        removed = opened.remove(name, prune=prune)
+        removed = opened.indexes.remove(name, prune=prune)
         remove_files(opened.location.files, removed)
     click.echo(f"removed {name}: {removed.labels:,} labels")
 
@@ -109,8 +109,8 @@ def verify(names: tuple[str, ...], store: str | None) -> None:
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
-        problems = opened.problems()
-        infos = [opened.index(name) for name in names] if names else opened.indexes()
+        problems = opened.find_problems()
+        infos = [opened.indexes.get(name) for name in names] if names else opened.indexes.all()
         for found in infos:
             try:
                 builder.verify_rows(opened, found.name)

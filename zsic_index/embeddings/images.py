@@ -152,7 +152,7 @@ class ImageEmbedder:
         if self._store is not None:
             content_hash = opening.content_hash(content, name, self._limits)
             key = self.key(content_hash)
-            known = self._store.find_embeddings([key]).get(key)
+            known = self._store.embeddings.find([key]).get(key)
             if known is not None:
                 return Embedded(known, content_hash)
         encoder = self.source.encoder()
@@ -185,6 +185,6 @@ class ImageEmbedder:
         }
         if self._store is None or not rows:
             return
-        if self._store.find_encoder(self._fingerprint) is None:
-            self._store.add_encoder(self.source.record(self._fingerprint))
-        self._store.add_embeddings(self._fingerprint, list(rows), np.array(list(rows.values())))
+        if self._store.encoders.find(self._fingerprint) is None:
+            self._store.encoders.add(self.source.record(self._fingerprint))
+        self._store.embeddings.add(self._fingerprint, list(rows), np.array(list(rows.values())))

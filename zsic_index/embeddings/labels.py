@@ -83,19 +83,19 @@ def ensure(
         for at in range(len(labels))
         if at not in known
     }
-    found = store.embedding_ids(list(dict.fromkeys(keys.values())))
+    found = store.embeddings.find_ids(list(dict.fromkeys(keys.values())))
     # Labels with the same prompts share an embedding.
     missing = list({key: at for at, key in keys.items() if key not in found}.values())
     truncated: tuple[str, ...] = ()
-    is_new = store.find_encoder(source.fingerprint) is None
+    is_new = store.encoders.find(source.fingerprint) is None
     model_needed = bool(missing) or is_new
     prompt_count = 0
     if is_new:
-        store.add_encoder(source.record(source.fingerprint))
+        store.encoders.add(source.record(source.fingerprint))
     if missing:
         asked = _Asked(labels, prompts_of, missing)
         truncated, prompt_count = _encode_all(store, source, asked, keys, progress)
-        found |= store.embedding_ids([keys[at] for at in missing])
+        found |= store.embeddings.find_ids([keys[at] for at in missing])
     try:
         ids = [known[at] if at in known else found[keys[at]] for at in range(len(labels))]
     except KeyError:
@@ -113,9 +113,9 @@ def fetch(
     """Return (n, D) float32 unit-norm label embeddings; see ``ensure``."""
     ensured = ensure(store, source, labels, prompts_of)
     _warn_of(ensured.truncated)
-    encoder = store.find_encoder(source.fingerprint)
+    encoder = store.encoders.find(source.fingerprint)
     assert encoder is not None, "ensure has added it"
-    blocks = store.read_embeddings(ensured.embedding_ids, encoder.dim)
+    blocks = store.embeddings.read(ensured.embedding_ids, encoder.dim)
     return np.concatenate([np.empty((0, encoder.dim), dtype=np.float32), *blocks])
 
 
@@ -199,7 +199,7 @@ def _encode_all(
         return encoder.tokenise(chunk.distinct)
 
     def commit(chunk: _Asked, embeddings: Float32) -> None:
-        store.add_embeddings(source.fingerprint, [keys[at] for at in chunk.positions], embeddings)
+        store.embeddings.add(source.fingerprint, [keys[at] for at in chunk.positions], embeddings)
 
     total = len(asked.positions)
     done = prompt_count = 0

@@ -140,13 +140,13 @@ def build(
     plan = Plan.of(
         name, taxonomy, checkpoint.fingerprint, templates, kind, name_pooling=name_pooling
     )
-    present = store.find_index(name)
+    present = store.indexes.find(name)
     if present is not None and present.plan == plan.digest:
         return _report(open_index(store, name)[0], taxonomy, started)
     known = None
     is_plain = plan.packed is None
     if is_plain and present and present.taxonomy is None and _is_made_alike(present, plan):
-        by_label = store.embedding_ids_by_label(present.index_id)
+        by_label = store.indexes.find_embedding_ids(present.index_id)
         known = {at: by_label[key] for at, key in enumerate(taxonomy.labels) if key in by_label}
     source = EncoderSource.of(checkpoint, device=device)
     if name_pooling == "mass":
@@ -179,7 +179,7 @@ def import_embeddings(
             "in the same order"
         )
     plan = Plan.of(name, taxonomy, encoder.fingerprint, (), kind, embeddings=embeddings)
-    present = store.find_index(name)
+    present = store.indexes.find(name)
     if present is not None and present.plan == plan.digest:
         return _report(open_index(store, name)[0], taxonomy, started)
     prefix = bytes.fromhex(encoder.fingerprint)
@@ -187,14 +187,14 @@ def import_embeddings(
         hashlib.sha256(prefix + np.ascontiguousarray(row, "<f4").tobytes()).digest()
         for row in embeddings
     ]
-    known = store.embedding_ids(keys)
+    known = store.embeddings.find_ids(keys)
     # Labels with the same embedding share a row of the store.
     missing = list({key: row for row, key in enumerate(keys) if key not in known}.values())
-    store.add_encoder(encoder)
+    store.encoders.add(encoder)
     for at in range(0, len(missing), _IMPORTED_PER_COMMIT):
         rows = missing[at : at + _IMPORTED_PER_COMMIT]
-        store.add_embeddings(encoder.fingerprint, [keys[row] for row in rows], embeddings[rows])
-    known |= store.embedding_ids([keys[row] for row in missing])
+        store.embeddings.add(encoder.fingerprint, [keys[row] for row in rows], embeddings[rows])
+    known |= store.embeddings.find_ids([keys[row] for row in missing])
     ids = np.fromiter((known[key] for key in keys), np.int64, len(keys))
     info, removed = publish(store, plan, ids)
     return _report(info, taxonomy, started, removed=removed)
@@ -214,7 +214,7 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
     Returns:
         The index, and how many labels of its previous generation are gone.
     """
-    encoder = store.find_encoder(plan.encoder_fingerprint)
+    encoder = store.encoders.find(plan.encoder_fingerprint)
     assert encoder is not None, "the encoder is added before its embeddings"
     files = store.location.files
     # Labels below one node lie together, so that a scan can add them up as it goes.
@@ -223,10 +223,10 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
     labels = list(map(taxonomy.label_keys.__getitem__, order.tolist()))
     shown = list(map(taxonomy.labels.__getitem__, order.tolist()))
     embedding_ids = embedding_ids[plan.rows.in_order(order)]
-    index_id, label_ids = store.claim_labels(plan.name, labels, shown)
+    index_id, label_ids = store.indexes.claim_labels(plan.name, labels, shown)
     label_ids = np.repeat(label_ids, plan.rows.counts[order])
     while True:
-        old = store.snapshot(plan.name)
+        old = store.indexes.read_snapshot(plan.name)
         if (
             old is not None
             and _is_made_alike(old.info, plan)
@@ -235,7 +235,7 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
             and np.array_equal(old.label_ids, label_ids)
             and np.array_equal(old.embedding_ids, embedding_ids)
         ):
-            store.keep_plan(replace(old.info, plan=plan.digest))
+            store.indexes.save_plan(replace(old.info, plan=plan.digest))
             return open_index(store, plan.name)[0], 0
         now = time.time()
         info = IndexInfo(
@@ -261,10 +261,10 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
             created_at=old.info.created_at if old else now,
             updated_at=now,
         )
-        blocks = store.read_embeddings(embedding_ids, encoder.dim)
+        blocks = store.embeddings.read(embedding_ids, encoder.dim)
         info = write(files, info, label_ids, blocks)
         rows = (label_ids, embedding_ids, labels, shown)
-        if store.publish(info, *rows, taxonomy=plan.packed):
+        if store.indexes.publish(info, *rows, taxonomy=plan.packed):
             remove_files(files, info, before=info.generation)
             return info, len(np.setdiff1d(old.label_ids, label_ids)) if old else 0
 
@@ -276,7 +276,7 @@ def _is_made_alike(info: IndexInfo, plan: Plan) -> bool:
 
 def _check_softmax(store: Store, source: EncoderSource) -> None:
     """Raise an InputError for an encoder whose probabilities do not add up."""
-    encoder = store.find_encoder(source.fingerprint) or source.record(source.fingerprint)
+    encoder = store.encoders.find(source.fingerprint) or source.record(source.fingerprint)
     if encoder.activation != "softmax":
         raise InputError(
             f"name_pooling 'mass' adds up softmax probabilities, and {encoder.model_id} has "
@@ -316,12 +316,12 @@ def open_index(store: Store, name: str) -> tuple[IndexInfo, OpenIndex]:
         StoreError: when the store does not hold what the index was built from, or the file cannot
             be written.
     """
-    info = store.index(name)
+    info = store.indexes.get(name)
     for _ in range(_OPEN_ATTEMPTS):
         try:
             return info, open_file(store.location.files, info)
         except IndexFileError as error:
-            latest = store.index(name)
+            latest = store.indexes.get(name)
             if latest.generation == info.generation:
                 logger.warning("%s: rebuilding it from the store", error)
                 latest = rebuild_file(store, name)
@@ -346,10 +346,10 @@ def verify_rows(store: Store, name: str) -> None:
     Raises:
         StoreError: when they are not the same.
     """
-    snapshot = store.snapshot(name)
+    snapshot = store.indexes.read_snapshot(name)
     if snapshot is None:
         return
-    blocks = store.read_embeddings(snapshot.embedding_ids, snapshot.info.dim)
+    blocks = store.embeddings.read(snapshot.embedding_ids, snapshot.info.dim)
     if checksum(snapshot.label_ids, blocks) != snapshot.info.checksum:
         raise StoreError(
             f"index {name!r}: its labels or embeddings in the store are not those it was built "
@@ -359,10 +359,10 @@ def verify_rows(store: Store, name: str) -> None:
 
 def rebuild_file(store: Store, name: str) -> IndexInfo:
     """Write an index's file anew from the store; return the index as it was written."""
-    snapshot = store.snapshot(name)
+    snapshot = store.indexes.read_snapshot(name)
     if snapshot is None:
-        return store.index(name)  # raises
-    blocks = store.read_embeddings(snapshot.embedding_ids, snapshot.info.dim)
+        return store.indexes.get(name)  # raises
+    blocks = store.embeddings.read(snapshot.embedding_ids, snapshot.info.dim)
     return write(
         store.location.files,
         snapshot.info,

@@ -76,7 +76,7 @@ class IndexEncoder:
 
     def loaded_fingerprint(self) -> str | None:
         """Return the fingerprint of the encoder in memory, where the store has it."""
-        record = self._store.find_encoder(self._info.encoder_fingerprint)
+        record = self._store.encoders.find(self._info.encoder_fingerprint)
         return None if record is None else record.loaded_fingerprint
 
     def image_embedder(self, limits: ImageLimits = LIMITS) -> ImageEmbedder:

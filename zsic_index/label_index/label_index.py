@@ -295,7 +295,7 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         digest = self.info.taxonomy
         if digest is None:
             return Structure(taxonomy.collect(self.labels))
-        return Structure(packing.unpack(self._store.taxonomy(digest)))
+        return Structure(packing.unpack(self._store.indexes.read_taxonomy(digest)))
 
     @property
     def label_names(self) -> LabelNames:
@@ -401,7 +401,7 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
     def save_calibration(self, calibration: Calibration | None) -> None:
         """Save a calibration in the store, beside this index; None removes it."""
         content = None if calibration is None else calibration.to_json()
-        self._store.keep_calibration(self.info, content)
+        self._store.indexes.save_calibration(self.info, content)
 
     def find_calibration(self) -> Calibration | None:
         """Return the calibration that is stored for this index; None without one.
@@ -411,7 +411,7 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         """
         if self._pinned_calibration is not None:
             return self._pinned_calibration[0]
-        content = self._store.calibration(self.info)
+        content = self._store.indexes.read_calibration(self.info)
         return None if content is None else Calibration.from_json(content)
 
     def load_calibration(self) -> Calibration:

@@ -38,7 +38,7 @@ class LabelNames:
     def pinned(self) -> LabelNames:
         """Return the same with all names and keys in memory."""
         ids = self._label_ids.tolist()
-        names, keys = self._store.label_names(ids), self._store.label_keys(ids)
+        names, keys = self._store.labels.find_names(ids), self._store.labels.find_keys(ids)
         # Most names are keys as well: one string serves for both.
         keys = {
             label_id: names[label_id] if key == names[label_id] else key
@@ -48,12 +48,12 @@ class LabelNames:
 
     def names_of(self, label_ids: Sequence[int]) -> list[str]:
         """Return the names of labels, those included that have left the index since."""
-        names = self._names if self._names is not None else self._store.label_names(label_ids)
+        names = self._names if self._names is not None else self._store.labels.find_names(label_ids)
         return [names[label_id] for label_id in label_ids]
 
     def keys_of(self, label_ids: Sequence[int]) -> list[str]:
         """Return the keys of labels in the taxonomy."""
-        keys = self._keys if self._keys is not None else self._store.label_keys(label_ids)
+        keys = self._keys if self._keys is not None else self._store.labels.find_keys(label_ids)
         return [keys[label_id] for label_id in label_ids]
 
     def rows_of(self, labels: Sequence[str]) -> dict[str, int]:
@@ -66,7 +66,7 @@ class LabelNames:
             LabelError: for a name that several labels have.
         """
         rows: dict[str, int] = {}
-        for label, places in self._store.label_places(self._info.index_id, labels).items():
+        for label, places in self._store.labels.find_places(self._info.index_id, labels).items():
             row_of_key = {
                 place.name: row for place in places if (row := self._row(place)) is not None
             }
@@ -81,7 +81,7 @@ class LabelNames:
 
     def is_current(self) -> bool:
         """Tell whether the store still has this generation of the index."""
-        info = self._store.find_index(self._info.name)
+        info = self._store.indexes.find(self._info.name)
         return info is not None and (info.index_id, info.generation) == (
             self._info.index_id,
             self._info.generation,

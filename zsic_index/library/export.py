@@ -12,7 +12,7 @@ from typing import Any
 from zsic_index.errors import InputError
 from zsic_index.parallel import batched
 from zsic_index.store import Store
-from zsic_index.store.photos import KnownPhoto, StoredTag, VerdictName
+from zsic_index.store.photo_records import StoredPhoto, StoredTag, VerdictName
 
 FORMATS = ("csv", "jsonl", "parquet")
 
@@ -23,7 +23,7 @@ _TAG_COLUMNS = ("photo", "tag", "label", "probability", "index", "model", "run",
 
 @dataclass(frozen=True, slots=True)
 class TagRecord:
-    """A tag of ours on a photo; see ``store.photos.StoredTag``.
+    """A tag of ours on a photo; see ``store.photo_records.StoredTag``.
 
     Attributes:
         tag: its path from the root of automatic tags, joined by ``/``.
@@ -61,12 +61,12 @@ class PhotoRecord:
     tags: tuple[TagRecord, ...]
 
 
-def records(store: Store, photos: Iterable[KnownPhoto]) -> Iterator[PhotoRecord]:
+def records(store: Store, photos: Iterable[StoredPhoto]) -> Iterator[PhotoRecord]:
     """Yield what the store knows of photos."""
-    runs = {run.run_id: run for run in store.photos.runs()}
+    runs = {run.run_id: run for run in store.runs.all()}
     for part in batched(photos, _AT_ONCE):
-        tags = store.photos.tags([one.photo_id for one in part])
-        verdicts = store.photos.verdicts(one.content_hash for one in part if one.content_hash)
+        tags = store.tags.find([one.photo_id for one in part])
+        verdicts = store.verdicts.find(one.content_hash for one in part if one.content_hash)
         for one in part:
             said = verdicts.get(one.content_hash or b"", {})
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from zsic_index.library.sidecars.writer import Written
-from zsic_index.store.photos import StoredTag
+from zsic_index.store.photo_records import StoredTag
 
 
 @dataclass(frozen=True, slots=True)

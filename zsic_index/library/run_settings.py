@@ -75,5 +75,5 @@ class RunSettings:
         if thresholds is None:
             thresholds = required(fitted and fitted.thresholds, "thresholds", "--precision")
         if own is None:
-            own = index.store.photos.label_thresholds(index.info.index_id)
+            own = index.store.verdicts.find_thresholds(index.info.index_id)
         return TagRules(index, self.tags, thresholds, own)

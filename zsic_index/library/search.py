@@ -57,9 +57,9 @@ def _similarities(
     index: LabelIndex, query: np.ndarray[tuple[int], np.dtype[np.float64]], under: str | None
 ) -> Iterator[FoundPhoto]:
     embedder = index.encoder.image_embedder()
-    for part in batched(index.store.photos.photos(under=under), _AT_ONCE):
+    for part in batched(index.store.photos.iterate(under=under), _AT_ONCE):
         keys = {one.path: embedder.key(one.content_hash) for one in part if one.content_hash}
-        found = index.store.find_embeddings(list(set(keys.values())))
+        found = index.store.embeddings.find(list(set(keys.values())))
         paths = [path for path, key in keys.items() if key in found]
         if paths:
             similarities = np.array([found[keys[path]] for path in paths]) @ query

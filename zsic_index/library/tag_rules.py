@@ -26,7 +26,7 @@ from zsic_index.library.sidecars.keywords import (
 )
 from zsic_index.querying.decider import label_floors
 from zsic_index.querying.thresholds import Thresholds
-from zsic_index.store.photos import StoredTag, VerdictName
+from zsic_index.store.photo_records import StoredTag, VerdictName
 
 logger = logging.getLogger("zsic_index")
 

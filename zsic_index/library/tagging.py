@@ -36,7 +36,14 @@ from zsic_index.library.sidecars.writer import SidecarWriter, Wanted
 from zsic_index.library.tag_rules import TagRules
 from zsic_index.library.walk import FoundFolder, FoundPhoto, walk
 from zsic_index.parallel import batched
-from zsic_index.store.photos import KnownPhoto, Looked, Run, SidecarRow, StoredTag, without
+from zsic_index.store.photo_records import (
+    PhotoOutcome,
+    Run,
+    SidecarRow,
+    StoredPhoto,
+    StoredTag,
+    subtract_tags,
+)
 
 _AT_ONCE = 1_024
 """Photos whose embeddings are looked up, and that are recorded, together."""
@@ -65,7 +72,7 @@ class _Item:
     root: str
     folder: FoundFolder
     photo: FoundPhoto
-    known: KnownPhoto | None
+    known: StoredPhoto | None
 
     @property
     def path(self) -> str:
@@ -99,7 +106,7 @@ class Tagging:
         """
         self._index = index
         self._index_id = index.info.index_id
-        self._photos = index.store.photos
+        self._store = index.store
         self._rules = rules
         self._settings = settings
         self._folders = folders
@@ -125,8 +132,8 @@ class Tagging:
         with run_lock(self._index.store.location.files):
             run = self._start()
             self._writer = SidecarWriter(
-                self._photos,
-                {one.run_id: one for one in self._photos.runs()},
+                self._store,
+                {one.run_id: one for one in self._store.runs.all()},
                 style=self._settings.style,
                 both=self._settings.both,
             )
@@ -143,7 +150,7 @@ class Tagging:
                         future.cancel()
                     raise
             if not self._dry_run:
-                self._photos.finish(run.run_id, "done", dict(self._report.counts))
+                self._store.runs.finish(run.run_id, "done", dict(self._report.counts))
         self._report.seconds = time.perf_counter() - started
         return self._report
 
@@ -162,7 +169,7 @@ class Tagging:
         )
         if self._dry_run:
             return fresh
-        run = self._photos.start(fresh)
+        run = self._store.runs.start(fresh)
         self._report.run_id, self._report.resumed = run.run_id, run.run_id != fresh.run_id
         return run
 
@@ -192,7 +199,7 @@ class Tagging:
                     self._note(f"{folder.path}: cannot be listed: {folder.unread}")
                     continue
                 found += len(folder.photos)
-                known = self._photos.in_folder(folder.path, self._index_id)
+                known = self._store.photos.find_in_folder(folder.path, self._index_id)
                 gone += _gone(folder, known)
                 yield from self._in_folder(root, folder, known)
             yield from self._look_up()
@@ -202,7 +209,7 @@ class Tagging:
                 self._look_for_missing(root, walked, gone, found)
 
     def _in_folder(
-        self, root: str, folder: FoundFolder, known: dict[str, KnownPhoto]
+        self, root: str, folder: FoundFolder, known: dict[str, StoredPhoto]
     ) -> Iterator[_Item]:
         if self._settings.write == "sidecar" and not self._dry_run:
             _remove_strays(folder)
@@ -216,7 +223,7 @@ class Tagging:
         }
         back = [row.photo_id for row in same.values() if row.missing_since is not None]
         if back and not self._dry_run:
-            self._photos.mark(back, missing_since=None)
+            self._store.photos.set_missing(back, missing_since=None)
         settled = self._settled(list(same.values()))
         for photo in folder.photos:
             item = _Item(root, folder, photo, same.get(photo.name))
@@ -236,7 +243,7 @@ class Tagging:
             yield from self._look_up()
         self._show()
 
-    def _settled(self, photos: Sequence[KnownPhoto]) -> set[int]:
+    def _settled(self, photos: Sequence[StoredPhoto]) -> set[int]:
         """Return the ids of photos that nothing is to be done for."""
         decided = [
             one
@@ -247,7 +254,7 @@ class Tagging:
         ]
         if self._settings.write == "none":
             return {one.photo_id for one in decided}
-        rows = self._photos.sidecars([one.photo_id for one in decided])
+        rows = self._store.sidecars.find([one.photo_id for one in decided])
         return {one.photo_id for one in decided if _is_written(one, rows.get(one.photo_id, []))}
 
     def _look_up(self) -> Iterator[_Item]:
@@ -255,7 +262,7 @@ class Tagging:
         items, self._ready = self._ready, []
         hashes = [_hash(item) for item in items]
         keys = [self._embedder.key(content) for content in hashes]
-        found = self._index.store.find_embeddings(keys)
+        found = self._index.store.embeddings.find(keys)
         have: list[tuple[_Item, Embedded]] = []
         for item, content, key in zip(items, hashes, keys, strict=True):
             if key in found:
@@ -266,10 +273,12 @@ class Tagging:
             self._submit([item for item, _ in part], [one for _, one in part], "reused")
 
     def _look_for_missing(
-        self, root: str, walked: set[str], gone: list[KnownPhoto], found: int
+        self, root: str, walked: set[str], gone: list[StoredPhoto], found: int
     ) -> None:
         """Note which photos are not there any more, unless the root looks unmounted."""
-        folders = [folder for folder in self._photos.folders_under(root) if folder not in walked]
+        folders = [
+            folder for folder in self._store.photos.find_folders(root) if folder not in walked
+        ]
         if not found and (gone or folders):
             self._report.root_problems.append(
                 f"{root}: has no photos now, and had some before: is its drive mounted? They are "
@@ -277,7 +286,7 @@ class Tagging:
             )
             return
         for folder in folders:
-            gone += self._photos.in_folder(folder, self._index_id).values()
+            gone += self._store.photos.find_in_folder(folder, self._index_id).values()
         missing = [
             one.photo_id
             for one in gone
@@ -285,7 +294,7 @@ class Tagging:
         ]
         self._report.counts["missing"] += len(missing)
         if missing and not self._dry_run:
-            self._photos.mark(missing, missing_since=time.time())
+            self._store.photos.set_missing(missing, missing_since=time.time())
 
     # What came of it
 
@@ -303,7 +312,7 @@ class Tagging:
             (item, one) for item, one in zip(items, found, strict=True) if isinstance(one, Embedded)
         ]
         hashes = [_content(one) for _, one in embedded]
-        verdicts = self._photos.verdicts(hashes)
+        verdicts = self._store.verdicts.find(hashes)
         embeddings = np.array([one.embedding for _, one in embedded], dtype=np.float32)
         tags = iter(self._rules.decide(embeddings, [verdicts.get(one, {}) for one in hashes]))
         looked, kept = [], []
@@ -340,30 +349,30 @@ class Tagging:
         self._refuse(item, str(error))
         return True
 
-    def _compare(self, items: Sequence[_Item], looked: Sequence[Looked]) -> None:
+    def _compare(self, items: Sequence[_Item], looked: Sequence[PhotoOutcome]) -> None:
         ids = [item.known.photo_id for item in items if item.known is not None]
-        stored = self._photos.tags(ids)
+        stored = self._store.tags.find(ids)
         for item, one in zip(items, looked, strict=True):
             if one.problem is not None:
                 continue
             tags = stored[item.known.photo_id] if item.known is not None else []
             had = [tag for tag in tags if tag.index_id == self._index_id]
-            self._changed(item, without(one.tags, had), without(had, one.tags))
+            self._changed(item, subtract_tags(one.tags, had), subtract_tags(had, one.tags))
 
-    def _commit(self, items: Sequence[_Item], looked: Sequence[Looked]) -> None:
-        recorded = self._photos.record(looked, self._index_id, self._report.run_id)
+    def _commit(self, items: Sequence[_Item], looked: Sequence[PhotoOutcome]) -> None:
+        recorded = self._store.photos.record(looked, self._index_id, self._report.run_id)
         for item, one in zip(items, recorded, strict=True):
             self._changed(item, one.added, one.withdrawn)
         if self._settings.write == "none":
             return
         ids = [one.photo_id for one in recorded]
-        tags = self._photos.tags(ids)
+        tags = self._store.tags.find(ids)
         wanted = [
             _wanted(item, one.content_hash, photo_id, tags[photo_id])
             for item, one, photo_id in zip(items, looked, ids, strict=True)
             if one.problem is None
         ]
-        self._photos.note_written([one.photo_id for one in wanted], self._report.run_id)
+        self._store.tags.mark_written([one.photo_id for one in wanted], self._report.run_id)
         self._report.sidecars.add(self._writer.write(wanted))
 
     def _changed(
@@ -437,18 +446,18 @@ def _remove_strays(folder: FoundFolder) -> None:
                 path.unlink()
 
 
-def _gone(folder: FoundFolder, known: dict[str, KnownPhoto]) -> list[KnownPhoto]:
+def _gone(folder: FoundFolder, known: dict[str, StoredPhoto]) -> list[StoredPhoto]:
     if not known:
         return []
     here = {photo.name for photo in folder.photos}
     return [row for name, row in known.items() if name not in here and row.missing_since is None]
 
 
-def _is_written(photo: KnownPhoto, rows: Sequence[SidecarRow]) -> bool:
+def _is_written(photo: StoredPhoto, rows: Sequence[SidecarRow]) -> bool:
     """Whether a photo's sidecars have its tags, and are as they were left."""
     if not rows:
         return not photo.tags_digest
-    return all(row.tags_digest == photo.tags_digest and row.is_as_left() for row in rows)
+    return all(row.tags_digest == photo.tags_digest and row.is_unchanged() for row in rows)
 
 
 def _hash(item: _Item) -> bytes:
@@ -468,9 +477,9 @@ def _looked(
     problem: str | None,
     tags: Sequence[StoredTag],
     decision: bytes | None,
-) -> Looked:
+) -> PhotoOutcome:
     photo = item.photo
-    return Looked(
+    return PhotoOutcome(
         item.folder.path,
         photo.name,
         photo.size,

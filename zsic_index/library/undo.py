@@ -14,7 +14,7 @@ from zsic_index.library.run_lock import run_lock
 from zsic_index.library.sidecars.writer import SidecarWriter, Wanted, Written
 from zsic_index.parallel import batched
 from zsic_index.store import Store
-from zsic_index.store.photos import TagKey
+from zsic_index.store.photo_records import TagKey
 
 _AT_ONCE = 256
 
@@ -39,17 +39,16 @@ def undo(store: Store, keys: Mapping[int, Sequence[TagKey]]) -> UndoReport:
 
     Args:
         store: where they are.
-        keys: which, as ``PhotoStore.given_by`` has them.
+        keys: which, as ``TagStore.find_keys`` has them.
 
     Raises:
         StoreError: when a run is at work, or the store cannot be written.
     """
     report = UndoReport()
-    photos = store.photos
     with run_lock(store.location.files):
-        writer = SidecarWriter(photos, {run.run_id: run for run in photos.runs()})
+        writer = SidecarWriter(store, {run.run_id: run for run in store.runs.all()})
         for part in batched(keys, _AT_ONCE):
-            known, tags = photos.by_id(part), photos.tags(part)
+            known, tags = store.photos.find_by_id(part), store.tags.find(part)
             written = writer.write(
                 [
                     Wanted(
@@ -69,7 +68,7 @@ def undo(store: Store, keys: Mapping[int, Sequence[TagKey]]) -> UndoReport:
             )
             report.sidecars.add(written)
             done = {key: keys[key] for key in part if key not in written.failed}
-            photos.take_back(done)
+            store.tags.remove(done)
             report.photos += len(done)
             report.tags += sum(map(len, done.values()))
     return report

@@ -247,13 +247,13 @@ class Registry:
         self.troubles[name] = trouble
 
     def _present(self) -> dict[str, IndexInfo]:
-        found = {info.name: info for info in self._store.indexes()}
+        found = {info.name: info for info in self._store.indexes.all()}
         names = self._settings.names or found
         return {name: found[name] for name in names if name in found}
 
     def _version(self, info: IndexInfo) -> Version:
         try:
-            fitted = self._store.calibration(info)
+            fitted = self._store.indexes.read_calibration(info)
         except StoreError:
             fitted = None  # built again meanwhile: the next look finds another generation
         digest = fitted and hashlib.sha256(fitted.encode()).hexdigest()

@@ -1,6 +1,7 @@
-"""The store: SQLAlchemy tables that hold the truth. The only room that knows about SQL."""
+"""The database of indexes and photo libraries; the only package that uses SQL."""
 
+from zsic_index.store.labels import LabelPlace
 from zsic_index.store.location import StoreLocation
-from zsic_index.store.store import LabelPlace, Store
+from zsic_index.store.store import Store
 
 __all__ = ["LabelPlace", "Store", "StoreLocation"]

@@ -1,4 +1,4 @@
-"""Statements that databases spell differently, and lists that are too long for one."""
+"""Statements that differ between databases, and the splitting of long IN lists."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _CHUNK = 900
 """Values in one SQL ``IN``; older SQLite versions take at most 999 parameters."""
 
 
-def chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Yield values in parts that fit into one ``IN``."""
+def iter_chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield values in chunks that fit into one ``IN``."""
     for start in range(0, len(values), _CHUNK):
         yield values[start : start + _CHUNK]
 
 
 def insert_missing(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    """Insert rows that were not there a moment ago; one that has come since is left as it is."""
+    """Insert rows; a row that conflicts with an existing one is skipped."""
     match connection.dialect.name:
         case "sqlite":
             connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
@@ -29,10 +29,10 @@ def insert_missing(connection: Connection, table: Table, rows: list[dict[str, An
             connection.execute(insert(table), rows)
 
 
-def put(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    """Insert rows, each in the place of the one that has its primary key, if there is one.
+def upsert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert rows, or update the rows that have the same primary keys.
 
-    Columns that ``rows`` do not have stay as they are. All rows have the same columns.
+    All rows must have the same columns. Other columns of an existing row keep their values.
     """
     if not rows:
         return

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     String,
+    Table,
     Text,
     UniqueConstraint,
 )
@@ -249,3 +250,26 @@ class LabelThreshold(Base):
     label_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     index_id: Mapped[int] = mapped_column(BigInteger, index=True)
     threshold: Mapped[float] = mapped_column(Float(53))
+
+
+def _table_of(model: type[Base]) -> Table:
+    table = model.__table__
+    assert isinstance(table, Table)
+    return table
+
+
+# The same tables for statements: the store reads rows, not objects.
+ENCODER = _table_of(Encoder)
+EMBEDDING = _table_of(Embedding)
+LABEL_INDEX = _table_of(LabelIndex)
+TAXONOMY = _table_of(Taxonomy)
+CALIBRATION = _table_of(Calibration)
+LABEL = _table_of(Label)
+OTHER_NAME = _table_of(OtherName)
+PHOTO = _table_of(Photo)
+TAG_RUN = _table_of(TagRun)
+PHOTO_DECISION = _table_of(PhotoDecision)
+PHOTO_TAG = _table_of(PhotoTag)
+SIDECAR = _table_of(SidecarFile)
+VERDICT = _table_of(Verdict)
+LABEL_THRESHOLD = _table_of(LabelThreshold)

@@ -149,8 +149,8 @@ def test_rejects_accepts_and_sidecars(page: Any, root: Path) -> None:
     assert sum(">lion<" in one for one in others) == 2
     assert {name: of for name, of in state(root).items() if not name.endswith(".xmp")} == before
     with Store.open() as store:
-        known = {one.name: one for one in store.photos.photos()}
-        said_of = store.photos.verdicts(one.content_hash for one in known.values())
+        known = {one.name: one for one in store.photos.iterate()}
+        said_of = store.verdicts.find(one.content_hash for one in known.values())
         given = [list(said_of.get(known[name].content_hash, {}).values()) for name in order]
     assert given == [["rejected"]] * 3 + [["accepted"]] * 2 + [[]] * 2
 

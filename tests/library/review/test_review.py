@@ -71,8 +71,8 @@ def own_root(made: Path, root: Path, tmp_path: Path) -> Path:
     tag(tmp_path / "photos")
     with Store.open() as opened:
         photos = opened.photos
-        gone = [one.photo_id for one in photos.photos(under=str(root))]
-        photos.mark(gone, missing_since=1.0)
+        gone = [one.photo_id for one in photos.iterate(under=str(root))]
+        photos.set_missing(gone, missing_since=1.0)
     return tmp_path / "photos"
 
 
@@ -287,9 +287,7 @@ def test_verdicts_are_in_the_store_and_no_file_changes(
     review.say(lion, photo.photo_id, "rejected")
     assert photo.content_hash
     with Store.open() as store:
-        assert store.photos.verdicts([photo.content_hash]) == {
-            photo.content_hash: {lion: "rejected"}
-        }
+        assert store.verdicts.find([photo.content_hash]) == {photo.content_hash: {lion: "rejected"}}
     review.apply(write=False)
     assert leaves(root / "lion.jpg") == []
     assert state(root) == before
@@ -450,8 +448,8 @@ def test_apply_decides_as_the_last_run_over_each_folder_did(
     review.apply(write=False)
     with Store.open() as store:
         found = {
-            known.name: {tag.path[0] for tag in store.photos.tags([known.photo_id])[known.photo_id]}
-            for known in store.photos.photos(under=str(own_root))
+            known.name: {tag.path[0] for tag in store.tags.find([known.photo_id])[known.photo_id]}
+            for known in store.photos.iterate(under=str(own_root))
         }
     assert found["frog.jpg"] == found["lion.jpg"] == {"robot"}
     assert found["automobile.jpg"] == {"other"}

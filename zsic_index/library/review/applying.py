@@ -14,7 +14,7 @@ from zsic_index.library.tag_rules import TagRules
 from zsic_index.library.tagging import Tagging
 from zsic_index.library.walk import is_within
 from zsic_index.parallel import batched
-from zsic_index.store.photos import KnownPhoto, StoredTag, tags_digest
+from zsic_index.store.photo_records import StoredPhoto, StoredTag, digest_tags
 
 _AT_ONCE = 1_024
 """Photos that are decided about together."""
@@ -77,7 +77,7 @@ class Applying:
         """
         self._index = index
         self._index_id = index.info.index_id
-        self._store = index.store.photos
+        self._store = index.store
         self._embedder = index.encoder.image_embedder()
         self._under = under
         self.seen = 0
@@ -96,7 +96,7 @@ class Applying:
             for part in self._parts(folders):
                 digests = {one.photo_id: one.tags_digest for one in part}
                 decided = self._decided(self._stale(part, rules), rules)
-                stored = self._store.tags(list(decided))
+                stored = self._store.tags.find(list(decided))
                 for photo_id, tags in decided.items():
                     others = [tag for tag in stored[photo_id] if tag.index_id != self._index_id]
                     had = {tag.path for tag in stored[photo_id]} - {tag.path for tag in others}
@@ -104,7 +104,7 @@ class Applying:
                     added += len(has - had)
                     withdrawn += len(had - has)
                     photos += had != has
-                    digests[photo_id] = tags_digest([*others, *tags])
+                    digests[photo_id] = digest_tags([*others, *tags])
                 behind += len(self._behind(digests))
         return Pending(photos, added, withdrawn, behind)
 
@@ -149,13 +149,13 @@ class Applying:
     def _settings(self) -> list[RunSettings]:
         """Return what the runs of this index over these photos were asked, the latest first."""
         name = self._index.info.name
-        runs = [run for run in self._store.runs() if run.index_name == name]
+        runs = [run for run in self._store.runs.all() if run.index_name == name]
         found = [RunSettings.from_record(run.settings) for run in reversed(runs)]
         return [one for one in found if any(_meet(root, self._under) for root in one.roots)]
 
     def _covering(self) -> Iterator[tuple[RunSettings, set[str]]]:
         """Yield for each run that is the last over some folders its settings and these folders."""
-        left = set(self._store.folders_under(self._under))
+        left = set(self._store.photos.find_folders(self._under))
         for settings in self._settings():
             here = {
                 folder for folder in left if any(is_within(folder, root) for root in settings.roots)
@@ -177,26 +177,28 @@ class Applying:
                 found |= {one.folder for one in part if one.photo_id in behind}
         return found
 
-    def _parts(self, folders: Collection[str]) -> Iterator[list[KnownPhoto]]:
+    def _parts(self, folders: Collection[str]) -> Iterator[list[StoredPhoto]]:
         """Return the photos of folders, some at a time."""
         remaining = (
             one
-            for one in self._store.photos(index_id=self._index_id, under=self._under)
+            for one in self._store.photos.iterate(index_id=self._index_id, under=self._under)
             if one.folder in folders and one.content_hash is not None and one.problem is None
         )
         return batched(remaining, _AT_ONCE)
 
-    def _stale(self, photos: Sequence[KnownPhoto], rules: TagRules) -> list[KnownPhoto]:
+    def _stale(self, photos: Sequence[StoredPhoto], rules: TagRules) -> list[StoredPhoto]:
         """Return photos that were decided about from something else than there is now."""
         return [one for one in photos if one.decision != rules.decision(self._key(one))]
 
-    def _decided(self, photos: Sequence[KnownPhoto], rules: TagRules) -> dict[int, list[StoredTag]]:
+    def _decided(
+        self, photos: Sequence[StoredPhoto], rules: TagRules
+    ) -> dict[int, list[StoredTag]]:
         """Return the tags that photos would get, by id; those without an embedding are left out."""
-        found = self._index.store.find_embeddings([self._key(one) for one in photos])
+        found = self._index.store.embeddings.find([self._key(one) for one in photos])
         have = [one for one in photos if self._key(one) in found]
         if not have:
             return {}
-        said = self._store.verdicts(one.content_hash for one in have if one.content_hash)
+        said = self._store.verdicts.find(one.content_hash for one in have if one.content_hash)
         embeddings = np.array([found[self._key(one)] for one in have], dtype=np.float32)
         decided = rules.decide(embeddings, [said.get(one.content_hash or b"", {}) for one in have])
         return {one.photo_id: tags for one, tags in zip(have, decided, strict=True)}
@@ -207,7 +209,7 @@ class Applying:
         Args:
             digests: photo id → what stands for its tags; empty for none.
         """
-        rows = self._store.sidecars(list(digests))
+        rows = self._store.sidecars.find(list(digests))
         found = set()
         for photo_id, digest in digests.items():
             written = {row.tags_digest for row in rows.get(photo_id, ())} or {""}
@@ -215,7 +217,7 @@ class Applying:
                 found.add(photo_id)
         return found
 
-    def _key(self, photo: KnownPhoto) -> bytes:
+    def _key(self, photo: StoredPhoto) -> bytes:
         return self._embedder.key(photo.content_hash or b"")
 
 

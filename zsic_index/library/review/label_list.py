@@ -9,7 +9,7 @@ import numpy as np
 
 from zsic_index.embedding_arrays import Int64
 from zsic_index.label_index import LabelIndex
-from zsic_index.store.photos import LabelCounts
+from zsic_index.store.photo_records import LabelCounts
 from zsic_index.taxonomy.names import folded
 
 _NONE = LabelCounts()

@@ -59,7 +59,7 @@ class ReviewedPhotos:
         copies: list[int] = []
         self.contents: list[bytes] = []
         self._places: dict[bytes, int] = {}
-        total = index.store.photos.counts()["photos"]
+        total = index.store.photos.count()["photos"]
         for found, embeddings in _gathered(index, under, self._places, copies):
             ids += found.values()
             self.contents += found
@@ -141,7 +141,7 @@ def _gathered(
         copies: photos of each place; added to.
     """
     embedder = index.encoder.image_embedder()
-    for part in batched(index.store.photos.photos(under=under), _AT_ONCE):
+    for part in batched(index.store.photos.iterate(under=under), _AT_ONCE):
         fresh: dict[bytes, list[int]] = {}
         for one in part:
             if one.content_hash is None or one.problem is not None:
@@ -151,7 +151,7 @@ def _gathered(
             else:
                 fresh.setdefault(one.content_hash, []).append(one.photo_id)
         keys = {content: embedder.key(content) for content in fresh}
-        found = index.store.find_embeddings(list(keys.values()))
+        found = index.store.embeddings.find(list(keys.values()))
         have = [content for content in fresh if keys[content] in found]
         if have:
             places |= {content: len(places) + at for at, content in enumerate(have)}

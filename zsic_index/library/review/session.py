@@ -17,7 +17,7 @@ from zsic_index.library.review.applying import Applied, Applying, Pending
 from zsic_index.library.review.fitting import FittedThreshold, fit
 from zsic_index.library.review.label_list import LabelList, ListedLabel
 from zsic_index.library.review.reviewed import ReviewedPhotos
-from zsic_index.store.photos import KnownPhoto, LabelCounts, VerdictName
+from zsic_index.store.photo_records import LabelCounts, StoredPhoto, VerdictName
 
 Shown = Literal["all", "undecided", "accepted", "rejected", "unsure", "near"]
 
@@ -51,7 +51,7 @@ class BusyError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class LabelSummary:
-    """A label of the list with its counts; see ``store.photos.LabelCounts``."""
+    """A label of the list with its counts; see ``store.photo_records.LabelCounts``."""
 
     label: ListedLabel
     counts: LabelCounts
@@ -85,7 +85,7 @@ class ReviewedPhoto:
     """
 
     rank: int
-    photo: KnownPhoto
+    photo: StoredPhoto
     copies: int
     probability: float
     verdict: VerdictName | None
@@ -156,7 +156,7 @@ class Review:
         self.index = index
         self.under = under
         self._index_id = index.info.index_id
-        self._store = index.store.photos
+        self._store = index.store
         self._applying = Applying(index, under)
         self._rules = self._applying.last_settings.rules(index, own={})
         # Probabilities are those that the last run saw, its calibration included.
@@ -193,7 +193,7 @@ class Review:
         """
         with self._lock:
             if self._counts is None:
-                self._counts = self._store.label_counts(self._index_id, self.under)
+                self._counts = self._store.verdicts.count_by_label(self._index_id, self.under)
             counts = self._counts
         total, found = self.labels.search(words, counts, start, min(number, MOST_LABELS))
         none = LabelCounts()
@@ -215,7 +215,7 @@ class Review:
         """Return from which probability on a label becomes a tag."""
         label = self.label(label_id)
         otherwise = float(self._rules.floors_of(np.array([label.label_id]))[0])
-        own = self._store.label_thresholds(self._index_id).get(label.label_id)
+        own = self._store.verdicts.find_thresholds(self._index_id).get(label.label_id)
         return LabelThresholds(otherwise if own is None else own, own, otherwise)
 
     def probabilities(self, label_id: int) -> Float64:
@@ -247,7 +247,7 @@ class Review:
         ranks = np.flatnonzero(_wanted(ranked, said, shown, threshold))
         some = ranks[ranks > after][: min(number, MOST_PHOTOS)]
         places = ranked.places[some].tolist()
-        known = self._store.by_id(self.photos.photo_ids[places].tolist())
+        known = self._store.photos.find_by_id(self.photos.photo_ids[places].tolist())
         return PhotoPage(
             len(ranks),
             [
@@ -262,7 +262,7 @@ class Review:
             ],
         )
 
-    def photo(self, photo_id: int) -> KnownPhoto:
+    def photo(self, photo_id: int) -> StoredPhoto:
         """Return a photo that is reviewed.
 
         Raises:
@@ -270,7 +270,7 @@ class Review:
         """
         if self.photos.place_of(photo_id) is None:
             raise _no_photo(photo_id)
-        found = self._store.by_id([photo_id])
+        found = self._store.photos.find_by_id([photo_id])
         if photo_id not in found:
             raise _no_photo(photo_id)
         return found[photo_id]
@@ -328,7 +328,7 @@ class Review:
             raise InputError(f"threshold is {threshold}; it must be from 0 to 1")
         with self._lock:
             self._check_free()
-            self._store.set_label_threshold(self._index_id, label.label_id, threshold)
+            self._store.verdicts.set_threshold(self._index_id, label.label_id, threshold)
             self._changes += 1
         return self.thresholds(label_id)
 
@@ -394,12 +394,12 @@ class Review:
 
     def _give(self, label: ListedLabel, place: int, verdict: VerdictName | None) -> None:
         content = self.photos.contents[place]
-        self._store.give_verdicts([(content, label.label_id, verdict)], source="review")
+        self._store.verdicts.save([(content, label.label_id, verdict)], source="review")
         self._counts = None
 
     def _said(self, label: ListedLabel) -> dict[int, VerdictName]:
         """Return what was said under a label, by the photo's place."""
-        return self.photos.by_place(self._store.verdicts_of(label.label_id))
+        return self.photos.by_place(self._store.verdicts.find_by_label(label.label_id))
 
     def _ranked(self, label: ListedLabel) -> _Ranked:
         with self._lock:

@@ -12,7 +12,7 @@ from PIL import Image
 from zsic_index.errors import ImageError
 from zsic_index.images.opening import decode, read
 from zsic_index.parallel import available_cores
-from zsic_index.store.photos import KnownPhoto
+from zsic_index.store.photo_records import StoredPhoto
 
 SMALL, LARGE = 320, 1_600
 """Pixels of the longer side."""
@@ -33,7 +33,7 @@ class Thumbnails:
         self._lock = threading.Lock()
         self._making = threading.Semaphore(available_cores())
 
-    def get(self, photo: KnownPhoto, side: int) -> bytes:
+    def get(self, photo: StoredPhoto, side: int) -> bytes:
         """Return a photo as a JPEG.
 
         Args:
@@ -61,7 +61,7 @@ class Thumbnails:
         return made
 
 
-def _check_unchanged(photo: KnownPhoto) -> None:
+def _check_unchanged(photo: StoredPhoto) -> None:
     try:
         found = Path(photo.path).stat()
     except OSError as error:

@@ -20,7 +20,8 @@ from zsic_index.library.sidecars.merge import Origin, Tag
 from zsic_index.library.sidecars.paths import Folder, Style, find
 from zsic_index.library.sidecars.prepared import Prepared, prepare, put
 from zsic_index.library.sidecars.record import SidecarRecord, fingerprint
-from zsic_index.store.photos import PhotoStore, Run, SidecarRow, StoredTag, tags_digest
+from zsic_index.store import Store
+from zsic_index.store.photo_records import Run, SidecarRow, StoredTag, digest_tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class SidecarWriter:
 
     def __init__(
         self,
-        photos: PhotoStore,
+        store: Store,
         runs: Mapping[str, Run],
         *,
         style: Style = "full",
@@ -112,12 +113,12 @@ class SidecarWriter:
         """Prepare to write.
 
         Args:
-            photos: the store.
+            store: the store.
             runs: by id, for the notes in sidecars.
             style: what a sidecar is called when there is none yet; see ``sidecars.paths.find``.
             both: whether both are updated where there are two.
         """
-        self._photos = photos
+        self._store = store
         self._runs = runs
         self._style: Style = style
         self._both = both
@@ -133,7 +134,7 @@ class SidecarWriter:
             except (SidecarError, InputError) as error:
                 report.fail(job.wanted.photo_id, error)
         changing = [(job, found) for job, found in prepared if found.changes]
-        self._photos.put_sidecars([_intent(job, found) for job, found in changing])
+        self._store.sidecars.save([_intent(job, found) for job, found in changing])
         done: list[tuple[_Job, Prepared]] = []
         for job, found in prepared:
             try:
@@ -153,7 +154,7 @@ class SidecarWriter:
         return report
 
     def _jobs(self, wanted: Sequence[Wanted], report: Written) -> list[_Job]:
-        rows = self._photos.sidecars([one.photo_id for one in wanted])
+        rows = self._store.sidecars.find([one.photo_id for one in wanted])
         jobs: list[_Job] = []
         for one in wanted:
             known = {row.path: self._recovered(row) for row in rows.get(one.photo_id, ())}
@@ -196,7 +197,7 @@ class SidecarWriter:
     def _put(self, job: _Job, prepared: Prepared) -> Prepared:
         def again() -> Prepared:
             fresh = self._prepare(job)
-            self._photos.put_sidecars([_intent(job, fresh)])
+            self._store.sidecars.save([_intent(job, fresh)])
             return fresh
 
         return put(job.path, prepared, again)
@@ -215,7 +216,7 @@ class SidecarWriter:
         content = atomic_files.read(job.path).content
         if content is None:
             return None
-        found = self._photos.sidecar_written_as(fingerprint(content))
+        found = self._store.sidecars.find_by_content(fingerprint(content))
         # A copy leaves the original where it is; each then has a record of its own.
         return found and replace(found, path=str(job.path), photo_id=job.wanted.photo_id)
 
@@ -236,7 +237,7 @@ class SidecarWriter:
             if job.wanted.content_hash is not None and tag.label_id is not None
         }
         if verdicts:
-            self._photos.give_verdicts(
+            self._store.verdicts.save(
                 [(content, label_id, "rejected") for content, label_id in sorted(verdicts)],
                 source="sidecar",
             )
@@ -250,10 +251,10 @@ class SidecarWriter:
                 dropped.append(str(job.path))
                 continue
             gone = _rejected(job, found)
-            digest = tags_digest([tag for tag in job.wanted.tags if tag not in gone])
+            digest = digest_tags([tag for tag in job.wanted.tags if tag not in gone])
             rows.append(_with_state(_row(job, record.to_json(), digest), found.merged.content))
-        self._photos.put_sidecars(rows)
-        self._photos.drop_sidecars(dropped)
+        self._store.sidecars.save(rows)
+        self._store.sidecars.remove(dropped)
 
 
 def _rejected(job: _Job, prepared: Prepared) -> list[StoredTag]:
