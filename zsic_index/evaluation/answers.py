@@ -9,7 +9,7 @@ import numpy as np
 from zsic_index.embedding_arrays import Float64, Int64
 from zsic_index.evaluation.known import Known
 from zsic_index.label_index import LabelIndex
-from zsic_index.scan.goal import Scan
+from zsic_index.scan.goal import ScanResult
 from zsic_index.scan.probabilities import activate
 
 SHOWN_UNDER_SIGMOID = 5
@@ -36,7 +36,7 @@ class _Answers:
 
     @classmethod
     def of(cls, index: LabelIndex, known: Known, top_k: int) -> _Answers:
-        found: Scan = index.searcher.search(known.embeddings, top_k)
+        found: ScanResult = index.searcher.search(known.embeddings, top_k)
         truth = known.truth
         partition = found.log_partition
         activation = index.info.activation

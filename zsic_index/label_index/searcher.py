@@ -20,7 +20,7 @@ from zsic_index.label_index.opening import check_top_k
 from zsic_index.records import IndexInfo
 from zsic_index.scan import sampled
 from zsic_index.scan.exact import scan
-from zsic_index.scan.goal import Float16, Scan, similarities_of
+from zsic_index.scan.goal import Float16, ScanResult, similarities_of
 from zsic_index.scan.groups import Grouping
 from zsic_index.scan.pooling import Pooling
 from zsic_index.scan.probabilities import activate, log_sum_exp
@@ -48,7 +48,7 @@ class SearchResult:
         high: (B,) float64 upper end; None where it is exact.
     """
 
-    best: Scan
+    best: ScanResult
     low: Float64 | None = None
     high: Float64 | None = None
 
@@ -102,7 +102,7 @@ class Searcher:
         """Rows that are names of one label; None where each label has one row."""
         return self.opened.pooling
 
-    def search(self, embeddings: npt.ArrayLike, top_k: int) -> Scan:
+    def search(self, embeddings: npt.ArrayLike, top_k: int) -> ScanResult:
         """Return rows, similarities, logits and log-partition as arrays.
 
         Args:
@@ -193,7 +193,7 @@ class Searcher:
             case _:
                 return SearchResult(self._scan_index(self.opened.matrix, queries, top_k))
 
-    def find_groups(self, queries: Float32, top_k: int, grouping: Grouping) -> Scan:
+    def find_groups(self, queries: Float32, top_k: int, grouping: Grouping) -> ScanResult:
         """Find the ``top_k`` best rows in one exact pass that also reduces groups of rows."""
         return self._scan_index(self.opened.matrix, queries, top_k, grouping=grouping)
 
@@ -208,7 +208,7 @@ class Searcher:
         exact: Float32 | None = None,
         rounding: float = 0.0,
         grouping: Grouping | None = None,
-    ) -> Scan:
+    ) -> ScanResult:
         """Scan a label matrix exactly, with the index's scale, bias and activation."""
         return scan(
             matrix,
@@ -249,7 +249,7 @@ class Searcher:
         exact: Float32 | None = None,
         rounding: float = 0.0,
         grouping: Grouping | None = None,
-    ) -> Scan:
+    ) -> ScanResult:
         return self.scan(
             matrix,
             queries,
@@ -279,10 +279,10 @@ class Searcher:
         best_rows, best = rows[:, :top_k], similarities[:, :top_k]
         logits = best * scale + bias
         if not self._is_softmax:
-            return SearchResult(Scan(best_rows, best, logits, None))
+            return SearchResult(ScanResult(best_rows, best, logits, None))
         partition = sampled.estimate(self._sample, queries, rows, similarities * scale, scale)
         return SearchResult(
-            Scan(best_rows, best, logits, partition.log_partition + bias),
+            ScanResult(best_rows, best, logits, partition.log_partition + bias),
             partition.low + bias,
             partition.high + bias,
         )

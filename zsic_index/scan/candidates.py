@@ -8,22 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from zsic_index.embedding_arrays import Bool, Float32, Float64, Int64
-from zsic_index.scan.goal import VECTOR_BLOCK_ROWS, Float16, Goal, Part
+from zsic_index.scan.goal import VECTOR_BLOCK_ROWS, BatchResult, Float16, Goal
 from zsic_index.scan.probabilities import log_sum_exp
 
 _ROOM = 64
-"""Candidates beyond k that a query takes in before it goes back to those that still are some."""
+"""Candidates beyond k that a query collects before those below the floor are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What one pass found for a batch of queries.
+    """Candidates of one pass for a batch of queries.
 
     Attributes:
-        values: (B, m) float32 logits without the model's bias, -inf where there is none; m >= k.
-        rows: (B, m) int64, whose they are, as in ``Scan``.
-        crowded: (B,) whether there are more of them within the margin than were held.
-        log_sums: (B,) float64 logsumexp of all logits without the model's bias.
+        values: (B, m) float32 logits without the logit bias, -inf for unused places; m >= k.
+        rows: (B, m) int64 rows of the values, as in ``ScanResult``.
+        crowded: (B,) True where more candidates are within the margin than were collected.
+        log_sums: (B,) float64 logsumexp of all logits without the logit bias.
     """
 
     values: Float32
@@ -33,13 +33,13 @@ class Candidates:
 
 
 class CandidateCollector:
-    """The rows that may be among the best of each query, of those that one worker has seen.
+    """Collector of the rows, among those that one worker scans, that may be among the best.
 
     Attributes:
         batch: B, the number of queries.
-        values: (B, k + room) float32 logits without bias, -inf where there is none.
-        rows: the same shape, int64.
-        floor: (B,) a logit that no candidate is below; inf where there are too many of them.
+        values: (B, k + room) float32 logits without bias, -inf for unused places.
+        rows: (B, k + room) int64 rows of the values.
+        floor: (B,) float32 logit below which nothing is a candidate; inf once there are too many.
     """
 
     def __init__(self, batch: int, k: int, margin: np.float32) -> None:
@@ -52,7 +52,7 @@ class CandidateCollector:
         self._count = np.zeros(batch, dtype=np.int64)
 
     def offer(self, logits: Float32, peak: Float32, first: int) -> None:
-        """Take in what may be among the best of a (B, n) block that begins at row ``first``."""
+        """Collect the candidates of a (B, n) block of logits that begins at row ``first``."""
         hot = np.flatnonzero(peak >= self.floor)
         if not len(hot):
             return
@@ -69,14 +69,14 @@ class CandidateCollector:
     ) -> None:
         at, column = np.nonzero(entering)
         query = hot[at]
-        # The entries come query by query: each query's are numbered on from what it has.
+        # Entries are ordered by query; each query's are placed behind those it already has.
         place = self._count[query] + np.arange(len(at)) - (np.cumsum(number) - number)[at]
         self.values[query, place] = logits[query, column]
         self.rows[query, place] = column + first
         self._count[hot] += number
 
     def _merge(self, query: int, logits: Float32, first: int) -> None:
-        """Go back to what still is a candidate, of what a query has and of one block."""
+        """Merge one block into a query's candidates and drop those below the new floor."""
         count = self._count[query]
         entering = np.flatnonzero(logits >= self.floor[query])
         values = np.concatenate([self.values[query, :count], logits[entering]])
@@ -86,7 +86,7 @@ class CandidateCollector:
             self.floor[query] = max(self.floor[query], least - self._margin)
         kept = np.flatnonzero(values >= self.floor[query])
         if len(kept) > self.values.shape[1]:
-            # Too many are nearly equal: all of this query is settled at the end.
+            # Too many are nearly equal: this query is scanned again, exactly, at the end.
             kept = kept[:0]
             self.floor[query] = np.inf
         self.values[query] = -np.inf
@@ -95,39 +95,41 @@ class CandidateCollector:
         self._count[query] = len(kept)
 
 
-def finish(matrix: Float32 | Float16, queries: Float32, candidates: Candidates, goal: Goal) -> Part:
-    """Compute candidates again, exactly, from the (N, D) matrix, and put them in order."""
+def settle(
+    matrix: Float32 | Float16, queries: Float32, candidates: Candidates, goal: Goal
+) -> BatchResult:
+    """Compute candidates again in float64 from the (N, D) matrix, and order them."""
     log_sums = candidates.log_sums.copy()
     best_rows = np.empty((len(queries), goal.k), dtype=np.int64)
     best = np.empty((len(queries), goal.k))
     for query, (line, line_rows) in enumerate(zip(candidates.values, candidates.rows, strict=True)):
         if candidates.crowded[query]:
-            best_rows[query], log_sums[query] = _settle(matrix, queries[query], goal)
+            best_rows[query], log_sums[query] = _scan_exactly(matrix, queries[query], goal)
             best[query] = goal.similarities(matrix, best_rows[query], queries[query])
             continue
         least = np.partition(line, len(line) - goal.k)[len(line) - goal.k]
         kept = np.flatnonzero(line >= least - np.float32(goal.margin * goal.scale))
-        found = line_rows[kept]
-        similarities = goal.similarities(matrix, found, queries[query])
-        exact = goal.less_bias(similarities, found)
-        order = np.lexsort((found, -exact))[: goal.k]
-        best_rows[query], best[query] = found[order], similarities[order]
+        rows = line_rows[kept]
+        similarities = goal.similarities(matrix, rows, queries[query])
+        exact = goal.less_bias(similarities, rows)
+        order = np.lexsort((rows, -exact))[: goal.k]
+        best_rows[query], best[query] = rows[order], similarities[order]
         if goal.partition:
-            # In the order of the rows, whichever worker found them.
-            order = np.argsort(found)
+            # Summed in row order, so that the result does not depend on the workers.
+            order = np.argsort(rows)
             terms = np.exp(goal.scale * exact[order] - log_sums[query])
             rough = np.exp(line[kept][order].astype(np.float64) - log_sums[query])
             log_sums[query] += np.log1p((terms - rough).sum())
-    return Part(best_rows, best, log_sums)
+    return BatchResult(best_rows, best, log_sums)
 
 
-def _settle(matrix: Float32 | Float16, query: Float32, goal: Goal) -> tuple[Int64, float]:
-    """Scan for one query where so many labels are nearly equal that they cannot be held.
+def _scan_exactly(matrix: Float32 | Float16, query: Float32, goal: Goal) -> tuple[Int64, float]:
+    """Scan for one query with more nearly equal labels than a collector can hold.
 
-    Whatever is not clearly worse than the k-th best so far is computed exactly, at once.
+    Each label that is not clearly worse than the k-th best so far is computed exactly, at once.
 
     Returns:
-        (k,) labels, best first, and the logsumexp.
+        (k,) labels, best first, and the logsumexp of all logits without the logit bias.
     """
     labels, exact = np.empty(0, dtype=np.int64), np.empty(0)
     log_sum = -np.inf

@@ -1,9 +1,9 @@
-"""The scan on a GPU: the contract of ``scan``, with the label matrix in the device's memory.
+"""The scan on a GPU, with the same contract as ``exact.scan``.
 
-The device finds candidates and sums; what it held is settled on the CPU as ``scan`` does it, from
-the float32 matrix, so rows and similarities are the same to the last bit. In half precision the
-matrix takes half the memory, and blocks of it are widened before the product, so that the rounding
-of embeddings is all that a row can be off by.
+The device finds candidates and sums; candidates are settled on the CPU from the float32 matrix, so
+rows and similarities equal those of the CPU scan to the last bit. In half precision the matrix
+takes half the memory; blocks are converted to float32 before the product, so that the rounding of
+embeddings is the only error.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from zsic_index.embedding_arrays import Float32, Float64
-from zsic_index.scan.candidates import Candidates, finish
+from zsic_index.scan.candidates import Candidates, settle
 from zsic_index.scan.exact import QUERY_BATCH
-from zsic_index.scan.goal import Goal, Part, Scan, joined
+from zsic_index.scan.goal import BatchResult, Goal, ScanResult, join_batches
 
 BLOCK_ELEMENTS = 1 << 25
 """Logits per block: 128 MiB of float32."""
@@ -36,8 +36,8 @@ class DeviceMatrix:
     """Label embeddings on a device.
 
     Attributes:
-        rounding: the largest norm of what rounding took from an embedding; 0 in float32. The
-            log-partition is off by no more than ``logit_scale`` times this.
+        rounding: largest norm of a row's rounding error; 0 in float32. The error of the
+            log-partition is at most ``logit_scale`` times this.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class DeviceMatrix:
         device: str | torch.device,
         dtype: Literal["float32", "float16", "bfloat16"] = "float32",
     ) -> None:
-        """Copy (N, D) float32 embeddings there, a block at a time.
+        """Copy (N, D) float32 embeddings to the device, block by block.
 
         Raises:
             torch.OutOfMemoryError: when they do not fit.
@@ -55,7 +55,7 @@ class DeviceMatrix:
         self._tensor = torch.empty(matrix.shape, dtype=getattr(torch, dtype), device=device)
         self.rounding = 0.0
         for start in range(0, len(matrix), _COPIED_ROWS):
-            # A copy: what is mapped read-only is no tensor.
+            # Copied because torch refuses read-only memory maps.
             block = torch.from_numpy(matrix[start : start + _COPIED_ROWS].copy())
             rounded = block.to(self._tensor.dtype)
             self._tensor[start : start + _COPIED_ROWS] = rounded
@@ -72,28 +72,28 @@ class DeviceMatrix:
         logit_bias: float = 0.0,
         partition: bool = True,
         block_elements: int = BLOCK_ELEMENTS,
-    ) -> Scan:
-        """Find the k best rows for each query, and the log-partition; see ``scan.scan``.
+    ) -> ScanResult:
+        """Find the k best rows for each query, and the log-partition; see ``exact.scan``.
 
         Args:
             queries: (B, D) float32 unit-norm image embeddings.
             top_k: k; more than N is taken as N.
             logit_scale: multiplier of similarities, > 0.
             logit_bias: added to every logit.
-            partition: whether to compute the log-partition.
-            block_elements: (B, block) logits that are held at a time.
+            partition: compute the log-partition.
+            block_elements: number of logits, B times the rows of a block, held at a time.
         """
         goal = Goal.of(
             self._exact.shape, top_k, logit_scale, partition=partition, rounding=self.rounding
         )
-        parts = []
+        results = []
         with torch.inference_mode(), _full_precision():
             for start in range(0, len(queries), QUERY_BATCH):
-                some = queries[start : start + QUERY_BATCH]
-                parts.append(self._scan_batch(some, goal, block_elements))
-        return joined(parts, goal, logit_bias)
+                batch = queries[start : start + QUERY_BATCH]
+                results.append(self._scan_batch(batch, goal, block_elements))
+        return join_batches(results, goal, logit_bias)
 
-    def _scan_batch(self, queries: Float32, goal: Goal, block_elements: int) -> Part:
+    def _scan_batch(self, queries: Float32, goal: Goal, block_elements: int) -> BatchResult:
         count, device = len(self._tensor), self._tensor.device
         scaled = torch.from_numpy(queries * np.float32(goal.scale)).to(device)
         held = min(goal.k + _ROOM, count)
@@ -112,15 +112,16 @@ class DeviceMatrix:
                 peaks.append(peak[:, 0])
                 sums.append(logits.sub_(peak).exp_().sum(1))
         near = np.float32(goal.margin * goal.scale)
-        found, found_rows = values.cpu().numpy(), rows.cpu().numpy()
-        # When even the last that is held is within the margin, others may be as well.
-        crowded = (found[:, -1] >= found[:, goal.k - 1] - near) & (held < count)
+        held_values, held_rows = values.cpu().numpy(), rows.cpu().numpy()
+        # If the worst of them is within the margin, rows that were dropped may be as well.
+        crowded = (held_values[:, -1] >= held_values[:, goal.k - 1] - near) & (held < count)
         log_sums = _combined(peaks, sums) if goal.partition else np.zeros(len(queries))
-        return finish(self._exact, queries, Candidates(found, found_rows, crowded, log_sums), goal)
+        candidates = Candidates(held_values, held_rows, crowded, log_sums)
+        return settle(self._exact, queries, candidates, goal)
 
 
 def _combined(peaks: list[Tensor], sums: list[Tensor]) -> Float64:
-    """Return (B,) logsumexp of blocks, each given by its (B,) largest logit and sum above it."""
+    """Return the (B,) logsumexp of blocks, each given by its peak and its sum relative to it."""
     logs = torch.stack(sums).cpu().numpy().astype(np.float64)
     np.log(logs, out=logs)
     logs += torch.stack(peaks).cpu().numpy()
@@ -129,7 +130,7 @@ def _combined(peaks: list[Tensor], sums: list[Tensor]) -> Float64:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Keep products from being made in TF32, whatever the rest of the process wants."""
+    """Compute matrix products in full float32, never TF32, whatever the process has set."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -1,22 +1,22 @@
-"""The exact scan: top-k and log-partition over all labels in one pass. Arrays in, arrays out.
+"""The exact scan: top-k and log-partition over all labels in one pass. Arrays only.
 
-The label matrix is cut into segments of a fixed size, which worker threads take one after the
-other; within a segment it is walked in blocks, each a product on one thread whose (B, block)
-logits stay in the core's cache while they are looked at. What is held at a time is one such block
-per worker, whatever N is; nothing of size B x N exists.
+The label matrix is divided into segments of a fixed size, which worker threads take one after the
+other. A segment is scanned in blocks, each one product on one thread, whose (B, block) logits stay
+in the core's cache until they are reduced. Memory is one such block per worker, whatever N is;
+nothing of size B x N is ever held.
 
-Two things make the result independent of how the work was cut. Every row that is as good as the
-k-th best, but for what a float32 product can be off by, is a candidate; candidates are computed
-again in float64, from the float32 numbers that the matrix holds, and ordered by that. And the sums
-of exponentials are kept by segment and added in the order of the segments, in float64; the
-candidates' terms, which carry most of the mass, give way to their exact ones.
+The result does not depend on the division, for two reasons. First, every row whose float32 logit is
+within the rounding error of the k-th best is a candidate; candidates are computed again in float64
+from the float32 matrix and ordered by that. Second, sums of exponentials are kept per segment and
+added in the order of the segments, in float64; the terms of candidates, which carry most of the
+mass, are replaced by their exact values.
 
-The same holds for a matrix in half precision beside the float32 one: what rounding can have done
-is added to what a row can be off by, and candidates are looked at in float32.
+A half-precision matrix is scanned the same way beside the float32 one: its rounding error is added
+to the margin, and candidates are computed from the float32 matrix.
 
-A label may have several rows, which a ``Pooling`` makes one logit of, and a bias of its own. Both
-are applied to a block's logits while they are in the cache, right after the product: whatever comes
-then knows labels alone, and a scan without them does nothing more.
+A label may have several rows, which a ``Pooling`` reduces to one logit, and a bias of its own. Both
+are applied to a block's logits right after the product, while they are in the cache, so that all
+later steps see labels only. A scan without them does no extra work.
 """
 
 from __future__ import annotations
@@ -33,34 +33,40 @@ import numpy as np
 
 from zsic_index.embedding_arrays import Float32, Float64
 from zsic_index.parallel import available_cores, one_blas_thread
-from zsic_index.scan.candidates import CandidateCollector, Candidates, finish
-from zsic_index.scan.goal import VECTOR_BLOCK_ROWS, Float16, Goal, Part, Scan, joined
+from zsic_index.scan.candidates import CandidateCollector, Candidates, settle
+from zsic_index.scan.goal import (
+    VECTOR_BLOCK_ROWS,
+    BatchResult,
+    Float16,
+    Goal,
+    ScanResult,
+    join_batches,
+)
 from zsic_index.scan.groups import Grouping, GroupValues
 from zsic_index.scan.pooling import Pooling
 from zsic_index.scan.sums import ExponentialSums
 
 QUERY_BATCH = 256
-"""Queries per pass; more are taken in several passes so that a block keeps enough rows."""
+"""Queries per pass; more are scanned in several passes, so that a block keeps enough rows."""
 
 SEGMENT_ROWS = 1 << 16
-"""Rows that a worker takes at a time, and that sums are kept for."""
+"""Rows per segment: the unit of work, and of the sums."""
 
 BLOCK_ELEMENTS = 1 << 17
 """Logits per block: 512 KiB of float32, which stay in a core's L2 cache."""
 
 BLOCK_ROWS = 1 << 10
-"""Rows per block at most, where there are several queries: more of them stream no faster through
-the product, and leave the cache."""
+"""Most rows per block with several queries: larger blocks are no faster and leave the cache."""
 
 GROUP_ELEMENTS = 1 << 23
-"""Queries times groups per pass, at most: 64 MiB of float64 for each worker."""
+"""Most queries times groups per pass: 64 MiB of float64 per worker."""
 
-_FEW = 4
-"""Up to so many queries, inner products one by one are faster than a matrix product: they run at
-the speed of memory, while OpenBLAS copies the matrix first."""
+_VECDOT_QUERIES = 4
+"""Most queries for which separate inner products beat a matrix product: they run at the speed of
+memory, while OpenBLAS copies the matrix first."""
 
 _QUERY_STEP = 4
-"""Products are made for a multiple of so many queries: OpenBLAS is half as fast on others."""
+"""Queries are padded to a multiple of this: OpenBLAS is half as fast on other numbers."""
 
 
 def scan(
@@ -79,30 +85,30 @@ def scan(
     threads: int | None = None,
     block_elements: int = BLOCK_ELEMENTS,
     segment_rows: int = SEGMENT_ROWS,
-) -> Scan:
+) -> ScanResult:
     """Find the k best labels for each query and, in the same pass, the log-partition.
 
     Args:
         matrix: (N, D) float32 unit-norm label embeddings, or the same rounded to float16; may be
             memory-mapped. With ``pooling`` it has R rows.
         queries: (B, D) float32 unit-norm image embeddings.
-        top_k: k; more than N is taken as N.
-        exact: (N, D) float32, what was rounded. The top-k is that of these; the log-partition is
-            off by no more than ``logit_scale * rounding``, and by far less where the candidates
-            carry most of the mass, because theirs is exact.
-        rounding: the largest norm of a row of (exact - matrix).
+        top_k: k, capped at N.
+        exact: (N, D) float32 matrix that ``matrix`` was rounded from, which decides the top-k. The
+            error of the log-partition is at most ``logit_scale * rounding``, and far smaller where
+            the candidates carry most of the mass, because their terms are exact.
+        rounding: largest norm of a row of ``exact - matrix``.
         logit_scale: multiplier of similarities, > 0.
         logit_bias: added to every logit.
-        pooling: which rows are one label; None where each is.
-        label_bias: (N,) float32, taken from the similarities of each label; None for nothing.
-        partition: whether to compute the log-partition.
-        grouping: groups of labels to keep numbers for; ``sum`` needs the partition.
-        threads: workers; by default one per available core.
-        block_elements: (B, block) logits that a worker holds at a time.
-        segment_rows: rows that a worker takes at a time.
+        pooling: rows that are one label; None where each label has one row.
+        label_bias: (N,) float32, subtracted from the similarities of each label; None for none.
+        partition: compute the log-partition.
+        grouping: groups of labels to reduce; reduction ``sum`` needs the partition.
+        threads: number of workers; by default one per available core.
+        block_elements: number of logits, B times the rows of a block, that a worker holds.
+        segment_rows: rows per segment.
 
     Returns:
-        A Scan with k = min(top_k, N).
+        A ScanResult with k = min(top_k, N).
     """
     goal = Goal.of(
         matrix.shape,
@@ -116,20 +122,20 @@ def scan(
     batch = QUERY_BATCH
     if grouping is not None:
         batch = max(1, min(batch, GROUP_ELEMENTS // grouping.count))
-    held = None if grouping is None else (grouping, logit_bias)
-    cut = _Cut(threads or available_cores(), block_elements, segment_rows)
+    groups = None if grouping is None else (grouping, logit_bias)
+    division = _Division(threads or available_cores(), block_elements, segment_rows)
     settled_by = matrix if exact is None else exact
     with one_blas_thread():
-        parts = [
-            _scan_batch(matrix, settled_by, queries[start : start + batch], goal, cut, held)
+        results = [
+            _scan_batch(matrix, settled_by, queries[start : start + batch], goal, division, groups)
             for start in range(0, len(queries), batch)
         ]
-    return joined(parts, goal, logit_bias)
+    return join_batches(results, goal, logit_bias)
 
 
 @dataclass(frozen=True, slots=True)
-class _Cut:
-    """How the work is cut; see ``scan``."""
+class _Division:
+    """Division of the work among workers; see ``scan``."""
 
     workers: int
     block_elements: int
@@ -141,23 +147,24 @@ def _scan_batch(
     exact: Float32 | Float16,
     queries: Float32,
     goal: Goal,
-    cut: _Cut,
+    division: _Division,
     grouped: tuple[Grouping, float] | None,
-) -> Part:
-    segments = list(itertools.pairwise(goal.edges(0, goal.labels, cut.segment_rows)))
-    workers = max(1, min(cut.workers, len(segments)))
-    # The product with scaled queries is the logit, but for the bias.
+) -> BatchResult:
+    segments = list(itertools.pairwise(goal.edges(0, goal.labels, division.segment_rows)))
+    workers = max(1, min(division.workers, len(segments)))
+    # The product with scaled queries is the logit without bias.
     scaled = _padded(queries * np.float32(goal.scale))
     log_sums = np.zeros((len(segments), len(queries)))
     margin = np.float32(goal.margin * goal.scale)
-    held = [CandidateCollector(len(queries), goal.k, margin) for _ in range(workers)]
+    collectors = [CandidateCollector(len(queries), goal.k, margin) for _ in range(workers)]
     groups = [GroupValues.of(len(queries), *grouped) if grouped else None for _ in range(workers)]
     tickets, lock = itertools.count(), threading.Lock()
 
     def work(worker: int) -> None:
+        own = collectors[worker]
         in_place = len(queries) == 1 and matrix.dtype == np.float32
         most = VECTOR_BLOCK_ROWS if in_place else BLOCK_ROWS
-        block = min(max(64, cut.block_elements // len(queries)), most)
+        block = min(max(64, division.block_elements // len(queries)), most)
         widest = max(block, goal.most_rows)
         space = np.empty((len(scaled), widest), dtype=np.float32)
         read = _reader(matrix, widest)
@@ -166,12 +173,12 @@ def _scan_batch(
                 segment = next(tickets)
             if segment >= len(segments):
                 return
-            # What one worker has seen is a lower bound for all.
-            for other in held:
-                np.maximum(held[worker].floor, other.floor, out=held[worker].floor)
+            # The floor of any worker is a lower bound for all.
+            for other in collectors:
+                np.maximum(own.floor, other.floor, out=own.floor)
             blocks = goal.edges(*segments[segment], block)
             log_sums[segment] = _scan_segment(
-                read, blocks, scaled, space, held[worker], groups[worker], goal
+                read, blocks, scaled, space, own, groups[worker], goal
             )
 
     if workers == 1:
@@ -179,22 +186,21 @@ def _scan_batch(
     else:
         with ThreadPoolExecutor(workers, thread_name_prefix="zsic-scan") as pool:
             list(pool.map(work, range(workers)))
-    found = Candidates(
-        np.concatenate([one.values for one in held], axis=1),
-        np.concatenate([one.rows for one in held], axis=1),
-        np.isposinf(np.max([one.floor for one in held], axis=0)),
+    candidates = Candidates(
+        np.concatenate([collector.values for collector in collectors], axis=1),
+        np.concatenate([collector.rows for collector in collectors], axis=1),
+        np.isposinf(np.max([collector.floor for collector in collectors], axis=0)),
         np.logaddexp.reduce(log_sums),
     )
-    part = finish(exact, queries, found, goal)
-    merged = GroupValues.merged([one for one in groups if one is not None])
-    return part if merged is None else replace(part, groups=merged)
+    result = settle(exact, queries, candidates, goal)
+    merged = GroupValues.merged([values for values in groups if values is not None])
+    return result if merged is None else replace(result, groups=merged)
 
 
 def _reader(matrix: Float32 | Float16, block: int) -> Callable[[int, int], Float32]:
-    """Return what gives the float32 rows from one number to another, at most ``block`` of them.
+    """Return a function that returns float32 rows ``first`` to ``last``, at most ``block`` of them.
 
-    Rows of half precision are converted into the same space at every call, by torch: NumPy takes
-    twelve times as long.
+    Half-precision rows are converted into one buffer, by torch: NumPy takes twelve times as long.
     """
     if matrix.dtype == np.float32:
         full = cast("Float32", matrix)
@@ -202,7 +208,7 @@ def _reader(matrix: Float32 | Float16, block: int) -> Callable[[int, int], Float
     import torch
 
     space = np.empty((block, matrix.shape[1]), dtype=np.float32)
-    # torch takes no array that is read-only without a word; it is only read here.
+    # torch warns about read-only arrays; this one is only read.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         halves = torch.from_numpy(matrix)
@@ -224,22 +230,22 @@ def _scan_segment(
     groups: GroupValues | None,
     goal: Goal,
 ) -> Float64:
-    """Scan one segment; return (B,) the logsumexp of its logits, zeros when it was not asked for.
+    """Scan one segment; return the (B,) logsumexp of its logits, zeros when it is not requested.
 
     Args:
-        read: gives rows of the label matrix.
-        blocks: the first label of each block, then the end of the segment.
-        scaled: (P, D) queries times the scale, then rows that mean nothing.
-        space: (P, block) for the logits.
-        candidates: the worker's; those of this segment are added.
-        groups: the worker's; what is in this segment is added.
-        goal: what is wanted.
+        read: returns rows of the label matrix.
+        blocks: first label of each block, then the end of the segment.
+        scaled: (P, D) queries times the scale, padded.
+        space: (P, block) buffer for the logits.
+        candidates: the worker's candidates, to which those of this segment are added.
+        groups: the worker's group values, to which those of this segment are added.
+        goal: the goal of the scan.
     """
     sums = ExponentialSums(candidates.batch)
     for first, last in itertools.pairwise(blocks):
         start, end = goal.rows(first, last)
         logits = space[:, : end - start]
-        if len(scaled) <= _FEW:
+        if len(scaled) <= _VECDOT_QUERIES:
             np.vecdot(read(start, end)[None], scaled[:, None], out=logits)
         else:
             np.matmul(scaled, read(start, end).T, out=logits)
@@ -256,6 +262,6 @@ def _scan_segment(
 
 
 def _padded(queries: Float32) -> Float32:
-    """Return (P, D) queries with rows of zeros behind them, where several are no multiple."""
-    extra = -len(queries) % _QUERY_STEP if len(queries) > _FEW else 0
+    """Return the queries padded with rows of zeros to (P, D)."""
+    extra = -len(queries) % _QUERY_STEP if len(queries) > _VECDOT_QUERIES else 0
     return np.pad(queries, ((0, extra), (0, 0)))

@@ -12,24 +12,25 @@ from zsic_index.embedding_arrays import Float32, Float64, Int64
 from zsic_index.scan.pooling import Logits, Pooling
 
 VECTOR_BLOCK_ROWS = 1 << 13
-"""The same for one query."""
+"""Rows per block for a single query."""
 
 Float16 = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
-    """What one pass over the label matrix found.
+class ScanResult:
+    """Result of one pass over the label matrix.
 
-    A label is meant by its row; where labels have several, by its place among the N labels.
+    ``rows`` are labels by position: the row of the matrix, or where labels have several rows, the
+    position among the N labels.
 
     Attributes:
         rows: (B, k) int64, best first; ties go to the lower row.
-        similarities: (B, k) float64, inner products of the same rows; of several, pooled.
-        logits: (B, k) float64, of the similarities less the label's bias.
-        log_partition: (B,) float64, logsumexp of all N logits; None when it was not asked for.
-        groups: (B, G) float64 probabilities of the groups; None when there are none. Sums add up
-            to 1 over all groups.
+        similarities: (B, k) float64 inner products of these rows, pooled where a label has several.
+        logits: (B, k) float64 logits, of the similarities minus the label bias.
+        log_partition: (B,) float64 logsumexp of all N logits; None when it was not requested.
+        groups: (B, G) float64 probabilities of the groups, with reduction ``sum`` adding up to 1;
+            None without a grouping.
     """
 
     rows: Int64
@@ -41,14 +42,14 @@ class Scan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Goal:
-    """What a scan is to find, on whatever device.
+    """Goal of a scan, whatever the device.
 
     Attributes:
-        labels: N.
+        labels: N, the number of labels.
         k: labels per query.
         scale: multiplier of similarities.
-        margin: a label is a candidate unless its similarity is so far below the k-th best.
-        partition: whether to sum.
+        margin: distance of a similarity below the k-th best up to which a label is a candidate.
+        partition: compute the log-partition.
         pooling: see ``scan``.
         label_bias: see ``scan``.
     """
@@ -74,8 +75,8 @@ class Goal:
         label_bias: Float32 | None = None,
     ) -> Goal:
         """Return the goal for a matrix of an (N, D) shape; see ``scan``."""
-        # A product of D float32 numbers, summed in any order, is off by no more than this, for
-        # vectors of norm 1; and what is done to it afterwards by a little more.
+        # Bound of the rounding error of a float32 inner product of D unit-norm numbers, summed in
+        # any order; pooling and bias add a little.
         off = (shape[1] + 4) * 2.0**-24 + rounding
         if pooling is not None:
             off += pooling.rounding(scale)
@@ -85,20 +86,20 @@ class Goal:
         return cls(labels, min(top_k, labels), scale, 2 * off, partition, pooling, label_bias)
 
     def edges(self, first: int, last: int, rows: int) -> list[int]:
-        """Return where to cut labels ``first`` to ``last`` into parts of at most so many rows."""
+        """Return the edges between parts of at most ``rows`` rows, for labels first to last."""
         if self.pooling is None:
             return [*range(first, last, rows), last]
         return self.pooling.edges(first, last, rows)
 
     def rows(self, first: int, last: int) -> tuple[int, int]:
-        """Return the first row of label ``first``, and that of label ``last``."""
+        """Return the first row of label ``first`` and the first row of label ``last``."""
         if self.pooling is None:
             return first, last
         return int(self.pooling.starts[first]), int(self.pooling.starts[last])
 
     @property
     def most_rows(self) -> int:
-        """The most rows that one label has."""
+        """Largest number of rows of one label."""
         return 1 if self.pooling is None else self.pooling.most
 
     def of_labels(self, logits: Logits, first: int, last: int) -> Logits:
@@ -110,7 +111,7 @@ class Goal:
         return logits
 
     def similarities(self, matrix: Float32 | Float16, labels: Int64, query: Float32) -> Float64:
-        """Return the (n,) similarities of labels with one query, exactly, without their bias."""
+        """Return the exact (n,) similarities of labels with one query, without the label bias."""
         if self.pooling is None:
             return similarities_of(matrix, labels, query)
         of_rows = similarities_of(matrix, self.pooling.rows_of(labels), query)
@@ -118,15 +119,15 @@ class Goal:
         return pooled
 
     def less_bias(self, similarities: Float64, labels: Int64) -> Float64:
-        """Return similarities less the bias of their labels, both of one shape."""
+        """Return similarities minus the bias of their labels, both of one shape."""
         if self.label_bias is None:
             return similarities
         return np.asarray(similarities - self.label_bias[labels])
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """The scan for one batch of queries; ``log_sums`` has no bias in it yet."""
+class BatchResult:
+    """Result for one batch of queries; ``log_sums`` is without the logit bias."""
 
     rows: Int64
     similarities: Float64
@@ -134,13 +135,17 @@ class Part:
     groups: Float64 | None = None
 
 
-def joined(parts: Sequence[Part], goal: Goal, logit_bias: float) -> Scan:
-    """Return the scan of all batches."""
-    rows = np.concatenate([np.empty((0, goal.k), dtype=np.int64), *(part.rows for part in parts)])
-    similarities = np.concatenate([np.empty((0, goal.k)), *(part.similarities for part in parts)])
-    log_sums = np.concatenate([np.empty(0), *(part.log_sums for part in parts)])
-    groups = [part.groups for part in parts if part.groups is not None]
-    return Scan(
+def join_batches(results: Sequence[BatchResult], goal: Goal, logit_bias: float) -> ScanResult:
+    """Concatenate the results of all batches."""
+    rows = np.concatenate(
+        [np.empty((0, goal.k), dtype=np.int64), *(result.rows for result in results)]
+    )
+    similarities = np.concatenate(
+        [np.empty((0, goal.k)), *(result.similarities for result in results)]
+    )
+    log_sums = np.concatenate([np.empty(0), *(result.log_sums for result in results)])
+    groups = [result.groups for result in results if result.groups is not None]
+    return ScanResult(
         rows,
         similarities,
         goal.less_bias(similarities, rows) * goal.scale + logit_bias,
@@ -152,11 +157,11 @@ def joined(parts: Sequence[Part], goal: Goal, logit_bias: float) -> Scan:
 def similarities_of(matrix: Float32 | Float16, rows: Int64, query: Float32) -> Float64:
     """Return the (n,) float64 inner products of some rows with one query.
 
-    einsum, not BLAS: its result for a row does not depend on which rows stand beside it.
+    With einsum and not BLAS, so that the result of a row does not depend on its neighbours.
     """
     wide = query.astype(np.float64)
-    found = np.empty(len(rows))
+    products = np.empty(len(rows))
     for start in range(0, len(rows), 4_096):
-        some = matrix[rows[start : start + 4_096]].astype(np.float64)
-        np.einsum("nd,d->n", some, wide, out=found[start : start + 4_096])
-    return found
+        block = matrix[rows[start : start + 4_096]].astype(np.float64)
+        np.einsum("nd,d->n", block, wide, out=products[start : start + 4_096])
+    return products

@@ -1,4 +1,4 @@
-"""What a scan keeps for groups of rows: one number for each query and group. Arrays only."""
+"""Per-group reductions (sum, max, noisy-or) accumulated during a scan. Arrays only."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 from zsic_index.embedding_arrays import Float32, Float64, Int64
 
 Reduction = Literal["sum", "max", "noisy-or"]
-"""How the labels of a group become one number: their mass under softmax; under sigmoid the largest
-probability, or the probability of at least one where they are independent."""
+"""Reduction of a group's labels to one probability: under softmax their sum; under sigmoid the
+largest, or that of at least one of them where they are independent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Rows in groups, for which a scan keeps one number each.
+    """Groups of rows, each of which a scan reduces to one number.
 
     Attributes:
-        group_of: (N,) int64, the group of each row; fast where those of a group lie together.
+        group_of: (N,) int64 group of each row; fast where rows of a group are adjacent.
         count: G, the number of groups.
-        reduction: what is kept.
+        reduction: reduction over the rows of a group.
     """
 
     group_of: Int64
@@ -32,10 +32,10 @@ class Grouping:
 
 
 class GroupValues(ABC):
-    """One number for each query and group, of the rows that one worker has seen."""
+    """Running reduction for each query and group over the rows that one worker scans."""
 
     takes_terms = False
-    """Whether it is given exponentials, relative to a logit of each query, or logits."""
+    """True when ``add`` takes exponentials, shifted by a logit of each query, instead of logits."""
 
     def __init__(self, batch: int, grouping: Grouping, bias: float, empty: float) -> None:
         self._group_of = grouping.group_of
@@ -44,39 +44,39 @@ class GroupValues(ABC):
 
     @staticmethod
     def of(batch: int, grouping: Grouping, bias: float) -> GroupValues:
-        """Return an empty one for a reduction."""
+        """Return an empty reduction."""
         match grouping.reduction:
             case "sum":
-                return _Sums(batch, grouping, bias, 0.0)
+                return _SumValues(batch, grouping, bias, 0.0)
             case "max":
-                return _Maxima(batch, grouping, bias, -np.inf)
+                return _MaxValues(batch, grouping, bias, -np.inf)
             case "noisy-or":
-                return _NoisyOr(batch, grouping, bias, 0.0)
+                return _NoisyOrValues(batch, grouping, bias, 0.0)
 
     @abstractmethod
     def add(self, block: Float32, first: int, relative_to: Float32 | None = None) -> None:
-        """Take in a (B, n) block that begins at row ``first``."""
+        """Add a (B, n) block that begins at row ``first``."""
 
     @abstractmethod
     def join(self, other: GroupValues) -> None:
-        """Take in what another worker has."""
+        """Add the values of another worker."""
 
     @abstractmethod
     def probabilities(self) -> Float64:
         """Return (B, G) probabilities."""
 
     @staticmethod
-    def merged(all_of_them: Sequence[GroupValues]) -> Float64 | None:
-        """Return the (B, G) probabilities of what all workers have seen; None of no workers."""
-        if not all_of_them:
+    def merged(workers: Sequence[GroupValues]) -> Float64 | None:
+        """Return the (B, G) probabilities over the rows of all workers; None without workers."""
+        if not workers:
             return None
-        first, *others = all_of_them
+        first, *others = workers
         for other in others:
             first.join(other)
         return first.probabilities()
 
     def _reduce(self, ufunc: np.ufunc, block: Float32, first: int) -> tuple[Int64, Float64]:
-        """Return the groups that come in a block, run by run, and (B, runs) float64."""
+        """Return the group of each run of rows in a block, and its (B, runs) float64 reduction."""
         groups = self._group_of[first : first + block.shape[1]]
         starts = np.flatnonzero(np.diff(groups, prepend=-1))
         return groups[starts], ufunc.reduceat(block, starts, axis=1, dtype=np.float64)
@@ -85,11 +85,11 @@ class GroupValues(ABC):
         if len(groups) == 1 or (np.diff(groups) > 0).all():
             self.values[:, groups] = ufunc(self.values[:, groups], values)
         else:
-            # A group comes in several runs.
+            # Some group has several runs.
             ufunc.at(self.values.T, groups, values.T)
 
 
-class _Sums(GroupValues):
+class _SumValues(GroupValues):
     takes_terms = True
 
     def __init__(self, batch: int, grouping: Grouping, bias: float, empty: float) -> None:
@@ -97,7 +97,7 @@ class _Sums(GroupValues):
         self._relative_to = np.full(batch, -np.inf)
 
     def add(self, block: Float32, first: int, relative_to: Float32 | None = None) -> None:
-        assert relative_to is not None, "terms are relative to something"
+        assert relative_to is not None, "exponentials come with their shift"
         groups, sums = self._reduce(np.add, block, first)
         self._raise(relative_to)
         factor = np.exp(relative_to - self._relative_to)
@@ -106,7 +106,7 @@ class _Sums(GroupValues):
         self._apply(np.add, groups, sums)
 
     def join(self, other: GroupValues) -> None:
-        assert isinstance(other, _Sums)
+        assert isinstance(other, _SumValues)
         seen = np.isfinite(other._relative_to)
         self._raise(np.where(seen, other._relative_to, self._relative_to))
         other._raise(np.where(seen, self._relative_to, other._relative_to))
@@ -124,7 +124,7 @@ class _Sums(GroupValues):
             self._relative_to[risen] = relative_to[risen]
 
 
-class _Maxima(GroupValues):
+class _MaxValues(GroupValues):
     def add(self, block: Float32, first: int, relative_to: Float32 | None = None) -> None:
         self._apply(np.maximum, *self._reduce(np.maximum, block, first))
 
@@ -135,7 +135,7 @@ class _Maxima(GroupValues):
         return np.asarray(np.exp(-np.logaddexp(0.0, -(self.values + self._bias))))
 
 
-class _NoisyOr(GroupValues):
+class _NoisyOrValues(GroupValues):
     def add(self, block: Float32, first: int, relative_to: Float32 | None = None) -> None:
         # log(1 - sigmoid(x)) = -log(1 + exp(x))
         off = np.logaddexp(np.float32(0), block + np.float32(self._bias))

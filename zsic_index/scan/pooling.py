@@ -1,7 +1,7 @@
-"""Labels with several rows: one for each of their names, and what a label has of them.
+"""Name pooling: labels with one row for each of their names. Arrays only.
 
-A scan walks rows, and all that comes after it knows labels alone. Between the two stands a
-``Pooling``: the rows of a label lie together, and their logits become the label's. Arrays only.
+A scan walks rows, and its results are about labels. A ``Pooling`` turns the logits of a label's
+rows, which are adjacent, into the logit of the label.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ import numpy as np
 from zsic_index.embedding_arrays import Float32, Float64, Int64
 
 How = Literal["max", "mass"]
-"""What a label has of its names: the largest logit, or the logarithm of all their exponentials
-together, so that its softmax probability is the sum of theirs."""
+"""Pooling of the logits of a label's names: the largest, or their logsumexp, so that the label's
+softmax probability is the sum of its names'."""
 
 Logits = TypeVar("Logits", Float32, Float64)
 
 
 @dataclass(frozen=True, eq=False)
 class Pooling:
-    """Which of R rows are names of which of N labels, and how a label's logit comes of theirs.
+    """Assignment of R rows to N labels, and the pooling of their logits.
 
     Attributes:
-        starts: (N + 1,) int64, ascending: the first row of each label, then R. No label is without
-            a row.
+        starts: (N + 1,) int64, ascending: first row of each label, then R. Each label has a row.
         how: ``max`` or ``mass``.
     """
 
@@ -36,29 +35,29 @@ class Pooling:
 
     @classmethod
     def of_rows(cls, label_of_row: Int64, how: How) -> Pooling:
-        """Return that of (R,) numbers of labels, those of one label next to each other."""
+        """Return the pooling for the (R,) label of each row; rows of a label are adjacent."""
         firsts = np.flatnonzero(np.diff(label_of_row, prepend=label_of_row[:1] - 1))
         return cls(np.append(firsts, len(label_of_row)), how)
 
     @property
     def labels(self) -> int:
-        """N."""
+        """N, the number of labels."""
         return len(self.starts) - 1
 
     @cached_property
     def counts(self) -> Int64:
-        """(N,) names of each label."""
+        """(N,) number of names of each label."""
         return np.diff(self.starts)
 
     @cached_property
     def most(self) -> int:
-        """The most names that a label has."""
+        """Largest number of names of one label."""
         return int(self.counts.max(initial=1))
 
     def edges(self, first: int, last: int, rows: int) -> list[int]:
-        """Return where to cut labels ``first`` to ``last``, both included, into parts.
+        """Return the edges that cut labels ``first`` to ``last``, both included, into parts.
 
-        A part has at most so many rows, or is a single label.
+        A part has at most ``rows`` rows, or is a single label.
         """
         edges = [first]
         while edges[-1] < last:
@@ -75,26 +74,26 @@ class Pooling:
         return np.repeat(self.starts[labels] - ends + counts, counts) + within
 
     def take(self, labels: Int64) -> Pooling:
-        """Return that of (n,) labels alone, for the rows that ``rows_of`` gives."""
+        """Return the pooling of (n,) labels alone, for the rows that ``rows_of`` gives."""
         return Pooling(np.append(0, np.cumsum(self.counts[labels])), self.how)
 
     def followed_by(self, labels: int) -> Pooling:
-        """Return the same with so many more labels of one row each."""
+        """Return the same with ``labels`` more labels of one row each."""
         more = self.starts[-1] + 1 + np.arange(labels)
         return Pooling(np.append(self.starts, more), self.how)
 
     def pool(self, logits: Logits, first: int = 0, last: int | None = None) -> Logits:
         """Return the (B, n) logits of labels ``first`` to ``last`` from the (B, r) of their rows.
 
-        The bias of a model can be added before or after. Where each label has one row, these are
-        the very logits that were given.
+        A logit bias may be added before or after. Where each label has one row, the same array is
+        returned.
         """
         last = self.labels if last is None else last
         counts = self.counts[first:last]
         if counts.max(initial=1) == 1:
             return logits
-        # Name by name, for all labels that have one more: few have many. Those with most stand in
-        # front, so that these labels are a slice; ``reduceat`` takes three times as long.
+        # Pool the second names of all labels that have one, then the third, and so on. Sorted by
+        # the number of names these labels are a slice; ``reduceat`` takes three times as long.
         by_count = np.argsort(-counts, kind="stable")
         firsts = (self.starts[first:last] - self.starts[first])[by_count]
         number = np.searchsorted(-counts[by_count], -np.arange(1, counts.max()))
@@ -116,15 +115,15 @@ class Pooling:
     def similarities(self, similarities: Float64, scale: float) -> Float64:
         """Return the (B, N) similarities of labels from the (B, R) of their rows.
 
-        Times the scale they are the labels' logits without bias. Under ``mass`` they therefore
-        depend on it, and can be above 1.
+        Multiplied by the scale they are the labels' logits without bias. Under ``mass`` they
+        therefore depend on the scale, and can be above 1.
         """
         if self.how == "max":
             return self.pool(similarities)
         return self.pool(similarities * scale) / scale
 
     def rounding(self, scale: float) -> float:
-        """Return what pooling in float32 can be off by, of a similarity up to 1."""
+        """Return a bound of the rounding error of pooling in float32, for similarities up to 1."""
         if self.how == "max":
             return 0.0
         # A sum of exponentials up to 1, its logarithm, and the largest logit on top of that.

@@ -7,18 +7,18 @@ import numpy as np
 from zsic_index.embedding_arrays import Float32, Float64
 
 _SHIFT_FREE = 40.0
-"""Logits up to here, either way, are exponentiated as they are: exp(40) is far from overflow, and
-exp(-40) from underflow. Others are taken relative to one that is near the largest so far."""
+"""Largest absolute logit that is exponentiated without a shift: exp(40) is far from overflow, and
+exp(-40) from underflow. Larger logits are shifted by one that is near the largest so far."""
 
 _RISE = 2.0
-"""How far a logit may be above the one that others are taken relative to."""
+"""Distance above the shift at which the shift is raised."""
 
 
 class ExponentialSums:
-    """Running sums of exponentials, (B,), each relative to a logit of its own.
+    """Running sums of exponentials, (B,), each with a shift of its own.
 
     Attributes:
-        relative_to: (B,) float32, that logit.
+        relative_to: (B,) float32 logit that is subtracted before exponentiation.
     """
 
     def __init__(self, batch: int) -> None:
@@ -27,7 +27,7 @@ class ExponentialSums:
         self._shifted = False
 
     def add(self, logits: Float32, peak: Float32) -> None:
-        """Add a (B, n) block of logits, which is overwritten; ``peak`` has its (B,) largest."""
+        """Add a (B, n) block of logits, which is overwritten; ``peak`` is its (B,) maximum."""
         if self._shifted or np.abs(peak).max() > _SHIFT_FREE:
             self._shift(peak)
             logits -= self.relative_to[:, None]
@@ -35,7 +35,7 @@ class ExponentialSums:
         self._total += logits.sum(axis=1)
 
     def log(self) -> Float64:
-        """Return (B,) the logarithms of the sums."""
+        """Return the (B,) logarithms of the sums."""
         return np.asarray(np.log(self._total) + self.relative_to.astype(np.float64))
 
     def _shift(self, peak: Float32) -> None:
