@@ -688,7 +688,7 @@ def test_commands(root: Path, tmp_path: Path) -> None:
     assert cli("undo").exit_code == 2
     assert CliRunner().invoke(main, ["undo", "--run", "nothing"]).exit_code == 1
     done = cli("undo", "--run", found["run"])
-    assert "5 tags taken back from 5 photos" in done.stdout
+    assert "5 tags withdrawn from 5 photos" in done.stdout
     assert not list(root.rglob("*.xmp"))
 
 

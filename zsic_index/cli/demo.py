@@ -19,17 +19,22 @@ from zsic_index.formats.predictions import Classified, write
     type=click.Choice(["builtin:clip", "builtin:siglip"]),
     default="builtin:clip",
     show_default=True,
+    help="Built-in model.",
 )
 @click.option(
     "--page",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     default=Path("zsic-index-demo.html"),
     show_default=True,
-    help="Where to write the page with the pictures.",
+    help="HTML file for the page with the pictures.",
 )
 @common_options
 def demo(model: str, page: Path, store: str | None) -> None:
-    """Build an index of 1,623 emoji names and classify 40 sample pictures, offline."""
+    """Classify 40 sample pictures against 1,623 emoji names.
+
+    The model, the labels and the pictures come with the package; nothing is downloaded. The
+    pictures and their probabilities are written to an HTML page.
+    """
     from zsic_index import demo
 
     with Progress(show=True) as progress:
@@ -38,5 +43,5 @@ def demo(model: str, page: Path, store: str | None) -> None:
     write(best, "table", sys.stdout)
     page.write_text(demo.render_page(result), encoding="utf-8")
     click.echo(demo.summary(result))
-    click.echo(f"Page with the pictures and their bars: {page}")
+    click.echo(f"Page with the pictures and their probabilities: {page}")
     click.echo(f"\n{demo.NEXT_STEPS}")

@@ -1,4 +1,4 @@
-"""Looking at an index's labels: ``labels``."""
+"""The ``labels`` command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from zsic_index.cli.options import common_options
+from zsic_index.cli.options import common_options, lang_option
 from zsic_index.formats.predictions import PATH
 from zsic_index.formats.text import write_columns
 
@@ -16,17 +16,23 @@ from zsic_index.formats.text import write_columns
 @click.command()
 @click.argument("name")
 @click.option(
-    "--search", "words", metavar="WORDS", help="Only labels with this in one of their names."
+    "--search", "words", metavar="WORDS", help="Text that one of a label's names has to contain."
 )
-@click.option("--lang", metavar="TAG", help="Print names in this language, where there are any.")
+@lang_option
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Labels shown."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Largest number of labels printed.",
 )
 @click.option(
     "--export",
     "target",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write all of them to a .jsonl file, from which they can be built again.",
+    metavar="FILE",
+    help="File for all labels as .jsonl, which build reads again.",
 )
 @common_options
 def labels(
@@ -37,7 +43,7 @@ def labels(
     target: Path | None,
     store: str | None,
 ) -> None:
-    """Search, show or export the labels of the index NAME."""
+    """Search, print or export the labels of index NAME."""
     from zsic_index.label_index import LabelIndex
     from zsic_index.label_index.listing import matching, records
 
@@ -49,7 +55,7 @@ def labels(
             click.echo(f"{target}: {len(index):,} labels")
             return
         names = index.structure.names_in(lang) if lang else {}
-        found = matching(index, words)
+        positions = matching(index, words)
         write_columns(
             ["id", "label", "rank", "aliases", "path"],
             [
@@ -60,8 +66,8 @@ def labels(
                     ", ".join(record["aliases"]),
                     PATH.join(record["path"][:-1]),
                 ]
-                for record in records(index, found[:limit])
+                for record in records(index, positions[:limit])
             ],
             sys.stdout,
         )
-        click.echo(f"{min(limit, len(found)):,} of {len(found):,} labels")
+        click.echo(f"{min(limit, len(positions)):,} of {len(positions):,} labels")

@@ -1,4 +1,4 @@
-"""Photo libraries: ``undo``, ``search``, ``show``, ``status``, ``export``."""
+"""Commands on tagged photo libraries: ``undo``, ``search``, ``show``, ``status``, ``export``."""
 
 from __future__ import annotations
 
@@ -18,21 +18,26 @@ from zsic_index.cli.options import (
     decode_option,
     device_option,
     name_option,
+    under_option,
 )
 from zsic_index.errors import InputError
 from zsic_index.formats.text import percent, write_columns
 
 if TYPE_CHECKING:
-    from zsic_index.store.photo_records import Run, StoredPhoto
+    from zsic_index.store.photo_records import Run
 
 
 @click.command()
-@click.option("--run", "run_id", metavar="ID", help="What this run gave or wrote; see status.")
-@click.option("--label", help="This tag, by its last part or its whole path.")
-@click.option("--model", "model_id", help="What indexes of this model gave.")
-@click.option("-n", "--name", help="What the index of this name gave.")
-@click.option("--all", "everything", is_flag=True, help="Everything.")
-@click.option("--dry-run", is_flag=True, help="Only say how much that is.")
+@click.option(
+    "--run", "run_id", metavar="ID", help="Run whose tags are withdrawn; status lists the runs."
+)
+@click.option("--label", metavar="TAG", help="Tag to withdraw, by its last part or its whole path.")
+@click.option(
+    "--model", "model_id", metavar="MODEL", help="Model whose indexes' tags are withdrawn."
+)
+@click.option("-n", "--name", metavar="NAME", help="Index whose tags are withdrawn.")
+@click.option("--all", "everything", is_flag=True, help="Withdraw all tags.")
+@click.option("--dry-run", is_flag=True, help="Print the number of tags and change nothing.")
 @common_options
 def undo(
     run_id: str | None,
@@ -43,12 +48,13 @@ def undo(
     dry_run: bool,
     store: str | None,
 ) -> None:
-    """Take tags back, from sidecars and from the store.
+    """Withdraw automatic tags from sidecars and the store.
 
-    Exactly what we wrote goes. A sidecar that nobody else has changed becomes what it was, byte
-    for byte; one that we made goes. Of several options, all have to apply.
+    Only what zsic-index wrote is removed. A sidecar that no other program has changed since is
+    restored byte for byte; one that zsic-index created is deleted. Several options select the tags
+    that match all of them.
     """
-    from zsic_index.library.undo import undo
+    from zsic_index.library.undo import undo as undo_tags
     from zsic_index.store import Store
 
     if everything == any((run_id, label, model_id, name)):
@@ -62,13 +68,13 @@ def undo(
         if dry_run:
             click.echo(f"{sum(map(len, keys.values())):,} tags on {len(keys):,} photos")
             return
-        report = undo(opened, keys)
+        report = undo_tags(opened, keys)
     click.echo(
-        f"{report.tags:,} tags taken back from {report.photos:,} photos; sidecars: "
+        f"{report.tags:,} tags withdrawn from {report.photos:,} photos; sidecars: "
         f"{report.sidecars.written:,} changed, {report.sidecars.removed:,} removed"
     )
     for line in report.sidecars.problems:
-        click.echo(f"left as it is: {line}", err=True)
+        click.echo(f"not changed: {line}", err=True)
     if report.sidecars.problems:
         sys.exit(EXIT_SOME_REFUSED)
 
@@ -82,9 +88,10 @@ def undo(
     type=click.IntRange(min=1),
     default=20,
     show_default=True,
-    help="Photos shown.",
+    metavar="N",
+    help="Number of photos.",
 )
-@click.option("--under", type=click.Path(path_type=Path), help="Only in and below this folder.")
+@under_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @decode_option
 @device_option
@@ -99,18 +106,18 @@ def search(
     device: str,
     store: str | None,
 ) -> None:
-    """Find photos by WORDS, among those that tag has looked at."""
+    """Find tagged photos by WORDS, the closest first."""
     from zsic_index.label_index import LabelIndex
-    from zsic_index.library.search import search
+    from zsic_index.library.search import search as search_photos
 
     with LabelIndex.open(
         name, store=store, device=device, decode=decode, keep_images=True
     ) as index:
-        found = search(index, words, top_k, under=absolute(under) if under else None)
+        matches = search_photos(index, words, top_k, under=absolute(under) if under else None)
     if as_json:
-        click.echo(json.dumps([asdict(one) for one in found], ensure_ascii=False, indent=2))
+        click.echo(json.dumps([asdict(match) for match in matches], ensure_ascii=False, indent=2))
         return
-    rows = [[one.photo, f"{one.similarity:.4f}"] for one in found]
+    rows = [[match.photo, f"{match.similarity:.4f}"] for match in matches]
     write_columns(["photo", "similarity"], rows, sys.stdout)
 
 
@@ -119,60 +126,62 @@ def search(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common_options
 def show(photo: Path, as_json: bool, store: str | None) -> None:
-    """Show what is known of PHOTO: its tags, where they come from, its sidecars."""
+    """Show the tags of PHOTO, their origin and its sidecars."""
     from zsic_index.library.export import records
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
-        known = _known(opened.photos.find(*os.path.split(absolute(photo))), photo)
-        (found,) = records(opened, [known])
-        sidecars = opened.sidecars.find([known.photo_id]).get(known.photo_id, [])
-    paths = [row.path for row in sidecars]
+        entry = opened.photos.find(*os.path.split(absolute(photo)))
+        if entry is None:
+            raise InputError(f"{photo}: not in the store: run 'zsic-index tag' on its folder")
+        (record,) = records(opened, [entry])
+        sidecars = opened.sidecars.find([entry.photo_id]).get(entry.photo_id, [])
+    paths = [sidecar.path for sidecar in sidecars]
     if as_json:
-        click.echo(json.dumps(asdict(found) | {"sidecars": paths}, ensure_ascii=False, indent=2))
+        click.echo(json.dumps(asdict(record) | {"sidecars": paths}, ensure_ascii=False, indent=2))
         return
-    click.echo(found.photo + (" (missing)" if found.missing else ""))
-    if found.problem:
-        click.echo(f"refused: {found.problem}")
+    click.echo(record.photo + (" (missing)" if record.missing else ""))
+    if record.problem:
+        click.echo(f"refused: {record.problem}")
     rows = [
         [
-            one.tag,
-            "" if one.probability is None else percent(one.probability),
-            one.index,
-            one.run,
-            one.verdict or "",
+            tag.tag,
+            "" if tag.probability is None else percent(tag.probability),
+            tag.index,
+            tag.run,
+            tag.verdict or "",
         ]
-        for one in found.tags
+        for tag in record.tags
     ]
     if rows:
         write_columns(["tag", "probability", "index", "run", "verdict"], rows, sys.stdout)
-    elif not found.problem:
+    elif not record.problem:
         click.echo("no tags")
     for path in paths:
         click.echo(f"sidecar: {path}")
 
 
 @click.command()
-@click.option("--problems", is_flag=True, help="List the files that are refused, and why.")
+@click.option("--problems", is_flag=True, help="List the refused files and the reasons.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common_options
 def status(problems: bool, as_json: bool, store: str | None) -> None:
-    """Show how many photos there are, and the runs over them."""
+    """Show the number of photos and the runs over them."""
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
         counts, runs = opened.photos.count(), opened.runs.all()
         refused = (
-            [(one.path, one.problem) for one in opened.photos.iterate() if one.problem]
+            [(photo.path, photo.problem) for photo in opened.photos.iterate() if photo.problem]
             if problems
             else []
         )
     if as_json:
-        found: dict[str, Any] = {"counts": counts, "runs": [_run_record(run) for run in runs]}
-        found |= {"problems": dict(refused)} if problems else {}
-        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        report: dict[str, Any] = {"counts": counts, "runs": [_run_record(run) for run in runs]}
+        report |= {"problems": dict(refused)} if problems else {}
+        click.echo(json.dumps(report, ensure_ascii=False, indent=2))
         return
-    click.echo(", ".join(f"{number:,} {what}" for what, number in counts.items()))
+    click.echo(", ".join(f"{number:,} {kind}" for kind, number in counts.items()))
     rows = [
         [
             run.run_id,
@@ -197,31 +206,26 @@ def status(problems: bool, as_json: bool, store: str | None) -> None:
     "--format",
     "format",
     type=click.Choice(["csv", "jsonl", "parquet"]),
-    help="[default: by the file's ending]",
+    help="File format.  [default: the suffix of TARGET]",
 )
-@click.option("--under", type=click.Path(path_type=Path), help="Only in and below this folder.")
+@under_option
 @common_options
 def export(target: Path, format: str | None, under: Path | None, store: str | None) -> None:
-    """Write the photos and their tags to TARGET.
+    """Export photos and their tags to the file TARGET.
 
-    A .jsonl file has one photo a line with its tags, .csv and .parquet one row per tag.
+    A .jsonl file has one line per photo with its tags; .csv and .parquet have one row per tag.
     """
-    from zsic_index.library.export import FORMATS, export, records
+    from zsic_index.library.export import FORMATS, records
+    from zsic_index.library.export import export as export_photos
     from zsic_index.store import Store
 
-    chosen = format or target.suffix.lower().lstrip(".")
-    if chosen not in FORMATS:
+    format = format or target.suffix.lower().lstrip(".")
+    if format not in FORMATS:
         raise click.UsageError(f"{target}: give --format {', '.join(FORMATS)}")
     with Store.open(store) as opened:
         photos = opened.photos.iterate(under=absolute(under) if under else None)
-        number = export(records(opened, photos), target, chosen)
+        number = export_photos(records(opened, photos), target, format)
     click.echo(f"{target}: {number:,} photos")
-
-
-def _known(photo: StoredPhoto | None, asked: Path) -> StoredPhoto:
-    if photo is None:
-        raise InputError(f"{asked}: nothing is known of it: run 'zsic-index tag' on its folder")
-    return photo
 
 
 def _run_record(run: Run) -> dict[str, Any]:

@@ -83,6 +83,19 @@ revision_option = click.option(
 )
 
 
+lang_option = click.option(
+    "--lang", metavar="TAG", help="Language of the names, where the labels have translations."
+)
+
+
+under_option = click.option(
+    "--under",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder: only photos in and below it.",
+)
+
+
 decode_option = click.option(
     "--decode",
     type=click.Choice(["scaled", "exact"]),

@@ -9,33 +9,38 @@ from typing import Any
 
 import click
 
-from zsic_index.cli.options import absolute, common_options, decode_option, name_option
+from zsic_index.cli.options import (
+    absolute,
+    common_options,
+    decode_option,
+    name_option,
+    under_option,
+)
 from zsic_index.cli.progress import Progress
 
 
 @click.command()
 @name_option
-@click.option(
-    "--under", metavar="DIR", type=click.Path(path_type=Path), help="Only in and below this folder."
-)
+@under_option
 @click.option(
     "--port",
     type=click.IntRange(0, 65_535),
     default=0,
     show_default=True,
-    help="Port on this machine; 0 takes a free one.",
+    help="Port on this machine; 0 for any free one.",
 )
-@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@click.option("--no-browser", is_flag=True, help="Print the address without opening it.")
 @decode_option
 @common_options
 def review(
     name: str, under: Path | None, port: int, no_browser: bool, decode: Any, store: str | None
 ) -> None:
-    """Look through the photos that tag has looked at, one label at a time, in the browser.
+    """Review tagged photos in the browser, label by label.
 
-    Photos can be accepted and rejected for a label, and its threshold can be moved, or fitted to
-    them. That is kept in the store; tags and sidecars change when it is applied. Only this machine
-    is served, and only the browser that opens the address first. Ctrl-C ends it.
+    Photos can be accepted or rejected for a label, and its threshold can be moved or fitted to
+    these decisions. They are kept in the store; tags and sidecars change when they are applied.
+    The page is available on this machine only, to the first browser that opens the address.
+    Ctrl-C ends the review.
     """
     from zsic_index.label_index import LabelIndex
     from zsic_index.library.review.server import ReviewServer
@@ -49,9 +54,9 @@ def review(
                 click.echo(
                     f"{len(session.photos):,} photos, {len(session.labels):,} labels: {server.url}"
                 )
-                click.echo("Ctrl-C ends the review; what was decided is kept")
+                click.echo("Ctrl-C ends the review; decisions are kept")
                 if not no_browser:
-                    # A browser of the terminal would take it over until it is left.
+                    # A text browser runs in this terminal and would block the server.
                     threading.Thread(
                         target=webbrowser.open, args=(server.url,), daemon=True
                     ).start()

@@ -1,4 +1,4 @@
-"""Looking after a store: ``list``, ``info``, ``rm``, ``verify`` and ``db``."""
+"""Commands on a store and its indexes: ``list``, ``info``, ``rm``, ``verify`` and ``db``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zsic_index.records import to_json
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common_options
 def list_(as_json: bool, store: str | None) -> None:
-    """List the indexes of a store."""
+    """List the indexes of the store."""
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
@@ -35,7 +35,7 @@ def list_(as_json: bool, store: str | None) -> None:
                 str(info.dim),
                 info.model_id or "(imported)",
                 str(len(info.templates)),
-                _when(info.updated_at),
+                _local_time(info.updated_at),
             ]
             for info in indexes
         ],
@@ -48,17 +48,17 @@ def list_(as_json: bool, store: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common_options
 def info(name: str, as_json: bool, store: str | None) -> None:
-    """Show what the store knows about the index NAME."""
+    """Show the model, templates, size and file of index NAME."""
     from zsic_index.index_files import Approximate, Half, path_of
     from zsic_index.label_index import builder
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
-        found, files = builder.open_index(opened, name)
+        index_info, files = builder.open_index(opened, name)
         location = opened.location
-    values = to_json(found) | {
+    values = to_json(index_info) | {
         "store": location.shown,
-        "file": str(path_of(location.files, found)),
+        "file": str(path_of(location.files, index_info)),
     }
     match files.first:
         case Half() as half:
@@ -70,8 +70,9 @@ def info(name: str, as_json: bool, store: str | None) -> None:
     if as_json:
         click.echo(json.dumps(values, ensure_ascii=False, indent=2))
         return
-    values["created_at"], values["updated_at"] = _when(found.created_at), _when(found.updated_at)
-    values["templates"] = "; ".join(found.templates) or "(imported)"
+    values["created_at"] = _local_time(index_info.created_at)
+    values["updated_at"] = _local_time(index_info.updated_at)
+    values["templates"] = "; ".join(index_info.templates) or "(imported)"
     width = max(map(len, values))
     for key, value in values.items():
         click.echo(f"{key:<{width}}  {'-' if value is None else value}")
@@ -79,13 +80,15 @@ def info(name: str, as_json: bool, store: str | None) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--prune", is_flag=True, help="Also delete embeddings that no other index uses.")
+@click.option(
+    "--prune", is_flag=True, help="Also delete label embeddings that no other index uses."
+)
 @common_options
 def rm(name: str, prune: bool, store: str | None) -> None:
-    """Remove the index NAME.
+    """Remove index NAME.
 
-    Its label embeddings stay in the store, so that building it again encodes nothing, unless
-    --prune is given.
+    Its label embeddings stay in the store, so that a later build reuses them, unless --prune is
+    given.
     """
     from zsic_index.index_files import remove_files
     from zsic_index.store import Store
@@ -100,10 +103,10 @@ def rm(name: str, prune: bool, store: str | None) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @common_options
 def verify(names: tuple[str, ...], store: str | None) -> None:
-    """Check the store, and every index's file against it; NAMEs limit it to some indexes.
+    """Check the store and the files of its indexes.
 
-    A file that is missing, stale or damaged is rebuilt, and said so. Damage in the store itself
-    is reported, never repaired, and the exit code is 1.
+    NAMEs limit the check to some indexes. A missing, stale or damaged file is rebuilt and
+    reported. Damage in the store itself is reported, never repaired, and the exit code is 1.
     """
     from zsic_index.label_index import builder
     from zsic_index.store import Store
@@ -111,15 +114,15 @@ def verify(names: tuple[str, ...], store: str | None) -> None:
     with Store.open(store) as opened:
         problems = opened.find_problems()
         infos = [opened.indexes.get(name) for name in names] if names else opened.indexes.all()
-        for found in infos:
+        for index_info in infos:
             try:
-                builder.verify_rows(opened, found.name)
-                rebuilt = builder.verify_file(opened, found)
+                builder.verify_rows(opened, index_info.name)
+                rebuilt = builder.verify_file(opened, index_info)
             except ZsicError as error:
                 problems.append(str(error))
             else:
                 state = f"rebuilt ({rebuilt})" if rebuilt else "ok"
-                click.echo(f"{found.name}: {found.labels:,} labels: {state}")
+                click.echo(f"{index_info.name}: {index_info.labels:,} labels: {state}")
     for problem in problems:
         click.echo(f"problem: {problem}", err=True)
     if problems:
@@ -129,13 +132,13 @@ def verify(names: tuple[str, ...], store: str | None) -> None:
 
 @click.group()
 def db() -> None:
-    """Look after the store's database."""
+    """Manage the database of the store."""
 
 
 @db.command()
 @common_options
 def upgrade(store: str | None) -> None:
-    """Bring the database to this program's schema, in one transaction."""
+    """Upgrade the database to the current schema, in one transaction."""
     from zsic_index.store import Store
 
     before, after = Store.upgrade(store)
@@ -145,5 +148,5 @@ def upgrade(store: str | None) -> None:
         click.echo(f"schema {before or '(empty)'} -> {after}")
 
 
-def _when(seconds: float) -> str:
+def _local_time(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -1,4 +1,4 @@
-"""Tagging photo libraries: ``tag`` and ``watch``."""
+"""Commands that tag photo libraries: ``tag`` and ``watch``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zsic_index.cli.help import GroupedCommand, option_group
 from zsic_index.cli.options import (
     EXIT_SOME_REFUSED,
     Command,
     common_options,
     decode_option,
     device_option,
+    lang_option,
     name_option,
 )
 from zsic_index.errors import InputError, ZsicError
@@ -26,71 +28,87 @@ from zsic_index.formats.text import percent
 if TYPE_CHECKING:
     from zsic_index.library.run_report import Change, RunReport
 
-_SHOWN = 20
-"""Lines about single files that are printed."""
+_MAX_LINES = 20
+"""Lines about single files that a command prints at most."""
 
-_TAG_OPTIONS = (
-    click.argument(
-        "roots",
-        nargs=-1,
-        required=True,
-        metavar="DIR...",
-        type=click.Path(path_type=Path),
-    ),
-    name_option,
+_PHOTO_OPTIONS = option_group(
+    "Photos",
     click.option(
-        "--write",
-        type=click.Choice(["none", "sidecar"]),
-        default="none",
-        show_default=True,
-        help="Where tags go beside the store: XMP sidecars, or nowhere.",
+        "--exclude",
+        multiple=True,
+        metavar="GLOB",
+        help="Pattern of files and folders to skip: of their name, or, with a /, of their path "
+        "below DIR. Repeatable.",
     ),
+    click.option(
+        "--limit",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Largest number of photos to embed in this run; the rest wait for the next one.",
+    ),
+    click.option("--retry", is_flag=True, help="Retry unchanged files that were refused before."),
+    decode_option,
+    device_option,
+)
+
+_TAG_OPTIONS = option_group(
+    "Tags",
+    name_option,
     click.option(
         "--threshold",
         type=click.FloatRange(0, 1),
-        help="The probability from which on a label becomes a tag.  [default: 0.1]",
+        metavar="P",
+        help="Smallest probability that makes a label a tag.  [default: 0.1]",
     ),
     click.option(
         "--thresholds",
         metavar="FILE",
-        help="The same for each label or rank, from a .csv or .json file with label or rank, and "
-        "threshold; 'calibrated' for those that calibrate has fitted.",
+        help="Thresholds per label or rank, from a .csv or .json file with the columns label or "
+        "rank, and threshold; or 'calibrated' for those fitted by calibrate.",
     ),
-    click.option("--calibrated", is_flag=True, help="Use what calibrate has fitted for the index."),
+    click.option("--calibrated", is_flag=True, help="Use the probabilities fitted by calibrate."),
     click.option(
         "--max-tags",
         type=click.IntRange(min=1),
         default=10,
         show_default=True,
-        help="Labels per photo at most.",
+        metavar="N",
+        help="Largest number of labels per photo.",
     ),
     click.option(
         "--allow",
         "only",
         multiple=True,
         metavar="NODE",
-        help="Give only labels at and below this node of the taxonomy. May be given several times; "
-        "@FILE for one a line.",
+        help="Node of the taxonomy: give only labels at and below it. Repeatable; @FILE reads "
+        "nodes from a file, one per line.",
     ),
     click.option(
         "--deny",
         multiple=True,
         metavar="NODE",
-        help="Never give labels at and below this node. May be given several times; @FILE.",
+        help="Node of the taxonomy: never give labels at and below it. Repeatable; @FILE as above.",
     ),
-    click.option("--ancestors", is_flag=True, help="The nodes above a label become tags too."),
+    click.option("--ancestors", is_flag=True, help="Also give the nodes above a label as tags."),
     click.option(
-        "--root", default="ai", show_default=True, help="The first level of automatic tags."
+        "--root",
+        default="ai",
+        show_default=True,
+        metavar="NAME",
+        help="First level of all automatic tags.",
     ),
-    click.option("--lang", metavar="TAG", help="Names in this language, where there are any."),
+    lang_option,
+)
+
+_SIDECAR_OPTIONS = option_group(
+    "Sidecars",
     click.option(
-        "--exclude",
-        multiple=True,
-        metavar="GLOB",
-        help="Leave out files and folders of this name; with a / of this path below DIR. May be "
-        "given several times.",
+        "--write",
+        type=click.Choice(["none", "sidecar"]),
+        default="none",
+        show_default=True,
+        help="Where tags are written in addition to the store: nowhere, or to XMP sidecars.",
     ),
-    decode_option,
     click.option(
         "--sidecar-style",
         "style",
@@ -100,39 +118,41 @@ _TAG_OPTIONS = (
         help="Name of new sidecars: photo.jpg.xmp, or photo.xmp for RAW files.",
     ),
     click.option("--both", is_flag=True, help="Update both sidecars of a photo that has two."),
-    click.option(
-        "--limit",
-        type=click.IntRange(min=0),
-        help="Put at most so many photos through the model; the rest wait for the next run.",
-    ),
-    click.option("--retry", is_flag=True, help="Try unchanged files again that were refused."),
-    click.option("--quiet", is_flag=True, help="No progress and no summary."),
-    device_option,
-    common_options,
 )
 
 
-def tag_options(command: Command) -> Command:
-    """Add what ``tag`` and ``watch`` both take."""
-    for option in reversed(_TAG_OPTIONS):
-        command = option(command)
-    return command
+def _tagging_options(command: Command) -> Command:
+    """Add the argument and the options that ``tag`` and ``watch`` share."""
+    roots = click.argument(
+        "roots", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path)
+    )
+    quiet = option_group(
+        "Output",
+        click.option("--quiet", is_flag=True, help="Print neither progress nor a summary."),
+    )
+    command = quiet(common_options(command))
+    return roots(_TAG_OPTIONS(_SIDECAR_OPTIONS(_PHOTO_OPTIONS(command))))
 
 
-@click.command()
-@tag_options
-@click.option("--dry-run", is_flag=True, help="Print what would change; record and write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def tag(dry_run: bool, as_json: bool, quiet: bool, **asked: Any) -> None:
-    """Give the photos in DIR... tags.
+@click.command(cls=GroupedCommand)
+@_tagging_options
+@option_group(
+    "Output",
+    click.option(
+        "--dry-run", is_flag=True, help="Print the changes, without recording or writing any."
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
+)
+def tag(dry_run: bool, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Tag the photos in DIR... with labels of an index.
 
-    Folders are searched with their subfolders. Embeddings are kept by content: photos that were
-    moved or copied, another taxonomy or another threshold need no model. Photos are never written
-    to. A run that was interrupted goes on where it stopped.
+    Folders are searched recursively. Photos are never modified. Embeddings are kept by content,
+    so moved or copied photos, a changed taxonomy and other thresholds need no model. An
+    interrupted run continues where it stopped.
     """
     with _RunProgress(show=not quiet) as progress:
-        report = _tag(
-            asked,
+        report = _run_tagging(
+            options,
             dry_run=dry_run,
             on_change=_print_change if dry_run else None,
             progress=progress,
@@ -140,55 +160,60 @@ def tag(dry_run: bool, as_json: bool, quiet: bool, **asked: Any) -> None:
     if as_json:
         click.echo(json.dumps(_summary(report), ensure_ascii=False))
     elif not quiet:
-        _print_report(report, asked, dry_run=dry_run)
+        _print_report(report, write=options["write"], dry_run=dry_run)
     _print_problems(report)
     if report.problems or report.root_problems or report.sidecars.problems:
         sys.exit(EXIT_SOME_REFUSED)
 
 
-@click.command()
-@tag_options
-@click.option(
-    "--interval",
-    type=click.FloatRange(min=1),
-    default=60,
-    show_default=True,
-    help="Seconds between the end of a run and the next.",
+@click.command(cls=GroupedCommand)
+@_tagging_options
+@option_group(
+    "Schedule",
+    click.option(
+        "--interval",
+        type=click.FloatRange(min=1),
+        default=60,
+        show_default=True,
+        metavar="SECONDS",
+        help="Pause between the end of a run and the next.",
+    ),
 )
-def watch(interval: float, quiet: bool, **asked: Any) -> None:
-    """Tag DIR... again and again, until it is stopped.
+def watch(interval: float, quiet: bool, **options: Any) -> None:
+    """Tag the photos in DIR... repeatedly, until stopped.
 
-    Folders are looked through each time, which works on network shares too; what has not changed
-    costs next to nothing.
+    Each run lists the folders again, which works on network shares too; unchanged files cost
+    almost nothing.
     """
     from zsic_index.library.run_report import RunReport
 
-    said: set[str] = set()
-    report = _tag(asked)
+    printed: set[str] = set()
+    report = _run_tagging(options)
     while True:
         if not quiet and (report.counts["photos_changed"] or report.sidecars.written):
             click.echo(time.strftime("%Y-%m-%d %H:%M:%S "), nl=False)
-            _print_report(report, asked, dry_run=False)
-        fresh = [line for line in _problems(report) if line not in said]
-        said |= set(fresh)
-        for line in fresh:
+            _print_report(report, write=options["write"], dry_run=False)
+        new_problems = [line for line in _problems(report) if line not in printed]
+        printed |= set(new_problems)
+        for line in new_problems:
             click.echo(line, err=True)
         time.sleep(interval)
         try:
-            report = _tag(asked)
+            report = _run_tagging(options)
         except ZsicError as error:
-            # A share that is down for a while, another run: the next time it may be over.
+            # An unavailable share or another run may be gone by the next turn.
             click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {error}", err=True)
             report = RunReport()
 
 
-def _tag(
-    asked: dict[str, Any],
+def _run_tagging(
+    options: dict[str, Any],
     *,
     dry_run: bool = False,
     on_change: Callable[[Change], None] | None = None,
     progress: _RunProgress | None = None,
 ) -> RunReport:
+    """Tag a library once, as the options of ``tag`` and ``watch`` say."""
     from zsic_index.label_index import LabelIndex
     from zsic_index.library.run_settings import RunSettings
     from zsic_index.library.tag_rules import DEFAULT_THRESHOLD, TagSettings
@@ -196,43 +221,45 @@ def _tag(
     from zsic_index.library.walk import checked_roots
     from zsic_index.querying.thresholds import Thresholds, read_thresholds
 
-    threshold, thresholds = asked["threshold"], asked["thresholds"]
-    if threshold is not None and thresholds is not None:
+    if options["threshold"] is not None and options["thresholds"] is not None:
         raise click.UsageError("give one of --threshold and --thresholds ('*' is every label)")
-    chosen: Thresholds | None
-    if thresholds is None:
-        chosen = Thresholds(DEFAULT_THRESHOLD if threshold is None else threshold)
+    thresholds: Thresholds | None
+    if options["thresholds"] is None:
+        threshold = options["threshold"]
+        thresholds = Thresholds(DEFAULT_THRESHOLD if threshold is None else threshold)
+    elif options["thresholds"] == "calibrated":
+        thresholds = None
     else:
-        chosen = None if thresholds == "calibrated" else read_thresholds(thresholds)
-    roots = checked_roots(asked["roots"])
+        thresholds = read_thresholds(options["thresholds"])
+    roots = checked_roots(options["roots"])
     if progress is not None:
-        progress.count(roots, asked["exclude"])
+        progress.count_photos(roots, options["exclude"])
     with LabelIndex.open(
-        asked["name"],
-        store=asked["store"],
-        device=asked["device"],
-        decode=asked["decode"],
+        options["name"],
+        store=options["store"],
+        device=options["device"],
+        decode=options["decode"],
         keep_images=True,
     ) as index:
         tags = TagSettings(
-            asked["root"],
-            asked["max_tags"],
-            _listed(asked["only"]),
-            _listed(asked["deny"]),
-            asked["ancestors"],
-            asked["lang"],
+            root=options["root"],
+            max_tags=options["max_tags"],
+            only=_read_node_files(options["only"]),
+            exclude=_read_node_files(options["deny"]),
+            ancestors=options["ancestors"],
+            language=options["lang"],
         )
         settings = RunSettings(
-            tuple(roots),
-            asked["exclude"],
-            tags,
-            asked["write"],
-            asked["style"],
-            asked["both"],
-            asked["limit"],
-            asked["retry"],
-            chosen,
-            asked["calibrated"] or chosen is None,
+            roots=tuple(roots),
+            exclude=options["exclude"],
+            tags=tags,
+            write=options["write"],
+            style=options["style"],
+            both=options["both"],
+            limit=options["limit"],
+            retry=options["retry"],
+            thresholds=thresholds,
+            calibrated=options["calibrated"] or thresholds is None,
         )
         return Tagging(
             index,
@@ -244,22 +271,23 @@ def _tag(
         ).run()
 
 
-def _listed(nodes: tuple[str, ...]) -> tuple[str, ...]:
-    """Return names, those of files given as @FILE included."""
-    found: list[str] = []
+def _read_node_files(nodes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of nodes, with each @FILE replaced by the names in that file."""
+    names: list[str] = []
     for node in nodes:
         if node.startswith("@"):
             try:
                 lines = Path(node[1:]).read_text(encoding="utf-8-sig").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 raise InputError(f"{node}: cannot be read: {error}") from error
-            found += [line.strip() for line in lines if line.strip() and line[0] != "#"]
+            names += [line.strip() for line in lines if line.strip() and line[0] != "#"]
         else:
-            found.append(node)
-    return tuple(found)
+            names.append(node)
+    return tuple(names)
 
 
 def _summary(report: RunReport) -> dict[str, Any]:
+    """Return the JSON summary of a run."""
     sidecars = report.sidecars
     return {
         "run": report.run_id or None,
@@ -282,12 +310,12 @@ _COUNTS = (
 def _print_change(change: Change) -> None:
     click.echo(change.photo)
     for sign, tags in (("+", change.added), ("-", change.withdrawn)):
-        for one in tags:
-            said = "" if one.probability is None else f"  {percent(one.probability)}"
-            click.echo(f"  {sign} {'/'.join(one.path)}{said}")
+        for tag in tags:
+            probability = "" if tag.probability is None else f"  {percent(tag.probability)}"
+            click.echo(f"  {sign} {'/'.join(tag.path)}{probability}")
 
 
-def _print_report(report: RunReport, asked: dict[str, Any], *, dry_run: bool) -> None:
+def _print_report(report: RunReport, *, write: str, dry_run: bool) -> None:
     counts = report.counts
     done = ", ".join(
         f"{counts[name]:,} {name}"
@@ -300,18 +328,18 @@ def _print_report(report: RunReport, asked: dict[str, Any], *, dry_run: bool) ->
         f"{f' ({done})' if done else ''}, {counts['refused']:,} refused, "
         f"{counts['skipped']:,} skipped; {report.seconds:.1f} s"
     )
-    would = "would change" if dry_run else "changed"
+    changed = "would change" if dry_run else "changed"
     click.echo(
-        f"{counts['photos_changed']:,} photos {would}: {counts['tags_added']:,} tags added, "
+        f"{counts['photos_changed']:,} photos {changed}: {counts['tags_added']:,} tags added, "
         f"{counts['tags_withdrawn']:,} withdrawn"
     )
     if counts["missing"]:
-        click.echo(f"{counts['missing']:,} photos are not there any more; they are remembered")
-    if asked["write"] == "sidecar" and not dry_run:
+        click.echo(f"{counts['missing']:,} photos are missing; the store keeps their records")
+    if write == "sidecar" and not dry_run:
         sidecars = report.sidecars
-        taken_out = f"; {sidecars.rejected:,} tags taken out by you" if sidecars.rejected else ""
+        rejected = f"; {sidecars.rejected:,} tags were removed by you" if sidecars.rejected else ""
         click.echo(
-            f"sidecars: {sidecars.written:,} written, {sidecars.removed:,} removed{taken_out}"
+            f"sidecars: {sidecars.written:,} written, {sidecars.removed:,} removed{rejected}"
         )
     elif counts["photos_changed"] and not dry_run:
         click.echo("the tags are in the store; --write sidecar writes them for other programs")
@@ -323,17 +351,17 @@ def _problems(report: RunReport) -> list[str]:
 
 def _print_problems(report: RunReport) -> None:
     lines = _problems(report)
-    for line in lines[:_SHOWN]:
+    for line in lines[:_MAX_LINES]:
         click.echo(line, err=True)
-    hidden = report.counts["problems"] - len(report.problems) + max(0, len(lines) - _SHOWN)
+    hidden = report.counts["problems"] - len(report.problems) + max(0, len(lines) - _MAX_LINES)
     if hidden:
         click.echo(f"... and {hidden:,} more: 'zsic-index status --problems'", err=True)
-    for line in report.sidecars.warnings[:_SHOWN]:
+    for line in report.sidecars.warnings[:_MAX_LINES]:
         click.echo(f"warning: {line}", err=True)
 
 
 class _RunProgress:
-    """How far a run is, on standard error."""
+    """The progress of a run, on standard error."""
 
     def __init__(self, *, show: bool) -> None:
         from zsic_index.cli.progress import Progress
@@ -348,13 +376,13 @@ class _RunProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.__exit__()
 
-    def count(self, roots: list[str], exclude: tuple[str, ...]) -> None:
-        """Count the photos first, where someone looks at a bar."""
+    def count_photos(self, roots: list[str], exclude: tuple[str, ...]) -> None:
+        """Count the photos before the run, if there is a terminal to show a bar on."""
         from zsic_index.library.walk import count
 
         if self._show and sys.stderr.isatty():
             self._total = sum(count(root, exclude) for root in roots)
 
     def __call__(self, counts: Counter[str]) -> None:
-        seen = counts["inputs"]
-        self._bar(seen, max(self._total, seen), f"{counts['refused']:,} refused")
+        inputs = counts["inputs"]
+        self._bar(inputs, max(self._total, inputs), f"{counts['refused']:,} refused")
