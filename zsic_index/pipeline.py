@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cachetools import LRUCache
 from transformers import ZeroShotImageClassificationPipeline
 from transformers.image_utils import load_image
 
@@ -115,7 +115,7 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
         self._lock = threading.Lock()
         self._known = None
         self._told_why_not = False
-        self._label_sets: OrderedDict[tuple[Any, ...], Float32] = OrderedDict()
+        self._label_sets: LRUCache[tuple[Any, ...], Float32] = LRUCache(LABEL_SETS_KEPT)
         self._indexes: dict[str, LabelIndex] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -189,18 +189,17 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
             raise LabelError("candidate_labels is empty: give at least one label")
         known = self._present()
         key = (known.identity, templates, *labels)
-        found = self._label_sets.get(key)
-        if found is None:
+        with self._lock:
+            embeddings = self._label_sets.get(key)
+        if embeddings is None:
             if known.source is None:
-                found = embed(known.encoder, labels, templates)
+                embeddings = embed(known.encoder, labels, templates)
             else:
                 with Store.open(self._store, create=True) as store:
-                    found = fetch(store, known.source, labels, rendered(labels, templates))
+                    embeddings = fetch(store, known.source, labels, rendered(labels, templates))
             with self._lock:
-                self._label_sets[key] = found
-                while len(self._label_sets) > LABEL_SETS_KEPT:
-                    self._label_sets.popitem(last=False)
-        return found
+                self._label_sets[key] = embeddings
+        return embeddings
 
     # Indexes by name
 

@@ -6,10 +6,11 @@ import hashlib
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
+
+from cachetools import LRUCache
 
 from zsic_index.errors import (
     IndexNotFoundError,
@@ -35,35 +36,6 @@ _VARIANTS = 4
 """Sets of templates other than its own that an index is kept under."""
 
 Kept = TypeVar("Kept")
-
-
-class _Latest(OrderedDict[str, Kept]):
-    """The last few things that were asked for, made when they are not there.
-
-    Two threads may make one thing at a time; one of both is kept.
-    """
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self._size = size
-        self._lock = threading.Lock()
-
-    def known(self, key: str) -> Kept | None:
-        with self._lock:
-            if key in self:
-                self.move_to_end(key)
-            return self.get(key)
-
-    def of(self, key: str, make: Callable[[], Kept]) -> Kept:
-        found = self.known(key)
-        if found is not None:
-            return found
-        made = make()
-        with self._lock:
-            found = self.setdefault(key, made)
-            while len(self) > self._size:
-                self.popitem(last=False)
-            return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +65,9 @@ class ServedIndex:
         self.index = index
         self.tower_of_index = tower_of_index
         self._settings = settings
-        self._answers: _Latest[CompiledQuery] = _Latest(_ANSWERS)
-        self._variants: _Latest[ServedIndex] = _Latest(_VARIANTS)
+        self._compiled: LRUCache[str, CompiledQuery] = LRUCache(_ANSWERS)
+        self._variants: LRUCache[str, ServedIndex] = LRUCache(_VARIANTS)
+        self._lock = threading.Lock()
 
     @property
     def info(self) -> IndexInfo:
@@ -130,12 +103,12 @@ class ServedIndex:
             # Too many different ones, and each holds a matrix.
             return await engine.aside(compile_query, query, self.index)
         key = repr(query)
-        found = self._answers.known(key)
-        if found is None:
-            found = await engine.aside(
-                self._answers.of, key, lambda: compile_query(query, self.index)
-            )
-        return found
+        compiled = self._cached(self._compiled, key)
+        if compiled is not None:
+            return compiled
+        return await engine.aside(
+            self._get_or_make, self._compiled, key, lambda: compile_query(query, self.index)
+        )
 
     async def under(self, templates: tuple[str, ...], engine: Engine) -> ServedIndex:
         """Return the same labels under other templates, encoded in another thread the first time.
@@ -151,13 +124,26 @@ class ServedIndex:
                 f"the limit is {self._settings.max_template_prompts:,}: build an index with them"
             )
         key = repr(templates)
-        found = self._variants.known(key)
-        if found is None:
-            # One thread: whoever asks for the same meanwhile finds it made.
-            found = await engine.encode_labels(
-                self._variants.of, key, lambda: self._with_templates(templates)
-            )
-        return found
+        variant = self._cached(self._variants, key)
+        if variant is not None:
+            return variant
+        # One thread: a second request for the same templates waits and finds them encoded.
+        return await engine.encode_labels(
+            self._get_or_make, self._variants, key, lambda: self._with_templates(templates)
+        )
+
+    def _cached(self, cache: LRUCache[str, Kept], key: str) -> Kept | None:
+        with self._lock:
+            return cache.get(key)
+
+    def _get_or_make(self, cache: LRUCache[str, Kept], key: str, make: Callable[[], Kept]) -> Kept:
+        """Return a cached value, or make it; of two that are made at a time the first is kept."""
+        value = self._cached(cache, key)
+        if value is not None:
+            return value
+        value = make()
+        with self._lock:
+            return cache.setdefault(key, value)
 
     def _with_templates(self, templates: tuple[str, ...]) -> ServedIndex:
         index = self.index.with_templates(templates)

@@ -532,7 +532,7 @@ def test_thumbnails_are_held_within_bounds(
         some.get(photo, SMALL)
     # The third pushes out the one that was not asked for last.
     assert made == [photos[one].path for one in (0, 1, 2, 1)]
-    assert some._bytes == 200
+    assert some._cache.currsize == 200
 
 
 def test_a_photo_that_has_changed_is_not_shown(

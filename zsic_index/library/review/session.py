@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+from cachetools import LRUCache
 
 from zsic_index.embedding_arrays import Bool, Float64, Int64
 from zsic_index.embeddings.labels import Progress
@@ -164,7 +164,7 @@ class Review:
         self.labels = LabelList(index)
         self._lock = threading.Lock()
         self._turn = threading.Lock()
-        self._held: OrderedDict[int, _Ranked] = OrderedDict()
+        self._rankings: LRUCache[int, _Ranked] = LRUCache(_HELD)
         self._counts: dict[int, LabelCounts] | None = None
         self._history: list[tuple[ListedLabel, int, VerdictName | None]] = []
         self._changes = 0
@@ -403,18 +403,15 @@ class Review:
 
     def _ranked(self, label: ListedLabel) -> _Ranked:
         with self._lock:
-            found = self._held.get(label.label_id)
-            if found is not None:
-                self._held.move_to_end(label.label_id)
-                return found
+            ranked = self._rankings.get(label.label_id)
+        if ranked is not None:
+            return ranked
         probabilities = self.photos.probabilities(label.row)
         places = np.argsort(-probabilities, kind="stable")
-        found = _Ranked(probabilities[places], places)
+        ranked = _Ranked(probabilities[places], places)
         with self._lock:
-            self._held[label.label_id] = found
-            while len(self._held) > _HELD:
-                self._held.popitem(last=False)
-        return found
+            self._rankings[label.label_id] = ranked
+        return ranked
 
 
 def _wanted(ranked: _Ranked, said: dict[int, VerdictName], shown: Shown, threshold: float) -> Bool:

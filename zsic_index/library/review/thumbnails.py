@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
-from collections import OrderedDict
 from pathlib import Path
 
+from cachetools import LRUCache
 from PIL import Image
 
 from zsic_index.errors import ImageError
@@ -27,9 +28,7 @@ class Thumbnails:
     """Makes small pictures of photos, as many at a time as there are cores."""
 
     def __init__(self, held_bytes: int = HELD_BYTES) -> None:
-        self._most = held_bytes
-        self._held: OrderedDict[tuple[int, int], bytes] = OrderedDict()
-        self._bytes = 0
+        self._cache: LRUCache[tuple[int, int], bytes] = LRUCache(held_bytes, getsizeof=len)
         self._lock = threading.Lock()
         self._making = threading.Semaphore(available_cores())
 
@@ -47,17 +46,14 @@ class Thumbnails:
         _check_unchanged(photo)
         key = (photo.photo_id, side)
         with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                return self._held[key]
+            held = self._cache.get(key)
+        if held is not None:
+            return held
         with self._making:
             made = _made(photo.path, side)
-        with self._lock:
-            self._bytes += len(made) - len(self._held.pop(key, b""))
-            self._held[key] = made
-            while self._bytes > self._most:
-                _, dropped = self._held.popitem(last=False)
-                self._bytes -= len(dropped)
+        # A picture larger than the whole cache is not held.
+        with self._lock, contextlib.suppress(ValueError):
+            self._cache[key] = made
         return made
 
 
