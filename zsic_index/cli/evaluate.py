@@ -1,4 +1,4 @@
-"""Images to fit and to measure with: ``calibrate`` and ``eval``."""
+"""Commands that fit and measure an index with images: ``calibrate`` and ``eval``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from zsic_index.cli.help import GroupedCommand, option_group
 from zsic_index.cli.options import common_options, device_option, name_option
 from zsic_index.formats.text import percent, short_percent
 from zsic_index.records import HUB_ALPHA, HUB_K
@@ -19,41 +20,53 @@ if TYPE_CHECKING:
     from zsic_index.evaluation.known import Known
     from zsic_index.label_index import LabelIndex
 
+_EXAMPLES = 3
+"""Files or labels that a message names."""
 
-@click.command()
+
+@click.command(cls=GroupedCommand)
 @click.argument("source", type=click.Path(exists=True, path_type=Path), required=False)
-@name_option
-@click.option(
-    "--hubs",
-    "references",
-    type=click.Path(exists=True, path_type=Path),
-    metavar="IMAGES",
-    help="First fit a bias against labels that are near to every image, to images without labels: "
-    "a folder, a .txt with a path on each line, or a table with the column path.",
+@option_group("Index", name_option, device_option)
+@option_group(
+    "Decisions, fitted to SOURCE",
+    click.option(
+        "--precision",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        metavar="P",
+        help="Precision that thresholds are fitted to keep; a label with enough images gets a "
+        "threshold of its own.",
+    ),
+    click.option(
+        "--coverage",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        metavar="P",
+        help="Share of images whose right label the fitted prediction sets contain.",
+    ),
 )
-@click.option(
-    "--k",
-    type=click.IntRange(min=1),
-    help="With --hubs: how many of the images nearest to a label are averaged.  "
-    f"[default: {HUB_K}]",
+@option_group(
+    "Hubs: labels that are close to almost every image",
+    click.option(
+        "--hubs",
+        "references",
+        type=click.Path(exists=True, path_type=Path),
+        metavar="IMAGES",
+        help="Images without labels to fit a bias per label to, before all else: a folder, a .txt "
+        "file with one path per line, or a table with the column path.",
+    ),
+    click.option(
+        "--k",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help=f"Number of images closest to a label that are averaged.  [default: {HUB_K}]",
+    ),
+    click.option(
+        "--alpha",
+        type=click.FloatRange(min=0),
+        metavar="SHARE",
+        help="Share of their mean similarity that is subtracted from the label's similarity.  "
+        f"[default: {HUB_ALPHA}]",
+    ),
 )
-@click.option(
-    "--alpha",
-    type=click.FloatRange(min=0),
-    help="With --hubs: the part of their mean similarity that is taken from the label's.  "
-    f"[default: {HUB_ALPHA}]",
-)
-@click.option(
-    "--precision",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Also fit thresholds, per label where there is enough, that keep this precision.",
-)
-@click.option(
-    "--coverage",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Also fit prediction sets that hold the right label this often.",
-)
-@device_option
 @common_options
 def calibrate(
     source: Path | None,
@@ -66,17 +79,18 @@ def calibrate(
     device: str,
     store: str | None,
 ) -> None:
-    """Fit an index's probabilities to images, and keep what was fitted in the place of the last.
+    """Fit the probabilities of an index to images.
 
-    SOURCE is a folder with a folder of images for each label, or a .csv or .tsv file with the
-    columns path and label. With --hubs it can be left out. The model's own probabilities stay the
-    default: query and eval take the fitted ones with --calibrated.
+    SOURCE is a folder with one folder of images per label, or a .csv or .tsv file with the columns
+    path and label. It is optional with --hubs. The new calibration replaces the last one. The
+    model's own probabilities remain the default: query and eval use the fitted ones with
+    --calibrated.
     """
     from zsic_index.evaluation import fitting
     from zsic_index.label_index import LabelIndex
 
     if source is None and references is None:
-        raise click.UsageError("give labelled images as SOURCE, or others with --hubs, or both")
+        raise click.UsageError("give labelled images as SOURCE, or other images with --hubs")
     if source is None and (precision is not None or coverage is not None):
         raise click.UsageError("--precision and --coverage need labelled images: give SOURCE")
     if references is None and (k is not None or alpha is not None):
@@ -86,30 +100,34 @@ def calibrate(
         if references is not None:
             hubs = fitting.fit_hubs(
                 index,
-                _references(index, references),
+                _embed_references(index, references),
                 k=HUB_K if k is None else k,
                 alpha=HUB_ALPHA if alpha is None else alpha,
             )
         if source is None:
-            assert hubs is not None, "there is one or the other"
-            found = hubs
+            assert hubs is not None, "one of the two is given"
+            calibration = hubs
         else:
-            found = fitting.calibrate(
-                index, _known(index, source), hubs=hubs, precision=precision, coverage=coverage
+            calibration = fitting.calibrate(
+                index,
+                _embed_labelled(index, source),
+                hubs=hubs,
+                precision=precision,
+                coverage=coverage,
             )
-        index.save_calibration(found)
-    _print_fitted(name, found)
+        index.save_calibration(calibration)
+    _print_calibration(name, calibration)
 
 
 @click.command("eval")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @name_option
-@click.option("--calibrated", is_flag=True, help="Compare with the probabilities fitted before.")
+@click.option("--calibrated", is_flag=True, help="Also measure the fitted probabilities.")
 @click.option(
     "--templates",
     multiple=True,
     metavar="TEMPLATE",
-    help="Also measure this template, set or file on the same images. May be given several times.",
+    help="Template, template set or file to measure on the same images too. Repeatable.",
 )
 @click.option(
     "-f",
@@ -118,9 +136,13 @@ def calibrate(
     type=click.Choice(["table", "json", "html"]),
     default="table",
     show_default=True,
+    help="Format of the report.",
 )
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file."
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File for the report.  [default: standard output]",
 )
 @device_option
 @common_options
@@ -136,9 +158,9 @@ def evaluate(
 ) -> None:
     """Measure an index on labelled images.
 
-    SOURCE is what calibrate takes, but other images than those. Prints accuracy (also by rank),
-    calibration error, and what is taken for what; --format html is a page with the reliability
-    diagram and the images that are most surely wrong.
+    SOURCE has the form that calibrate reads; use other images than those given to calibrate. The
+    report has accuracy (also by rank), calibration error and confusions; --format html adds a
+    reliability diagram and the wrong images of highest probability.
     """
     from zsic_index.evaluation import measuring, report
     from zsic_index.label_index import LabelIndex
@@ -147,72 +169,76 @@ def evaluate(
         index = stack.enter_context(
             LabelIndex.open(name, store=store, device=device, keep_images=True)
         )
-        fitted = index.load_calibration() if calibrated else None
-        known = _known(index, source)
-        others = {entry: stack.enter_context(index.with_templates(entry)) for entry in templates}
-        found = measuring.evaluate(
-            index, known, source=str(source), calibration=fitted, others=others
+        calibration = index.load_calibration() if calibrated else None
+        labelled = _embed_labelled(index, source)
+        others = {
+            template: stack.enter_context(index.with_templates(template)) for template in templates
+        }
+        evaluation = measuring.evaluate(
+            index, labelled, source=str(source), calibration=calibration, others=others
         )
     if output is None:
-        report.write(found, format, sys.stdout)
+        report.write(evaluation, format, sys.stdout)
     else:
         with output.open("w", encoding="utf-8") as file:
-            report.write(found, format, file)
+            report.write(evaluation, format, file)
         click.echo(f"wrote {output}")
 
 
-def _print_fitted(name: str, found: Calibration) -> None:
-    if (hubs := found.hubs) is not None:
+def _print_calibration(name: str, calibration: Calibration) -> None:
+    if (hubs := calibration.hubs) is not None:
         click.echo(
             f"{name}: label bias from {hubs.references:,} images without labels "
             f"(k {hubs.k}, alpha {hubs.alpha:g}): {hubs.bias.min():+.4f} to {hubs.bias.max():+.4f}"
         )
-    if (fit := found.fit) is not None:
-        click.echo(f"{name}: fitted on {found.fitted_on.images:,} images")
+    if (fit := calibration.fit) is not None:
+        click.echo(f"{name}: fitted on {calibration.fitted_on.images:,} images")
         click.echo(f"logit scale {fit.scale_before:.3f} -> {fit.scale:.3f}")
-        if found.activation == "sigmoid":
+        if calibration.activation == "sigmoid":
             click.echo(f"logit bias {fit.bias_before:.3f} -> {fit.bias:.3f}")
         click.echo(
             f"calibration error {percent(fit.ece_before)} -> {percent(fit.ece)}, on the same images"
         )
-    if found.thresholds is not None:
+    if (thresholds := calibration.thresholds) is not None:
         click.echo(
-            f"thresholds for {short_percent(found.thresholds.precision)} precision: "
-            f"{found.thresholds.overall:.4g} overall, {len(found.thresholds.label_ids):,} own"
+            f"thresholds for {short_percent(thresholds.precision)} precision: "
+            f"{thresholds.overall:.4g} overall, {len(thresholds.label_ids):,} labels with their own"
         )
-    if found.conformal is not None:
+    if (sets := calibration.conformal) is not None:
         click.echo(
-            f"sets of {short_percent(found.conformal.coverage)} coverage: all labels from a "
-            f"probability of {found.conformal.limit:.4g} on"
+            f"sets of {short_percent(sets.coverage)} coverage: all labels with a probability of at "
+            f"least {sets.limit:.4g}"
         )
 
 
-def _references(index: LabelIndex, source: Path) -> Float32:
+def _embed_references(index: LabelIndex, source: Path) -> Float32:
+    """Return the (R, D) embeddings of images without labels; print those refused."""
     from zsic_index.evaluation import read_unlabelled
     from zsic_index.evaluation.known import embed_references
 
-    found = embed_references(index, read_unlabelled(source))
-    for reason in found.refused:
+    references = embed_references(index, read_unlabelled(source))
+    for reason in references.refused:
         click.echo(f"refused: {reason}", err=True)
-    return found.embeddings
+    return references.embeddings
 
 
-def _known(index: LabelIndex, source: Path) -> Known:
+def _embed_labelled(index: LabelIndex, source: Path) -> Known:
+    """Return labelled images with their embeddings; print what was left out."""
     from zsic_index.evaluation import read_labelled
     from zsic_index.evaluation.known import embed
 
     labelled = read_labelled(source)
-    known = embed(index, labelled)
-    for path in labelled.missing[:3]:
+    embedded = embed(index, labelled)
+    for path in labelled.missing[:_EXAMPLES]:
         click.echo(f"missing: {path}", err=True)
-    for reason in known.refused:
+    for reason in embedded.refused:
         click.echo(f"refused: {reason}", err=True)
-    if known.unknown:
-        shown = ", ".join(map(repr, known.unknown[:3]))
-        more = ", ..." if len(known.unknown) > 3 else ""
+    if embedded.unknown:
+        examples = ", ".join(map(repr, embedded.unknown[:_EXAMPLES]))
+        more = ", ..." if len(embedded.unknown) > _EXAMPLES else ""
         click.echo(
-            f"warning: {len(known.unknown)} labels are not in the index, or are the name of "
-            f"several: {shown}{more}",
+            f"warning: {len(embedded.unknown)} labels are not in the index, or are the name of "
+            f"several: {examples}{more}",
             err=True,
         )
-    return known
+    return embedded

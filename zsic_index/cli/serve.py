@@ -1,4 +1,4 @@
-"""Answering over HTTP: ``serve``."""
+"""The ``serve`` command."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from zsic_index.cli.help import GroupedCommand, option_group
 from zsic_index.cli.options import (
     common_options,
     device_option,
@@ -18,115 +19,141 @@ from zsic_index.cli.options import (
 _MIB = 1 << 20
 
 _SHORTEST_TOKEN = 16
-"""Characters of a token; what is shorter can be guessed."""
+"""Smallest number of characters of a token; shorter ones can be guessed."""
+
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 
-@click.command(context_settings={"auto_envvar_prefix": "ZSIC_SERVE"})
-@click.option(
-    "-n",
-    "--name",
-    "names",
-    multiple=True,
-    envvar="ZSIC_SERVE_NAME",
-    help="An index to serve; all of the store when none is named. May be given several times.",
+@click.command(cls=GroupedCommand, context_settings={"auto_envvar_prefix": "ZSIC_SERVE"})
+@option_group(
+    "Indexes and model",
+    click.option(
+        "-n",
+        "--name",
+        "names",
+        multiple=True,
+        envvar="ZSIC_SERVE_NAME",
+        metavar="NAME",
+        help="Index to serve. Repeatable.  [default: all of the store]",
+    ),
+    exact_decode_option,
+    device_option,
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0: any free."
+@option_group(
+    "Address",
+    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+    click.option(
+        "--port",
+        type=click.IntRange(0, 65_535),
+        default=8000,
+        show_default=True,
+        metavar="PORT",
+        help="Port to listen on; 0 for any free one.",
+    ),
+    click.option(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="Path under which a proxy exposes the service, such as /tags.",
+    ),
+    click.option(
+        "--proxy",
+        "proxies",
+        envvar="ZSIC_SERVE_PROXY",
+        default="127.0.0.1",
+        show_default=True,
+        metavar="ADDRESSES",
+        help="Addresses of proxies whose X-Forwarded headers are trusted, separated by commas.",
+    ),
 )
-@click.option(
-    "--token-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Tokens, one a line, any of which opens the service; sent as 'Authorization: Bearer'.",
+@option_group(
+    "Access",
+    click.option(
+        "--token-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="File with tokens, one per line. Clients send one of them as 'Authorization: Bearer'.",
+    ),
+    click.option(
+        "--allow-anonymous",
+        is_flag=True,
+        help="Listen on addresses that other machines can reach, without tokens.",
+    ),
+    click.option(
+        "--allow-host",
+        "hosts",
+        multiple=True,
+        envvar="ZSIC_SERVE_ALLOW_HOST",
+        metavar="NAME",
+        help="Host name that requests may use, besides localhost. Repeatable.  [default: any, with "
+        "--token-file or --allow-anonymous]",
+    ),
+    click.option(
+        "--allow-urls",
+        is_flag=True,
+        help="Fetch images from URLs in requests; private addresses are always refused.",
+    ),
 )
-@click.option(
-    "--allow-anonymous",
-    is_flag=True,
-    help="Listen on other addresses than this machine's own without a token.",
+@option_group(
+    "Batches",
+    click.option(
+        "--max-batch",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Largest number of images per pass through the vision tower.  [default: 32 on a GPU; "
+        "fewer on a CPU, for shorter waits]",
+    ),
+    click.option(
+        "--max-wait",
+        type=click.FloatRange(0, 1_000),
+        default=3.0,
+        show_default=True,
+        metavar="MS",
+        help="Longest wait of a pass for images that are still being decoded.",
+    ),
 )
-@click.option(
-    "--allow-host",
-    "hosts",
-    multiple=True,
-    envvar="ZSIC_SERVE_ALLOW_HOST",
-    metavar="NAME",
-    help="A name that requests may call the service by, besides localhost. May be given several "
-    "times.  [default: any, where a token is needed or --allow-anonymous was given]",
+@option_group(
+    "Limits",
+    click.option(
+        "--max-requests",
+        type=click.IntRange(min=1),
+        default=128,
+        show_default=True,
+        metavar="N",
+        help="Largest number of requests at a time; more get status 429.",
+    ),
+    click.option(
+        "--deadline",
+        type=click.FloatRange(min=0, min_open=True),
+        default=30.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Longest duration of a request; status 504 after it.",
+    ),
+    click.option(
+        "--max-body",
+        type=click.IntRange(min=1),
+        default=64,
+        show_default=True,
+        metavar="MIB",
+        help="Largest body of a request.",
+    ),
+    click.option(
+        "--max-images",
+        type=click.IntRange(min=1),
+        default=64,
+        show_default=True,
+        metavar="N",
+        help="Largest number of images per request.",
+    ),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(min=1),
+        default=50,
+        show_default=True,
+        metavar="MILLIONS",
+        help="Largest width x height of an image.",
+    ),
 )
-@click.option(
-    "--allow-urls",
-    is_flag=True,
-    help="Fetch images from public addresses that clients send; never from private ones.",
-)
-@click.option(
-    "--root-path",
-    default="",
-    metavar="PATH",
-    help="Where a proxy in front has it, such as /tags.",
-)
-@click.option(
-    "--proxy",
-    "proxies",
-    envvar="ZSIC_SERVE_PROXY",
-    default="127.0.0.1",
-    show_default=True,
-    metavar="ADDRESSES",
-    help="Whose X-Forwarded headers are believed, with commas between.",
-)
-@exact_decode_option
-@click.option(
-    "--max-requests",
-    type=click.IntRange(min=1),
-    default=128,
-    show_default=True,
-    help="Requests answered at a time; more are told to come again.",
-)
-@click.option(
-    "--max-batch",
-    type=click.IntRange(min=1),
-    help="Images of one pass through the vision tower.  [default: 32 on a GPU; on a CPU fewer, so "
-    "that none waits long for the others]",
-)
-@click.option(
-    "--max-wait",
-    type=click.FloatRange(0, 1_000),
-    default=3.0,
-    show_default=True,
-    metavar="MS",
-    help="How long a pass waits for images that are being decoded.",
-)
-@click.option(
-    "--deadline",
-    type=click.FloatRange(min=0, min_open=True),
-    default=30.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a request may take.",
-)
-@click.option(
-    "--max-body",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    metavar="MIB",
-    help="Largest body of a request.",
-)
-@click.option(
-    "--max-images",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    help="Images of a request.",
-)
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(min=1),
-    default=50,
-    show_default=True,
-    metavar="MILLIONS",
-    help="Largest image.",
-)
-@device_option
 @common_options
 def serve(
     names: tuple[str, ...],
@@ -149,10 +176,11 @@ def serve(
     device: str,
     store: str | None,
 ) -> None:
-    """Answer over HTTP, with a page at /.
+    """Serve indexes over HTTP, with a web page at /.
 
-    Images of all requests go through the vision tower together. Indexes that are built again
-    meanwhile are swapped in. Every option can be set as ZSIC_SERVE_..., such as ZSIC_SERVE_PORT.
+    Images of concurrent requests share passes through the vision tower. An index that is rebuilt
+    or calibrated is reloaded within a second. Every option can be set by an environment variable
+    ZSIC_SERVE_..., such as ZSIC_SERVE_PORT.
     """
     try:
         from zsic_index.service import serving
@@ -164,11 +192,11 @@ def serve(
             "pip install 'zsic-index[serve]'"
         ) from error
 
-    tokens = _tokens(token_file)
+    tokens = _read_tokens(token_file)
     if not (tokens or allow_anonymous or _is_loopback(host)):
         raise click.UsageError(
-            f"--host {host} can be reached from elsewhere: give --token-file, or "
-            "--allow-anonymous if everyone who reaches it may ask"
+            f"--host {host} can be reached from other machines: give --token-file, or "
+            "--allow-anonymous to serve everyone who can reach it"
         )
     is_open = bool(tokens or allow_anonymous)
     settings = Settings(
@@ -185,12 +213,12 @@ def serve(
         deadline=deadline,
         allow_urls=allow_urls,
         tokens=tokens,
-        hosts=() if is_open and not hosts else (*_LOCAL, host, *hosts),
+        hosts=() if is_open and not hosts else (*_LOCAL_HOSTS, host, *hosts),
     )
     app = create_app(settings)
     listening = serving.listen(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listening.getsockname()[1]}{root_path}"
+    url_host = f"[{host}]" if ":" in host else host
+    address = f"http://{url_host}:{listening.getsockname()[1]}{root_path}"
     serving.run(
         app,
         listening,
@@ -201,22 +229,19 @@ def serve(
     )
 
 
-_LOCAL = ("localhost", "127.0.0.1", "[::1]")
-
-
-def _tokens(path: Path | None) -> tuple[str, ...]:
-    """Return the tokens of a file, which are not too short."""
+def _read_tokens(path: Path | None) -> tuple[str, ...]:
+    """Return the tokens of a file; refuse files without tokens or with short ones."""
     if path is None:
         return ()
-    found = tokens_in(path)
-    short = [token for token in found if len(token) < _SHORTEST_TOKEN]
-    if short or not found:
+    tokens = tokens_in(path)
+    if not tokens or any(len(token) < _SHORTEST_TOKEN for token in tokens):
+        problem = "a token is" if tokens else "no token, or one"
         raise click.BadParameter(
-            f"{path}: {'a token is' if short else 'no token in it, or one'} shorter than "
-            f"{_SHORTEST_TOKEN} characters: make one with 'openssl rand -hex 32'",
+            f"{path}: {problem} shorter than {_SHORTEST_TOKEN} characters: make one with "
+            "'openssl rand -hex 32'",
             param_hint="--token-file",
         )
-    return found
+    return tokens
 
 
 def _is_loopback(host: str) -> bool:
