@@ -1,17 +1,17 @@
-"""Every error that zsic-index raises on purpose.
+"""Exceptions of zsic-index.
 
     ZsicError
-    ├── InputError            something handed in is wrong (also a ValueError)
+    ├── InputError            a wrong argument or file (also a ValueError)
     │   ├── LabelError        labels, label files, unknown labels
     │   ├── TemplateError     prompt templates
     │   ├── ImageError        one image that is refused; the rest of a batch goes on
-    │   │   ├── ImageFormatError   it is of no format that is known or allowed
-    │   │   │   └── MissingExtraError  its decoder comes with an extra that is not installed
-    │   │   └── ImageTooLargeError  it has more bytes or pixels than are allowed
-    │   ├── SidecarError      one sidecar that is left alone; the rest of a library goes on
-    │   └── EmbeddingError    ready embeddings of a wrong shape, dtype or norm
+    │   │   ├── ImageFormatError   a format that is unknown or not allowed
+    │   │   │   └── MissingExtraError  a format whose decoder is not installed
+    │   │   └── ImageTooLargeError  more bytes or pixels than allowed
+    │   ├── SidecarError      one sidecar that is left unchanged; the rest of a library goes on
+    │   └── EmbeddingError    embeddings of a wrong shape, dtype or norm
     ├── ModelError            a checkpoint that cannot be found, read or used
-    ├── ServiceError          a service that cannot be reached, or does not answer as one
+    ├── ServiceError          a service that is unreachable, refuses access or answers wrongly
     └── StoreError            the database or the files derived from it
         ├── SchemaError       a database of another schema version
         ├── IndexFileError    a derived FAISS file that is missing, stale or damaged
@@ -24,11 +24,11 @@ from __future__ import annotations
 
 
 class ZsicError(Exception):
-    """Base of all errors below."""
+    """Base of all exceptions of zsic-index."""
 
 
 class InputError(ZsicError, ValueError):
-    """Something handed in is wrong."""
+    """A wrong argument or input file."""
 
 
 class LabelError(InputError):
@@ -40,15 +40,15 @@ class TemplateError(InputError):
 
 
 class ImageError(InputError):
-    """One image that is refused."""
+    """An image that is refused."""
 
 
 class ImageFormatError(ImageError):
-    """One image that is of no format that is known or allowed."""
+    """An image of a format that is unknown or not allowed."""
 
 
 class ImageTooLargeError(ImageError):
-    """One image of more bytes or pixels than are allowed."""
+    """An image with more bytes or pixels than allowed."""
 
 
 class MissingExtraError(ImageFormatError):
@@ -56,8 +56,8 @@ class MissingExtraError(ImageFormatError):
 
     Args:
         name: the image.
-        kind: what it is, as people say it.
-        extra: the extra that brings the decoder.
+        kind: name of the format for people, such as HEIC.
+        extra: extra that installs the decoder.
     """
 
     def __init__(self, name: str, kind: str, extra: str) -> None:
@@ -68,11 +68,11 @@ class MissingExtraError(ImageFormatError):
 
 
 class SidecarError(InputError):
-    """One sidecar that is left as it is."""
+    """A sidecar that is left unchanged."""
 
 
 class EmbeddingError(InputError):
-    """Ready embeddings of a wrong shape, dtype or norm."""
+    """Embeddings of a wrong shape, dtype or norm."""
 
 
 class ModelError(ZsicError):
@@ -80,20 +80,20 @@ class ModelError(ZsicError):
 
 
 class ServiceError(ZsicError):
-    """A service over HTTP that cannot be reached, does not let in, or does not answer as one."""
+    """An HTTP service that is unreachable, refuses access or answers wrongly."""
 
 
 class StoreError(ZsicError):
-    """The database, or a file derived from it, cannot be used."""
+    """A database, or a file derived from it, that cannot be used."""
 
 
 class SchemaError(StoreError):
-    """The database has another schema version than this program."""
+    """A database with another schema version than this program's."""
 
 
 class IndexFileError(StoreError):
-    """A derived FAISS file that is missing, stale or damaged; it can be made again."""
+    """A derived FAISS file that is missing, stale or damaged; it can be rebuilt."""
 
 
 class IndexNotFoundError(StoreError, LookupError):
-    """No index of that name is in the store."""
+    """An index name that the store does not have."""

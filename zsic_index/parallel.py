@@ -1,4 +1,4 @@
-"""Cores, BLAS threads and batches: how work is shared out."""
+"""Cores, BLAS threads and batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Value = TypeVar("Value")
 
 
 def batched(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
-    """Yield values in lists of ``size``, the last one shorter; read only as far as asked for."""
+    """Yield lists of ``size`` values, the last one shorter, reading no further than needed."""
     remaining = iter(values)
     while batch := list(islice(remaining, size)):
         yield batch
@@ -29,12 +29,12 @@ def available_cores() -> int:
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
-    """Keep BLAS to one thread meanwhile: for worker threads that are the parallelism."""
+    """Limit BLAS to one thread in this context, for code that runs worker threads of its own."""
     limited: AbstractContextManager[object] = _threadpools().limit(limits=1, user_api="blas")
     return limited
 
 
 @cache
 def _threadpools() -> ThreadpoolController:
-    """Look the loaded BLAS libraries up once; the search takes milliseconds."""
+    """Return the loaded BLAS libraries; cached, because the search takes milliseconds."""
     return ThreadpoolController()

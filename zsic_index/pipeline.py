@@ -29,7 +29,8 @@ from zsic_index.encoders.transformers.fingerprint import (
 )
 from zsic_index.errors import LabelError, ModelError, TemplateError
 from zsic_index.label_index import LabelIndex
-from zsic_index.label_index.opening import check_top_k
+from zsic_index.label_index.arguments import check_top_k
+from zsic_index.label_index.opening import is_current
 from zsic_index.scan.probabilities import activate, log_sum_exp
 from zsic_index.store import Store
 
@@ -207,7 +208,7 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
         """Open an index, or its present generation; check that this model made it."""
         with self._lock:
             opened = self._indexes.get(name)
-            if opened is None or not opened.label_names.is_current():
+            if opened is None or not is_current(opened.store, opened.info):
                 opened = LabelIndex.open(name, store=self._store)
             self._check(opened)
             self._indexes[name] = opened

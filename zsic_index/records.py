@@ -1,4 +1,4 @@
-"""Small frozen records that cross the borders between modules."""
+"""Frozen records that cross packages."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, Literal
 Activation = Literal["softmax", "sigmoid"]
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-"""What the towers compute in; all after them is float32 or better."""
+"""Dtype of the towers; everything after them is float32 or float64."""
 
 Kind = Literal["flat", "float16", "hnsw", "ivf"]
-"""What is scanned or searched first: all embeddings in float32, all of them in half precision, a
-graph, or inverted lists. The last two are approximate."""
+"""Kind of an index: a scan of all embeddings in float32 or in half precision, a graph, or inverted
+lists. The last two are approximate."""
 
 
 NamePooling = Literal["mean", "max", "mass"]
@@ -24,13 +24,13 @@ under softmax is the summed probability of the names."""
 
 
 DEFAULT_TOP_K = 5
-"""Labels or nodes of an answer, unless said otherwise."""
+"""Default number of labels or nodes per image."""
 
 HUB_K = 16
-"""Images near to a label that its bias against hubs is the mean of, unless said otherwise."""
+"""Default number of nearest images that a label's hub bias is averaged over."""
 
 HUB_ALPHA = 0.5
-"""The part of that mean which is taken from the label's similarities, unless said otherwise."""
+"""Default factor of that mean when it is subtracted from the label's similarities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +39,18 @@ class Prediction:
 
     Attributes:
         label: the label's name.
-        probability: after the activation; in [0, 1].
-        logit: ``logit_scale * similarity + logit_bias``; with a calibration its numbers, and of a
-            similarity less the label's bias.
-        similarity: inner product of the two unit-norm embeddings; in [-1, 1]. Of several names it
-            is the largest; where their mass is summed, what makes the label's logit without bias
-            when it is multiplied by the scale: that can be above 1.
-        label_id: the label's stable id in the store; it survives rebuilds. None for a label that
-            is not in the index and was encoded for this answer.
-        index_probability: over all labels of the index, where ``probability`` is over a subset of
-            them and this one was asked for; None otherwise.
-        interval: a lowest and a highest ``probability``, between which the exact one is with 95 %
-            confidence, where an approximate index only estimates it; None where it is exact.
+        probability: softmax or sigmoid of the logit, in [0, 1].
+        logit: ``logit_scale * similarity + logit_bias``; with a calibration, of the fitted numbers
+            and of the similarity minus the label bias.
+        similarity: inner product of the two unit-norm embeddings, in [-1, 1]. With name pooling
+            ``max`` that of the best name; with ``mass`` the label's logit without bias divided by
+            the scale, which can be above 1.
+        label_id: stable id in the store, kept by rebuilds; None for a label that is not in the
+            index and was encoded for this query.
+        index_probability: probability over all labels of the index, where ``probability`` is over
+            a subset; None unless requested.
+        interval: ends of the 95 % confidence interval of ``probability`` where an approximate
+            index estimates it; None where it is exact.
     """
 
     label: str
@@ -64,14 +64,14 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class NodePrediction:
-    """One node of a taxonomy for one image: all labels below it, and itself where it is one.
+    """One node of a taxonomy for one image: all labels below it, itself included if it is one.
 
     Attributes:
-        label: the node's name; of what is below no node of a rank, ``(none)``.
-        probability: under softmax the labels' summed probability, each counted once; under sigmoid
-            the largest, or that of at least one where they are taken to be independent.
+        label: the node's name; ``(none)`` for all labels that are below no node of a rank.
+        probability: under softmax the sum over the labels, each counted once; under sigmoid the
+            largest, or that of at least one where they are taken to be independent.
         rank: the node's rank; None where it has none.
-        key: what the node is known by in its taxonomy; None for ``(none)``.
+        key: the node's key in the taxonomy; None for ``(none)``.
         path: names from the top down to the node.
     """
 
@@ -84,11 +84,11 @@ class NodePrediction:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is said of one image.
+    """Accepted predictions for one image, or the reason for none.
 
     Attributes:
-        predictions: the accepted labels, best first; or nodes, where those were asked for.
-        reason: why none of the labels is accepted; None where some are.
+        predictions: accepted labels, or nodes for a query about nodes, best first.
+        reason: reason why no label is accepted; None where some are.
     """
 
     predictions: Sequence[Prediction | NodePrediction]
@@ -97,13 +97,13 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a checkpoint says about itself once it is loaded.
+    """Properties of a loaded checkpoint.
 
     Attributes:
         model_type: transformers' name of the architecture, such as ``clip``.
         dim: D, the length of an embedding.
         logit_scale: the multiplier, already exponentiated.
-        logit_bias: what is added; 0.0 for models without one.
+        logit_bias: offset of the logits; 0.0 for models without one.
         activation: ``softmax`` or ``sigmoid``.
     """
 
@@ -123,24 +123,24 @@ class IndexInfo:
         name: its name.
         model_id: the checkpoint that made the embeddings; None when they were imported without one.
         revision: the checkpoint's pinned revision; None for local folders.
-        dtype: what the checkpoint's towers compute in.
-        encoder_fingerprint: what the label embeddings depend on, hashed.
+        dtype: dtype of the checkpoint's towers.
+        encoder_fingerprint: hash of everything in the encoder that label embeddings depend on.
         templates: prompt templates; empty when the embeddings were imported.
-        kind: what is scanned or searched first.
+        kind: kind of the index.
         name_pooling: how several names make one label.
         labels: N, the number of labels.
-        rows: R, the number of embeddings: N, or one for each name of each label.
+        rows: R, the number of embeddings: N, or with name pooling one for each name.
         dim: D, the length of an embedding.
         logit_scale: the multiplier, already exponentiated.
-        logit_bias: what is added to the logits.
+        logit_bias: offset of the logits.
         activation: ``softmax`` or ``sigmoid``.
-        generation: counts the index's committed changes; 0 before the first.
-        checksum: sha256 over label ids and embeddings in row order, hexadecimal.
-        taxonomy: sha256 of the packed taxonomy, hexadecimal; None for a plain list of labels.
-        plan: sha256 over what it was built from (encoder, templates, labels), hexadecimal; empty
-            when it was built before this was kept.
-        created_at: seconds since the epoch.
-        updated_at: seconds since the epoch.
+        generation: number of published changes; 0 before the first.
+        checksum: hexadecimal sha256 of label ids and embeddings in row order.
+        taxonomy: hexadecimal sha256 of the packed taxonomy; None for a plain list of labels.
+        plan: hexadecimal sha256 of encoder, templates and labels; empty for an index that was
+            built before this was stored.
+        created_at: seconds since the epoch, UTC.
+        updated_at: seconds since the epoch, UTC.
     """
 
     index_id: int
@@ -180,20 +180,20 @@ class ServedIndexInfo:
         name: its name.
         model_id: the checkpoint that made the embeddings; None when they were imported without one.
         revision: the checkpoint's pinned revision; None for local folders.
-        dtype: what the checkpoint's towers compute in.
+        dtype: dtype of the checkpoint's towers.
         templates: prompt templates; empty when the embeddings were imported.
-        kind: what is scanned or searched first.
+        kind: kind of the index.
         name_pooling: how several names make one label.
         labels: N, the number of labels.
         dim: D, the length of an embedding.
         logit_scale: the multiplier, already exponentiated.
-        logit_bias: what is added to the logits.
+        logit_bias: offset of the logits.
         activation: ``softmax`` or ``sigmoid``.
-        generation: counts the index's committed changes.
-        updated_at: seconds since the epoch.
-        ranks: the taxonomy's ranks, which ``rank`` takes.
-        languages: what ``lang`` takes.
-        calibrated: whether something was fitted for it.
+        generation: number of published changes.
+        updated_at: seconds since the epoch, UTC.
+        ranks: ranks of the taxonomy, values of ``rank``.
+        languages: languages with names, values of ``lang``.
+        calibrated: True when a calibration is stored for it.
     """
 
     name: str
@@ -227,9 +227,9 @@ class LabelRecord:
 
     Attributes:
         label_id: its stable id in the store.
-        id: what it is known by in its taxonomy.
+        id: its key in the taxonomy.
         label: its name.
-        parent: what the labels above it are known by.
+        parent: keys of the labels directly above it.
         rank: its rank; None where it has none.
         aliases: other names.
         lang: its name in other languages, by their tags.
@@ -248,19 +248,18 @@ class LabelRecord:
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What a build did. ``labels == encoded_labels + reused_labels``.
+    """Report of a build; ``labels == encoded_labels + reused_labels``.
 
     Attributes:
-        name: the index.
-        labels: labels in the index now.
-        encoded_labels: labels whose embedding, or that of one of whose names, was computed by this
-            build.
-        encoded_prompts: prompts that went through the text tower.
-        reused_labels: labels whose embedding was in the store already.
-        removed_labels: labels of the previous generation that are gone.
-        truncated: prompts that were over the token limit and were cut.
+        name: name of the index.
+        labels: number of labels in the index.
+        encoded_labels: number of labels of which this build encoded an embedding.
+        encoded_prompts: number of prompts that went through the text tower.
+        reused_labels: number of labels whose embeddings were in the store.
+        removed_labels: number of labels of the previous generation that were removed.
+        truncated: prompts over the token limit, which were cut.
         duplicates: labels that were given more than once; the first is kept.
-        model_loaded: whether the checkpoint's weights were loaded at all.
+        model_loaded: True when the checkpoint's weights were loaded.
         generation: the index's generation after the build.
         seconds: wall time.
     """
@@ -280,9 +279,9 @@ class BuildReport:
 
 @dataclass(frozen=True, slots=True)
 class EncoderRecord:
-    """What the store keeps of an encoder; see ``records.ModelInfo`` for the numbers.
+    """An encoder as the store keeps it; see ``ModelInfo`` for the numbers.
 
-    ``loaded_fingerprint`` is that of the encoder as it is in memory, where it is known.
+    ``loaded_fingerprint`` is that of the encoder in memory; None where it was never computed.
     """
 
     fingerprint: str

@@ -50,11 +50,11 @@ def list_(as_json: bool, store: str | None) -> None:
 def info(name: str, as_json: bool, store: str | None) -> None:
     """Show the model, templates, size and file of index NAME."""
     from zsic_index.index_files import Approximate, Half, path_of
-    from zsic_index.label_index import builder
+    from zsic_index.label_index import opening
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
-        index_info, files = builder.open_index(opened, name)
+        index_info, files = opening.open_index(opened, name)
         location = opened.location
     values = to_json(index_info) | {
         "store": location.shown,
@@ -108,7 +108,7 @@ def verify(names: tuple[str, ...], store: str | None) -> None:
     NAMEs limit the check to some indexes. A missing, stale or damaged file is rebuilt and
     reported. Damage in the store itself is reported, never repaired, and the exit code is 1.
     """
-    from zsic_index.label_index import builder
+    from zsic_index.label_index import opening
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
@@ -116,8 +116,8 @@ def verify(names: tuple[str, ...], store: str | None) -> None:
         infos = [opened.indexes.get(name) for name in names] if names else opened.indexes.all()
         for index_info in infos:
             try:
-                builder.verify_rows(opened, index_info.name)
-                rebuilt = builder.verify_file(opened, index_info)
+                opening.verify_rows(opened, index_info.name)
+                rebuilt = opening.verify_file(opened, index_info)
             except ZsicError as error:
                 problems.append(str(error))
             else:

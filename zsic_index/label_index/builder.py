@@ -1,11 +1,9 @@
-"""Labels in, a published index out: prompts, missing embeddings, rows, FAISS file."""
+"""Build an index: plan, missing embeddings, rows, FAISS file, publication."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import re
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,36 +15,32 @@ from zsic_index.embeddings.label_rows import LabelRows
 from zsic_index.embeddings.labels import Ensured, Progress, ensure
 from zsic_index.encoders import Checkpoint
 from zsic_index.encoders.source import EncoderSource
-from zsic_index.errors import EmbeddingError, IndexFileError, InputError, StoreError
-from zsic_index.index_files import OpenIndex, checksum, open_file, remove_files, verify, write
+from zsic_index.errors import EmbeddingError, InputError
+from zsic_index.index_files import remove_files, write
+from zsic_index.label_index.arguments import check_name
+from zsic_index.label_index.opening import open_index
 from zsic_index.records import BuildReport, EncoderRecord, IndexInfo, Kind, NamePooling
 from zsic_index.store import Store
 from zsic_index.taxonomy import Taxonomy, packing
 from zsic_index.taxonomy.structure import Structure
 
-logger = logging.getLogger("zsic_index")
-
-MAX_NAME_LENGTH = 64
-
-_OPEN_ATTEMPTS = 5
-
 _IMPORTED_PER_COMMIT = 16_384
-"""Ready embeddings that are committed together: losing them costs next to nothing."""
+"""Imported embeddings per commit: losing them costs next to nothing."""
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """An index that is to be.
+class BuildPlan:
+    """Plan of an index generation: everything it is built from.
 
     Attributes:
         name: the index's name.
-        structure: of the taxonomy whose N labels it has.
+        structure: structure of the taxonomy that has its N labels.
         packed: the packed taxonomy; None for a plain list of labels.
-        encoder_fingerprint: what every label embedding depends on.
+        encoder_fingerprint: hash of everything in the encoder that label embeddings depend on.
         templates: prompt templates; empty for imported embeddings.
-        kind: what is scanned or searched first.
+        kind: kind of the index file.
         name_pooling: how several names make one label.
-        digest: sha256, hexadecimal, of all that the index is built from.
+        digest: hexadecimal sha256 of everything the index is built from.
     """
 
     name: str
@@ -69,11 +63,11 @@ class Plan:
         *,
         name_pooling: NamePooling = "mean",
         embeddings: Float32 | None = None,
-    ) -> Plan:
-        """Return a plan; imported ``embeddings`` are part of what it is built from.
+    ) -> BuildPlan:
+        """Return a plan; the digest covers imported ``embeddings``.
 
         Raises:
-            InputError: for a bad name, or names that are pooled in a kind that cannot do it.
+            InputError: for a bad name, or name pooling in a kind that cannot do it.
         """
         check_name(name)
         if name_pooling != "mean" and kind != "flat":
@@ -82,11 +76,11 @@ class Plan:
                 "each name; use that, or name_pooling 'mean'"
             )
         packed = None if taxonomy.is_plain else packing.pack(taxonomy)
-        # As it was before names could be anything else, so that what is built stays as it is.
+        # Left out for the default, so that digests from before name pooling stay valid.
         pooled = [] if name_pooling == "mean" else [name_pooling]
         head = json.dumps([encoder_fingerprint, templates, kind, *pooled])
         digest = hashlib.sha256(head.encode())
-        # No label holds a NUL.
+        # No label contains a NUL.
         digest.update("\0".join(taxonomy.labels).encode())
         digest.update(packed or b"")
         if embeddings is not None:
@@ -104,12 +98,12 @@ class Plan:
 
     @cached_property
     def rows(self) -> LabelRows:
-        """The R rows of its labels; a build with nothing to do never asks."""
+        """The R rows of the labels; not computed by a build with nothing to do."""
         return LabelRows.of(self.structure, self.name_pooling, self.templates)
 
     @property
     def taxonomy_digest(self) -> str | None:
-        """What the packed taxonomy is known by."""
+        """Hexadecimal sha256 of the packed taxonomy; None for a plain list of labels."""
         return None if self.packed is None else hashlib.sha256(self.packed).hexdigest()
 
 
@@ -125,34 +119,38 @@ def build(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> BuildReport:
-    """Encode what the store does not have yet and publish the index.
+    """Encode the labels that the store does not have yet, and publish the index.
 
-    The checkpoint's weights are loaded only when something is missing. Embeddings are committed in
-    chunks, so a build that was interrupted goes on where it stopped.
+    The checkpoint's weights are loaded only when an embedding is missing. Embeddings are committed
+    in chunks, so an interrupted build continues where it stopped.
 
     Raises:
-        InputError: for a bad name, a label that the model cannot take, or names that cannot be
-            pooled as asked for.
+        InputError: for a bad name, a label that the model cannot encode, or name pooling that the
+            model or kind cannot do.
         ModelError: when the checkpoint cannot be loaded.
         StoreError: when the store or the index file cannot be written.
     """
     started = time.perf_counter()
-    plan = Plan.of(
+    plan = BuildPlan.of(
         name, taxonomy, checkpoint.fingerprint, templates, kind, name_pooling=name_pooling
     )
     present = store.indexes.find(name)
     if present is not None and present.plan == plan.digest:
         return _report(open_index(store, name)[0], taxonomy, started)
-    known = None
+    present_ids = None
     is_plain = plan.packed is None
-    if is_plain and present and present.taxonomy is None and _is_made_alike(present, plan):
+    if is_plain and present and present.taxonomy is None and _has_same_encoding(present, plan):
         by_label = store.indexes.find_embedding_ids(present.index_id)
-        known = {at: by_label[key] for at, key in enumerate(taxonomy.labels) if key in by_label}
+        present_ids = {
+            at: by_label[key] for at, key in enumerate(taxonomy.labels) if key in by_label
+        }
     source = EncoderSource.of(checkpoint, device=device)
     if name_pooling == "mass":
         _check_softmax(store, source)
     rows = plan.rows
-    ensured = ensure(store, source, rows.names, rows.prompts_of, known=known, progress=progress)
+    ensured = ensure(
+        store, source, rows.names, rows.prompts_of, known=present_ids, progress=progress
+    )
     info, removed = publish(store, plan, ensured.embedding_ids)
     encoded = len(rows.labels_of(np.array(ensured.encoded, dtype=np.int64)))
     return _report(info, taxonomy, started, ensured=ensured, encoded=encoded, removed=removed)
@@ -167,10 +165,10 @@ def import_embeddings(
     *,
     kind: Kind = "flat",
 ) -> BuildReport:
-    """Publish an index of (N, D) float32 unit-norm embeddings that were made elsewhere.
+    """Publish an index of imported (N, D) float32 unit-norm embeddings.
 
     Raises:
-        EmbeddingError: when there is not one embedding for each label.
+        EmbeddingError: unless there is one embedding for each label.
     """
     started = time.perf_counter()
     if len(embeddings) != len(taxonomy.labels):
@@ -178,7 +176,7 @@ def import_embeddings(
             f"{len(embeddings)} embeddings for {len(taxonomy.labels)} labels: give one for each, "
             "in the same order"
         )
-    plan = Plan.of(name, taxonomy, encoder.fingerprint, (), kind, embeddings=embeddings)
+    plan = BuildPlan.of(name, taxonomy, encoder.fingerprint, (), kind, embeddings=embeddings)
     present = store.indexes.find(name)
     if present is not None and present.plan == plan.digest:
         return _report(open_index(store, name)[0], taxonomy, started)
@@ -187,49 +185,49 @@ def import_embeddings(
         hashlib.sha256(prefix + np.ascontiguousarray(row, "<f4").tobytes()).digest()
         for row in embeddings
     ]
-    known = store.embeddings.find_ids(keys)
-    # Labels with the same embedding share a row of the store.
-    missing = list({key: row for row, key in enumerate(keys) if key not in known}.values())
+    id_of_key = store.embeddings.find_ids(keys)
+    # Labels with equal embeddings share a row of the store.
+    missing = list({key: row for row, key in enumerate(keys) if key not in id_of_key}.values())
     store.encoders.add(encoder)
     for at in range(0, len(missing), _IMPORTED_PER_COMMIT):
         rows = missing[at : at + _IMPORTED_PER_COMMIT]
         store.embeddings.add(encoder.fingerprint, [keys[row] for row in rows], embeddings[rows])
-    known |= store.embeddings.find_ids([keys[row] for row in missing])
-    ids = np.fromiter((known[key] for key in keys), np.int64, len(keys))
+    id_of_key |= store.embeddings.find_ids([keys[row] for row in missing])
+    ids = np.fromiter((id_of_key[key] for key in keys), np.int64, len(keys))
     info, removed = publish(store, plan, ids)
     return _report(info, taxonomy, started, removed=removed)
 
 
-def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, int]:
-    """Make ``plan`` the index's current generation, unless it is that already.
+def publish(store: Store, plan: BuildPlan, embedding_ids: Int64) -> tuple[IndexInfo, int]:
+    """Make ``plan`` the index's current generation, unless it is already.
 
     The file is written before the one transaction that makes it current. When another process
-    publishes the same index in between, the file is written anew for the generation after that.
+    publishes the same index in between, the file is written again for the generation after that.
 
     Args:
-        store: where.
+        store: the store.
         plan: the index.
-        embedding_ids: (R,) int64, those of ``plan.rows``.
+        embedding_ids: (R,) int64 embedding ids of ``plan.rows``.
 
     Returns:
-        The index, and how many labels of its previous generation are gone.
+        The index, and the number of labels of its previous generation that were removed.
     """
     encoder = store.encoders.find(plan.encoder_fingerprint)
     assert encoder is not None, "the encoder is added before its embeddings"
     files = store.location.files
-    # Labels below one node lie together, so that a scan can add them up as it goes.
+    # Labels below a node are adjacent, so that a scan can sum them as it goes.
     order = plan.structure.row_order
     taxonomy = plan.structure.taxonomy
     labels = list(map(taxonomy.label_keys.__getitem__, order.tolist()))
-    shown = list(map(taxonomy.labels.__getitem__, order.tolist()))
+    names = list(map(taxonomy.labels.__getitem__, order.tolist()))
     embedding_ids = embedding_ids[plan.rows.in_order(order)]
-    index_id, label_ids = store.indexes.claim_labels(plan.name, labels, shown)
+    index_id, label_ids = store.indexes.claim_labels(plan.name, labels, names)
     label_ids = np.repeat(label_ids, plan.rows.counts[order])
     while True:
         old = store.indexes.read_snapshot(plan.name)
         if (
             old is not None
-            and _is_made_alike(old.info, plan)
+            and _has_same_encoding(old.info, plan)
             and (old.info.kind, old.info.taxonomy) == (plan.kind, plan.taxonomy_digest)
             and old.info.name_pooling == plan.name_pooling
             and np.array_equal(old.label_ids, label_ids)
@@ -263,19 +261,19 @@ def publish(store: Store, plan: Plan, embedding_ids: Int64) -> tuple[IndexInfo, 
         )
         blocks = store.embeddings.read(embedding_ids, encoder.dim)
         info = write(files, info, label_ids, blocks)
-        rows = (label_ids, embedding_ids, labels, shown)
+        rows = (label_ids, embedding_ids, labels, names)
         if store.indexes.publish(info, *rows, taxonomy=plan.packed):
             remove_files(files, info, before=info.generation)
             return info, len(np.setdiff1d(old.label_ids, label_ids)) if old else 0
 
 
-def _is_made_alike(info: IndexInfo, plan: Plan) -> bool:
-    """Tell whether an index's embeddings are those that its labels have in a plan."""
+def _has_same_encoding(info: IndexInfo, plan: BuildPlan) -> bool:
+    """Tell whether an index has the encoder and templates of a plan."""
     return (info.encoder_fingerprint, info.templates) == (plan.encoder_fingerprint, plan.templates)
 
 
 def _check_softmax(store: Store, source: EncoderSource) -> None:
-    """Raise an InputError for an encoder whose probabilities do not add up."""
+    """Raise an InputError unless the encoder has softmax probabilities."""
     encoder = store.encoders.find(source.fingerprint) or source.record(source.fingerprint)
     if encoder.activation != "softmax":
         raise InputError(
@@ -306,77 +304,3 @@ def _report(
         generation=info.generation,
         seconds=time.perf_counter() - started,
     )
-
-
-def open_index(store: Store, name: str) -> tuple[IndexInfo, OpenIndex]:
-    """Open an index's file; when it is not right, say so, and write it anew from the store.
-
-    Raises:
-        IndexNotFoundError: when there is no index of that name.
-        StoreError: when the store does not hold what the index was built from, or the file cannot
-            be written.
-    """
-    info = store.indexes.get(name)
-    for _ in range(_OPEN_ATTEMPTS):
-        try:
-            return info, open_file(store.location.files, info)
-        except IndexFileError as error:
-            latest = store.indexes.get(name)
-            if latest.generation == info.generation:
-                logger.warning("%s: rebuilding it from the store", error)
-                latest = rebuild_file(store, name)
-            # Otherwise a builder has published in between and removed the older file.
-            info = latest
-    return info, open_file(store.location.files, info)
-
-
-def verify_file(store: Store, info: IndexInfo) -> str | None:
-    """Read an index's whole file; when it is not right, rebuild it and return what was wrong."""
-    try:
-        verify(store.location.files, info)
-    except IndexFileError as error:
-        rebuild_file(store, info.name)
-        return str(error)
-    return None
-
-
-def verify_rows(store: Store, name: str) -> None:
-    """Read an index's rows in the store and compare them with what it was published from.
-
-    Raises:
-        StoreError: when they are not the same.
-    """
-    snapshot = store.indexes.read_snapshot(name)
-    if snapshot is None:
-        return
-    blocks = store.embeddings.read(snapshot.embedding_ids, snapshot.info.dim)
-    if checksum(snapshot.label_ids, blocks) != snapshot.info.checksum:
-        raise StoreError(
-            f"index {name!r}: its labels or embeddings in the store are not those it was built "
-            "from: restore the store from a backup, or rm the index with --prune and build it again"
-        )
-
-
-def rebuild_file(store: Store, name: str) -> IndexInfo:
-    """Write an index's file anew from the store; return the index as it was written."""
-    snapshot = store.indexes.read_snapshot(name)
-    if snapshot is None:
-        return store.indexes.get(name)  # raises
-    blocks = store.embeddings.read(snapshot.embedding_ids, snapshot.info.dim)
-    return write(
-        store.location.files,
-        snapshot.info,
-        snapshot.label_ids,
-        blocks,
-        expected=snapshot.info.checksum,
-    )
-
-
-def check_name(name: str) -> str:
-    """Return an index's name if it is one: it becomes part of a file's name."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or len(name) > MAX_NAME_LENGTH:
-        raise InputError(
-            f"index name {name!r}: use up to {MAX_NAME_LENGTH} letters, digits, '-', '_' and '.', "
-            "a letter or digit first"
-        )
-    return name

@@ -17,7 +17,7 @@ from zsic_index.encoders import Checkpoint, EncodedPrompts
 from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import ImageError, ModelError
 from zsic_index.images.opening import LIMITS, Decode, ImageLimits, ImageSource
-from zsic_index.label_index.opening import imported_fingerprint
+from zsic_index.label_index.arguments import imported_fingerprint
 from zsic_index.records import IndexInfo
 from zsic_index.store import Store
 

@@ -21,15 +21,17 @@ from zsic_index.embeddings.labels import Progress, fetch
 from zsic_index.errors import ImageError, InputError, LabelError, StoreError
 from zsic_index.images.opening import Decode, ImageSource, listed
 from zsic_index.index_files import OpenIndex
-from zsic_index.label_index import builder
-from zsic_index.label_index.encoder import IndexEncoder
-from zsic_index.label_index.naming import LabelNames
-from zsic_index.label_index.opening import (
+from zsic_index.label_index import builder, opening
+from zsic_index.label_index.arguments import (
     check_logit_numbers,
+    check_name,
     checked_choice,
     imported_fingerprint,
     read_taxonomy,
 )
+from zsic_index.label_index.encoder import IndexEncoder
+from zsic_index.label_index.naming import LabelNames
+from zsic_index.label_index.opening import open_index
 from zsic_index.label_index.scorers import DeepestScorer, LabelScorer, RankScorer
 from zsic_index.label_index.searcher import Searcher
 from zsic_index.records import (
@@ -102,15 +104,15 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
             labels: a label file (see ``taxonomy.read``), ``builtin:photo-tags`` or
                 ``builtin:emoji``, or the labels themselves.
             model: ``builtin:clip``, ``builtin:siglip``, a folder, or a Hub id.
-            name: the index's name; an index of that name becomes what is given here.
+            name: name of the index; an index of that name is replaced.
             templates: strings with exactly one ``{}``, names of template sets, or text files with
                 one template a line; several are averaged (each normalised, mean, normalised). By
                 default the one template of transformers' pipeline.
             revision: branch, tag or commit of a Hub model.
             store: a path, an SQLAlchemy URL, or None for ``ZSIC_STORE`` or the user's folder.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-            dtype: what both towers compute in: ``float32``, ``bfloat16`` or ``float16``. What comes
-                after them is float32 in any case. Embeddings of another dtype are never reused.
+            dtype: dtype of both towers: ``float32``, ``bfloat16`` or ``float16``. After the towers
+                everything is float32. Embeddings of another dtype are never reused.
             kind: ``flat`` is exact. ``float16`` reads half as much memory; its top-k is exact, its
                 log-partition is off by up to ``logit_scale`` times the rounding error that ``info``
                 shows. ``hnsw`` and ``ivf`` are approximate, for label sets that do not fit:
@@ -124,20 +126,20 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
 
         Raises:
             InputError: for labels, templates or a name that cannot be used.
-            ModelError: when the checkpoint cannot be had or is not supported.
+            ModelError: when the checkpoint cannot be loaded or is not supported.
             StoreError: when the store cannot be used.
         """
         if names is not None:
             warnings.warn("names is now name_pooling", DeprecationWarning, stacklevel=2)
-        checked = read_taxonomy(labels)
+        label_set = read_taxonomy(labels)
         resolved = prompts.resolve(templates)
-        builder.check_name(name)
+        check_name(name)
         checkpoint = encoders.resolve(model, revision, dtype)
         opened = Store.open(store, create=True)
         report = builder.build(
             opened,
             name,
-            checked,
+            label_set,
             checkpoint,
             resolved,
             kind=checked_choice(kind, Kind, "kind"),
@@ -145,7 +147,7 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
             device=device,
             progress=progress,
         )
-        return cls(opened, *builder.open_index(opened, name), device=device, report=report)
+        return cls(opened, *open_index(opened, name), device=device, report=report)
 
     @classmethod
     def open(
@@ -157,20 +159,19 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         decode: Decode = "exact",
         keep_images: bool = False,
     ) -> LabelIndex:
-        """Open an index that was built before.
+        """Open an existing index.
 
         Args:
             name: the index's name.
             store: see ``build``.
             device: see ``build``.
-            decode: ``exact``, or ``scaled``: large JPEGs are then decoded at 1/2, 1/4 or 1/8 of
-                their size, several times faster, for slightly other embeddings.
-            keep_images: whether image embeddings are looked up and kept in the store, by what is in
-                the file and all that its embedding depends on. When all of them are there, no model
-                is loaded.
+            decode: ``exact``, or ``scaled`` to decode large JPEGs at 1/2, 1/4 or 1/8 of their size,
+                several times faster, for slightly different embeddings.
+            keep_images: look image embeddings up in the store, and keep new ones, by file content
+                and everything else that they depend on. When all are there, no model is loaded.
 
         Raises:
-            IndexNotFoundError: when there is none of that name.
+            IndexNotFoundError: when there is no index of that name.
             StoreError: when the store cannot be used.
         """
         if decode not in get_args(Decode):
@@ -178,7 +179,7 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         opened = Store.open(store)
         return cls(
             opened,
-            *builder.open_index(opened, name),
+            *open_index(opened, name),
             device=device,
             decode=decode,
             keep_images=keep_images,
@@ -200,24 +201,24 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         store: str | Path | None = None,
         device: str = "auto",
     ) -> LabelIndex:
-        """Make an index of label embeddings that were computed elsewhere.
+        """Make an index from label embeddings that were computed elsewhere.
 
         Args:
-            labels: N distinct labels, or a file of them. Aliases are for finding them by: each
-                label has the one embedding that is given.
+            labels: N distinct labels, or a file of them. Aliases are used for look-ups only: each
+                label has one embedding.
             embeddings: (N, D) floating-point; each row is normalised.
             logit_scale: the multiplier, already exponentiated, > 0.
             name: the index's name.
-            logit_bias: what is added to the logits.
+            logit_bias: offset of the logits.
             activation: ``softmax`` or ``sigmoid``.
             kind: see ``build``.
-            model: the checkpoint whose vision tower fits them; without it only ``score`` works.
+            model: checkpoint with the vision tower that fits them; without it only ``score`` works.
             revision: branch, tag or commit of a Hub model.
             store: see ``build``.
             device: see ``build``.
 
         Raises:
-            EmbeddingError: when the array is no (N, D) of finite, non-zero rows.
+            EmbeddingError: unless the array is (N, D) with finite, non-zero rows.
             InputError: for labels, numbers or a name that cannot be used.
         """
         checked = read_taxonomy(labels)
@@ -241,7 +242,7 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         report = builder.import_embeddings(
             opened, name, checked, unit, record, kind=checked_choice(kind, Kind, "kind")
         )
-        return cls(opened, *builder.open_index(opened, name), device=device, report=report)
+        return cls(opened, *open_index(opened, name), device=device, report=report)
 
     def close(self) -> None:
         """Close the store's connections."""
@@ -388,7 +389,7 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
             # One that was fitted before the last build does not fit this generation.
             calibration = None
         pinned._pinned_calibration = (calibration,)
-        if not self._label_names.is_current():
+        if not opening.is_current(self._store, self.info):
             raise StoreError(f"index {self.info.name!r} was built again meanwhile: open it again")
         return pinned
 

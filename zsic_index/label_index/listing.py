@@ -1,4 +1,4 @@
-"""What is known about an index's labels, and finding some of them by their names."""
+"""Labels of an index as records, and search among their names."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from zsic_index.label_index.label_index import LabelIndex
 
 
 def matching(index: LabelIndex, words: str | None) -> Sequence[int]:
-    """Return the labels with ``words`` in one of their names, whatever the case.
+    """Return the labels with ``words`` in one of their names, ignoring case.
 
     Args:
-        index: whose labels.
-        words: what to look for; None for all labels.
+        index: the index.
+        words: text to search for; None for all labels.
 
     Returns:
-        Places in the taxonomy's order.
+        Positions of labels in the taxonomy's order.
     """
     taxonomy = index.structure.taxonomy
     nodes = taxonomy.label_nodes
@@ -35,16 +35,16 @@ def matching(index: LabelIndex, words: str | None) -> Sequence[int]:
     return [
         at
         for at, node in enumerate(nodes.tolist())
-        if any(folded in one.casefold() for one in names(node))
+        if any(folded in name.casefold() for name in names(node))
     ]
 
 
 def records(index: LabelIndex, places: Iterable[int]) -> Iterator[dict[str, Any]]:
-    """Yield what is known about labels, as a label file of JSON lines has it.
+    """Yield records of labels, with the keys of a JSON Lines label file.
 
     Args:
-        index: whose labels.
-        places: places in the taxonomy's order.
+        index: the index.
+        places: positions in the taxonomy's order.
     """
     structure = index.structure
     taxonomy = structure.taxonomy
@@ -58,7 +58,7 @@ def records(index: LabelIndex, places: Iterable[int]) -> Iterator[dict[str, Any]
             "label_id": int(ids[at]),
             "id": taxonomy.keys[node],
             "label": taxonomy.names[node],
-            # What is no label has no line that a parent could be found on.
+            # A node that is not a label has no record that could be a parent.
             "parent": [
                 taxonomy.keys[above]
                 for above in structure.parents.of(node).tolist()

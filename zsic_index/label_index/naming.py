@@ -9,6 +9,7 @@ import numpy as np
 
 from zsic_index.embedding_arrays import Int64
 from zsic_index.errors import LabelError
+from zsic_index.label_index.opening import is_current
 from zsic_index.records import IndexInfo
 from zsic_index.store import LabelPlace, Store
 
@@ -79,20 +80,12 @@ class LabelNames:
                 rows[label] = next(iter(row_of_key.values()))
         return rows
 
-    def is_current(self) -> bool:
-        """Tell whether the store still has this generation of the index."""
-        info = self._store.indexes.find(self._info.name)
-        return info is not None and (info.index_id, info.generation) == (
-            self._info.index_id,
-            self._info.generation,
-        )
-
     def _row(self, place: LabelPlace) -> int | None:
         row = place.position
         count = len(self._label_ids)
         if row is not None and row < count and self._label_ids[row] == place.label_id:
             return row
-        if self.is_current():
+        if is_current(self._store, self._info):
             return None
         # The store has a newer generation: the order of this one is in its file alone.
         at = int(np.searchsorted(self._label_ids, place.label_id, sorter=self._order))

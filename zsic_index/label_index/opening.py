@@ -1,63 +1,88 @@
-"""Arguments of build and open, checked."""
+"""Open an index's files, and rebuild them from the store when they are wrong."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable
-from pathlib import Path
-from typing import TypeVar, get_args
+import logging
 
-import numpy as np
+from zsic_index.errors import IndexFileError, StoreError
+from zsic_index.index_files import OpenIndex, checksum, open_file, verify, write
+from zsic_index.records import IndexInfo
+from zsic_index.store import Store
 
-from zsic_index import builtin, taxonomy
-from zsic_index.encoders import Checkpoint
-from zsic_index.errors import InputError
-from zsic_index.records import (
-    Activation,
-)
-from zsic_index.taxonomy import Taxonomy
+logger = logging.getLogger("zsic_index")
 
-Choice = TypeVar("Choice", bound=str)
+_OPEN_ATTEMPTS = 5
+"""Generations that another process may publish while this one opens the index."""
 
 
-def checked_choice(value: Choice, choices: object, what: str) -> Choice:
-    """Return one of the values of a Literal, or raise an InputError that names them."""
-    if value not in get_args(choices):
-        raise InputError(f"{what} {value!r}: use one of {', '.join(get_args(choices))}")
-    return value
+def open_index(store: Store, name: str) -> tuple[IndexInfo, OpenIndex]:
+    """Open an index's files; a missing, stale or damaged one is rebuilt from the store.
+
+    Raises:
+        IndexNotFoundError: when there is no index of that name.
+        StoreError: when the store lacks what the index was built from, or a file cannot be
+            written.
+    """
+    info = store.indexes.get(name)
+    for _ in range(_OPEN_ATTEMPTS):
+        try:
+            return info, open_file(store.location.files, info)
+        except IndexFileError as error:
+            latest = store.indexes.get(name)
+            if latest.generation == info.generation:
+                logger.warning("%s: rebuilding it from the store", error)
+                latest = rebuild_file(store, name)
+            # Otherwise another process has published in between and removed the older file.
+            info = latest
+    return info, open_file(store.location.files, info)
 
 
-def read_taxonomy(labels: str | Path | Iterable[str] | Taxonomy) -> Taxonomy:
-    """Return the taxonomy of a label file, a built-in one, or labels in memory."""
-    if isinstance(labels, Taxonomy):
-        return labels
-    if isinstance(labels, str) and labels in builtin.LABEL_FILES:
-        return taxonomy.read(builtin.label_file(labels))
-    if isinstance(labels, (str, Path)):
-        return taxonomy.read(labels)
-    return taxonomy.collect(labels)
+def verify_file(store: Store, info: IndexInfo) -> str | None:
+    """Read an index's whole file; if it is wrong, rebuild it and return the problem."""
+    try:
+        verify(store.location.files, info)
+    except IndexFileError as error:
+        rebuild_file(store, info.name)
+        return str(error)
+    return None
 
 
-def imported_fingerprint(
-    checkpoint: Checkpoint | None, dim: int, scale: float, bias: float, activation: Activation
-) -> str:
-    """Return the encoder fingerprint of embeddings made elsewhere."""
-    parts = ["imported", checkpoint and checkpoint.fingerprint, dim, scale, bias, activation]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+def verify_rows(store: Store, name: str) -> None:
+    """Compare an index's rows in the store with the checksum that it was published with.
 
-
-def check_top_k(top_k: object) -> None:
-    """Raise an InputError when ``top_k`` is no whole number of at least 1."""
-    if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1:
-        raise InputError(f"top_k is {top_k!r}; it must be a whole number of at least 1")
-
-
-def check_logit_numbers(logit_scale: float, logit_bias: float, activation: Activation) -> None:
-    """Raise an InputError for a scale, bias or activation that cannot turn into probabilities."""
-    if not (np.isfinite(logit_scale) and logit_scale > 0 and np.isfinite(logit_bias)):
-        raise InputError(
-            f"logit_scale {logit_scale} and logit_bias {logit_bias} must be finite, "
-            "the scale above 0 (it is the multiplier itself, already exponentiated)"
+    Raises:
+        StoreError: when they differ.
+    """
+    snapshot = store.indexes.read_snapshot(name)
+    if snapshot is None:
+        return
+    blocks = store.embeddings.read(snapshot.embedding_ids, snapshot.info.dim)
+    if checksum(snapshot.label_ids, blocks) != snapshot.info.checksum:
+        raise StoreError(
+            f"index {name!r}: its labels or embeddings in the store are not those it was built "
+            "from: restore the store from a backup, or rm the index with --prune and build it again"
         )
-    checked_choice(activation, Activation, "activation")
+
+
+def rebuild_file(store: Store, name: str) -> IndexInfo:
+    """Rebuild an index's files from the store; return the index as it was written."""
+    snapshot = store.indexes.read_snapshot(name)
+    if snapshot is None:
+        return store.indexes.get(name)  # raises
+    blocks = store.embeddings.read(snapshot.embedding_ids, snapshot.info.dim)
+    return write(
+        store.location.files,
+        snapshot.info,
+        snapshot.label_ids,
+        blocks,
+        expected=snapshot.info.checksum,
+    )
+
+
+def is_current(store: Store, info: IndexInfo) -> bool:
+    """Tell whether the store still has this generation of an index."""
+    latest = store.indexes.find(info.name)
+    return latest is not None and (latest.index_id, latest.generation) == (
+        info.index_id,
+        info.generation,
+    )

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from zsic_index.embedding_arrays import Float32, Float64, Int64
 from zsic_index.errors import InputError
+from zsic_index.label_index.arguments import check_top_k
 from zsic_index.label_index.node_scores import NodeScores
-from zsic_index.label_index.opening import check_top_k
 from zsic_index.label_index.searcher import SearchResult
 from zsic_index.label_index.subset import OUTSIDE, Subset
 from zsic_index.records import DEFAULT_TOP_K, NodePrediction, Prediction

@@ -16,7 +16,7 @@ from zsic_index.embedding_arrays import Float32, Float64, Int64, check_embedding
 from zsic_index.errors import InputError
 from zsic_index.index_files import Approximate, Half, OpenIndex
 from zsic_index.index_files.approximate import CANDIDATES, recall_of
-from zsic_index.label_index.opening import check_top_k
+from zsic_index.label_index.arguments import check_top_k
 from zsic_index.records import IndexInfo
 from zsic_index.scan import sampled
 from zsic_index.scan.exact import scan
