@@ -13,7 +13,7 @@ Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 _UNIT_TOLERANCE = 2.0**-23
-"""How far rounding D numbers to float32 can move a norm of 1, with room to spare."""
+"""Tolerance of a norm of 1 after rounding to float32, with room to spare."""
 
 
 def check_embeddings(embeddings: npt.ArrayLike, dim: int | None = None) -> Float32:

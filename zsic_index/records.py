@@ -18,7 +18,7 @@ lists. The last two are approximate."""
 
 
 NamePooling = Literal["mean", "max", "mass"]
-"""How several names make one label. ``mean`` averages their embeddings into one; the others keep a
+"""Pooling of the names of a label. ``mean`` averages their embeddings into one; the others keep a
 row for each name: ``max`` takes the largest logit, ``mass`` the logsumexp of all of them, which
 under softmax is the summed probability of the names."""
 
