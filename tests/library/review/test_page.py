@@ -118,9 +118,9 @@ def apply(page: Any, *, write: bool) -> str:
     page.set_checked("#write", write)
     page.click("#apply-now")
     page.wait_for_function(
-        "() => document.getElementById('apply-what').textContent.includes('changed')"
+        "() => document.getElementById('apply-summary').textContent.includes('changed')"
     )
-    said: str = page.inner_text("#apply-what")
+    said: str = page.inner_text("#apply-summary")
     page.keyboard.press("Escape")
     return said
 
@@ -223,7 +223,7 @@ def test_the_threshold_counts_is_fitted_and_used(
     page.keyboard.press("End")
     assert page.inner_text("#above") != low
     page.click("#fit")
-    page.wait_for_function("() => said.textContent.includes('needs at least 3 of each')")
+    page.wait_for_function("() => notice.textContent.includes('needs at least 3 of each')")
     page.locator(".tile .picture").first.focus()
     for key in "aaarrr":
         page.keyboard.press(key)
@@ -247,7 +247,7 @@ def test_on_a_phone(page: Any, root: Path) -> None:
     wide = "() => document.documentElement.scrollWidth > window.innerWidth"
     assert not page.evaluate(wide)
     assert page.is_hidden("#picker")
-    page.locator(".tile [data-say=accepted]").nth(1).tap()
+    page.locator(".tile [data-decide=accepted]").nth(1).tap()
     page.wait_for_selector(".tile[data-verdict=accepted]")
     assert verdicts(page)[:3] == [None, "accepted", None]
     page.tap("#open-labels")
@@ -258,7 +258,7 @@ def test_on_a_phone(page: Any, root: Path) -> None:
     page.wait_for_function("() => document.getElementById('label-name').textContent === 'frog'")
     page.locator(".tile .picture").first.tap()
     page.wait_for_selector("#large[open]")
-    page.locator("#large [data-say=rejected]").tap()
+    page.locator("#large [data-decide=rejected]").tap()
     page.wait_for_function("() => document.getElementById('changes').textContent === '2'")
     assert not page.evaluate(wide)
     assert leaves(root / "frog.jpg") == []
@@ -271,4 +271,4 @@ def test_a_photo_that_is_gone_says_so(page: Any, root: Path, refusals: set[int])
     with page.expect_response(lambda answer: answer.url.endswith("/large")) as answered:
         page.locator(".tile .picture").first.click()
     assert answered.value.status == 422
-    page.wait_for_function("() => said.textContent.includes('cannot be read')")
+    page.wait_for_function("() => notice.textContent.includes('cannot be read')")

@@ -18,6 +18,7 @@ from dataclasses import asdict
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import numpy as np
 import pytest
@@ -29,10 +30,10 @@ from zsic_index import LabelIndex
 from zsic_index.cli import main
 from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import ImageError, InputError
-from zsic_index.library.review import session, thumbnails
+from zsic_index.library.review import ranking, thumbnails
 from zsic_index.library.review.fitting import fit
 from zsic_index.library.review.guard import Guard
-from zsic_index.library.review.server import MOST_BYTES, ReviewServer
+from zsic_index.library.review.server import MAX_BODY_BYTES, ReviewServer
 from zsic_index.library.review.session import BusyError, NotReviewedError, Review
 from zsic_index.library.review.thumbnails import SMALL, Thumbnails
 from zsic_index.library.run_lock import run_lock
@@ -129,7 +130,7 @@ def test_probabilities_are_those_of_tag(
 ) -> None:
     if (model, names) == ("builtin:siglip", "mass"):
         pytest.skip("a mass of names is for softmax models")
-    monkeypatch.setattr(session, "_HELD", 2)
+    monkeypatch.setattr(ranking, "_CACHED_LABELS", 2)
     labels = tmp_path / "labels.csv"
     labels.write_text(
         "label,aliases\ndog face,puppy|dog\nlion,\npizza,slice of pizza\nfrog,toad\n",
@@ -198,9 +199,9 @@ def test_labels_by_tags_and_by_words(root: Path, open_review: Callable[..., Revi
 def test_filters(root: Path, open_review: Callable[..., Review]) -> None:
     review = open_review()
     lion = label_id(review, "lion")
-    review.say(lion, photo_id(review, "lion.jpg"), "accepted")
-    review.say(lion, photo_id(review, "pizza.jpg"), "rejected")
-    review.say(lion, photo_id(review, "frog.jpg"), "unsure")
+    review.give_verdict(lion, photo_id(review, "lion.jpg"), "accepted")
+    review.give_verdict(lion, photo_id(review, "pizza.jpg"), "rejected")
+    review.give_verdict(lion, photo_id(review, "frog.jpg"), "unsure")
     assert shown(review, lion, "accepted") == ["lion.jpg"]
     assert shown(review, lion, "rejected") == ["pizza.jpg"]
     assert shown(review, lion, "unsure") == ["frog.jpg"]
@@ -251,7 +252,7 @@ def test_copies_are_one_picture(own_root: Path, open_review: Callable[..., Revie
     (first, *others) = review.page(frog, "all", 0.5, -1, 500).photos
     assert (first.photo.name, first.copies) == ("frog.jpg", 2)
     assert {one.copies for one in others} == {1}
-    review.say(frog, first.photo.photo_id, "rejected")
+    review.give_verdict(frog, first.photo.photo_id, "rejected")
     review.apply(write=False)
     assert leaves(own_root / "2024" / "again.jpg") == leaves(own_root / "frog.jpg") == []
 
@@ -264,9 +265,9 @@ def test_undo_brings_the_former_verdict_back(
 ) -> None:
     review = open_review()
     lion, photo = label_id(review, "lion"), photo_id(review, "lion.jpg")
-    review.say(lion, photo, "unsure")
-    review.say(lion, photo, "rejected")
-    review.say(lion, photo, "rejected")  # nothing new
+    review.give_verdict(lion, photo, "unsure")
+    review.give_verdict(lion, photo, "rejected")
+    review.give_verdict(lion, photo, "rejected")  # nothing new
     undone = review.undo()
     assert undone
     assert (undone.label.name, undone.photo_id, undone.verdict) == ("lion", photo, "unsure")
@@ -284,7 +285,7 @@ def test_verdicts_are_in_the_store_and_no_file_changes(
     before = state(root)
     review = open_review()
     lion, photo = label_id(review, "lion"), review.photo(photo_id(review, "lion.jpg"))
-    review.say(lion, photo.photo_id, "rejected")
+    review.give_verdict(lion, photo.photo_id, "rejected")
     assert photo.content_hash
     with Store.open() as store:
         assert store.verdicts.find([photo.content_hash]) == {photo.content_hash: {lion: "rejected"}}
@@ -298,10 +299,10 @@ def test_unknown_labels_and_photos(root: Path, open_review: Callable[..., Review
     lion, photo = label_id(review, "lion"), photo_id(review, "lion.jpg")
     for wrong in (0, photo + 10_000):
         with pytest.raises(NotReviewedError, match=f"photo {wrong}"):
-            review.say(lion, wrong, "accepted")
+            review.give_verdict(lion, wrong, "accepted")
     for wrong in (0, lion + 10_000):
         with pytest.raises(NotReviewedError, match=f"no label {wrong}"):
-            review.say(wrong, photo, "accepted")
+            review.give_verdict(wrong, photo, "accepted")
 
 
 def test_no_verdicts_while_they_are_applied(
@@ -315,12 +316,12 @@ def test_no_verdicts_while_they_are_applied(
         began.set()
         assert go_on.wait(20)
 
-    monkeypatch.setattr(review._applying, "apply", slow)
+    monkeypatch.setattr(review._applier, "apply", slow)
     with ThreadPoolExecutor(1) as pool:
         applying = pool.submit(review.apply, write=False)
         assert began.wait(20)
         for refused in (
-            lambda: review.say(lion, photo, "accepted"),
+            lambda: review.give_verdict(lion, photo, "accepted"),
             review.undo,
             lambda: review.set_threshold(lion, 0.5),
             lambda: review.apply(write=False),
@@ -330,7 +331,7 @@ def test_no_verdicts_while_they_are_applied(
                 refused()
         go_on.set()
         applying.result()
-    review.say(lion, photo, "accepted")
+    review.give_verdict(lion, photo, "accepted")
 
 
 # Thresholds
@@ -360,11 +361,11 @@ def test_a_fit_needs_some_of_each(root: Path, open_review: Callable[..., Review]
     lion = label_id(review, "lion")
     order = [one.photo.photo_id for one in review.page(lion, "all", 0.5, -1, 500).photos]
     for photo in order[:3]:
-        review.say(lion, photo, "accepted")
+        review.give_verdict(lion, photo, "accepted")
     with pytest.raises(InputError, match="3 accepted and 0 rejected: a threshold needs at least 3"):
         review.fit_threshold(lion, 0.9)
     for photo in order[3:6]:
-        review.say(lion, photo, "rejected")
+        review.give_verdict(lion, photo, "rejected")
     found = review.fit_threshold(lion, 0.9)
     probabilities = review.probabilities(lion)
     assert (found.how, found.threshold) == ("f1", probabilities[2])
@@ -401,8 +402,8 @@ def test_apply_writes_sidecars_only_if_asked(
     review = open_review()
     assert not review.writes
     lion, frog = label_id(review, "lion"), label_id(review, "frog")
-    review.say(lion, photo_id(review, "lion.jpg"), "rejected")
-    review.say(frog, photo_id(review, "pizza.jpg"), "accepted")
+    review.give_verdict(lion, photo_id(review, "lion.jpg"), "rejected")
+    review.give_verdict(frog, photo_id(review, "pizza.jpg"), "accepted")
     assert review.changes == 2
     pending = review.pending()
     assert (pending.photos, pending.added, pending.withdrawn) == (1, 1, 0)
@@ -427,7 +428,7 @@ def test_apply_takes_a_rejected_tag_out_of_its_sidecar(
     review = open_review()
     assert review.writes, "the last run did"
     before = state(own_root)
-    review.say(label_id(review, "lion"), photo_id(review, "lion.jpg"), "rejected")
+    review.give_verdict(label_id(review, "lion"), photo_id(review, "lion.jpg"), "rejected")
     assert review.pending().sidecars == 1
     applied = review.apply(write=True)
     assert (applied.written, applied.removed) == (0, 1)
@@ -444,7 +445,7 @@ def test_apply_decides_as_the_last_run_over_each_folder_did(
     review = open_review()
     pizza = label_id(review, "pizza")
     for name in ("frog.jpg", "automobile.jpg", "octopus.jpg"):
-        review.say(pizza, photo_id(review, name), "accepted")
+        review.give_verdict(pizza, photo_id(review, name), "accepted")
     review.apply(write=False)
     with Store.open() as store:
         found = {
@@ -467,14 +468,14 @@ def test_apply_is_limited_to_the_folder(own_root: Path, open_review: Callable[..
 def test_new_and_changed_files_wait(own_root: Path, open_review: Callable[..., Review]) -> None:
     review = open_review()
     put(own_root, "umbrella")
-    review.say(label_id(review, "lion"), photo_id(review, "pizza.jpg"), "accepted")
+    review.give_verdict(label_id(review, "lion"), photo_id(review, "pizza.jpg"), "accepted")
     applied = review.apply(write=False)
     assert (applied.photos, applied.waiting) == (1, 1)
 
 
 def test_apply_while_a_run_is_at_work(root: Path, open_review: Callable[..., Review]) -> None:
     review = open_review()
-    review.say(label_id(review, "lion"), photo_id(review, "pizza.jpg"), "accepted")
+    review.give_verdict(label_id(review, "lion"), photo_id(review, "pizza.jpg"), "accepted")
     with (
         run_lock(review.index.store.location.files),
         pytest.raises(Exception, match="another run is at work"),
@@ -515,7 +516,7 @@ def test_thumbnails_are_small_and_upright(
         assert not made.getexif()
 
 
-def test_thumbnails_are_held_within_bounds(
+def test_thumbnails_are_cached_within_bounds(
     root: Path, open_review: Callable[..., Review], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     review = open_review()
@@ -526,8 +527,8 @@ def test_thumbnails_are_held_within_bounds(
         made.append(path)
         return b"x" * 100
 
-    monkeypatch.setattr(thumbnails, "_made", count)
-    some = Thumbnails(held_bytes=250)
+    monkeypatch.setattr(thumbnails, "_render", count)
+    some = Thumbnails(cache_bytes=250)
     for photo in (photos[0], photos[1], photos[0], photos[2], photos[0], photos[1]):
         some.get(photo, SMALL)
     # The third pushes out the one that was not asked for last.
@@ -699,7 +700,7 @@ def test_a_form_cannot_post(server: ReviewServer, cookie: str) -> None:
 
 
 def test_bodies_are_bounded(server: ReviewServer, cookie: str) -> None:
-    response, found = ask(server, "/api/undo", cookie, b" " * (MOST_BYTES + 1))
+    response, found = ask(server, "/api/undo", cookie, b" " * (MAX_BODY_BYTES + 1))
     assert (response.status, found["error"]) == (413, "65,537 bytes; the limit is 65,536")
     head = (
         f"POST /api/undo HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\n"
@@ -806,14 +807,26 @@ def test_every_answer_has_the_headers(server: ReviewServer, cookie: str) -> None
 
 
 def test_the_page_loads_nothing_from_elsewhere(server: ReviewServer, cookie: str) -> None:
-    text = b"".join(ask(server, path, cookie)[1] for path in ("/", "/review.css", "/review.js"))
+    paths = ["/", "/review.css", "/review.js"]
+    texts = {}
+    while paths:
+        path = paths.pop()
+        response, texts[path] = ask(server, path, cookie)
+        assert response.status == 200
+        # The modules that it imports, and those that they import.
+        modules = re.findall(rb'from "(\./[^"]+)"', texts[path])
+        imported = {urljoin(path, module.decode()) for module in modules}
+        paths += imported - texts.keys() - set(paths)
+    assert {"/keys.js", "/shared/dom.js", "/shared/text.js"} < texts.keys()
+    text = b"".join(texts.values())
     assert set(re.findall(rb"https?://[^\s\"')]*", text)) == set()
-    assert not re.search(rb"<script(?! src)|<style|\sstyle=|\son\w+=", text)
+    assert not re.search(rb"<script(?! type=\"module\" src)|<style|\sstyle=|\son\w+=", text)
 
 
 def test_a_review_by_its_server(server: ReviewServer, cookie: str, root: Path) -> None:
     session = ask(server, "/api/session", cookie)[1]
     assert (session["photos"], session["labels"], session["writes"]) == (len(NAMES), 12, False)
+    assert session["photos_per_page"] == 120
     labels = ask(server, "/api/labels?search=li&number=1", cookie)[1]
     (lion,) = [one for one in labels["labels"] if one["name"] == "lion"]
     assert (labels["total"], lion["path"], lion["tagged"]) == (1, ["animals", "mammals"], 1)

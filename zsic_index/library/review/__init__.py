@@ -1,1 +1,1 @@
-"""Looking through a library one label at a time: accept, reject, move the threshold, apply."""
+"""Review page: accept or reject tags label by label, set thresholds, and apply both."""

@@ -1,4 +1,4 @@
-"""From verdicts to tags: what would change, and changing it, each folder as its last run did."""
+"""Apply verdicts and thresholds: change tags and sidecars, with the settings of the last runs."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from zsic_index.library.walk import is_within
 from zsic_index.parallel import batched
 from zsic_index.store.photo_records import StoredPhoto, StoredTag, digest_tags
 
-_AT_ONCE = 1_024
-"""Photos that are decided about together."""
+_BATCH = 1_024
+"""Photos whose tags are decided together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What applying would change.
+    """Changes that applying would make.
 
     Attributes:
-        photos: photos that would get or lose tags.
-        added: tags that they would get.
-        withdrawn: tags that they would lose. Rejected ones have gone from the store already.
-        sidecars: photos whose sidecars do not have the tags that there would be; their sidecars
-            change only where they are written.
+        photos: number of photos that would get or lose tags.
+        added: number of tags that they would get.
+        withdrawn: number of tags that they would lose; rejected ones have left the store already.
+        sidecars: number of photos whose sidecars would not have their tags; sidecars change only
+            when they are written.
     """
 
     photos: int
@@ -40,16 +40,16 @@ class Pending:
 
 @dataclass(slots=True)
 class Applied:
-    """What applying has changed.
+    """Changes that applying has made.
 
     Attributes:
-        photos: photos that have got or lost tags.
-        added: tags that they have got.
-        withdrawn: tags that they have lost.
-        written: sidecars that were made or changed.
-        removed: sidecars of ours that went.
-        waiting: files that are new or have changed since they were tagged; they wait for ``tag``.
-        problems: lines about files that are left as they are.
+        photos: number of photos that got or lost tags.
+        added: number of tags that they got.
+        withdrawn: number of tags that they lost.
+        written: number of sidecars created or changed.
+        removed: number of our sidecars removed.
+        waiting: number of files that are new or have changed; the next ``tag`` handles them.
+        problems: lines about files that were left unchanged.
     """
 
     photos: int = 0
@@ -61,18 +61,21 @@ class Applied:
     problems: list[str] = field(default_factory=list)
 
 
-class Applying:
-    """Applies verdicts and thresholds to the photos below a folder.
+class Applier:
+    """Applies verdicts and thresholds to the photos in a folder.
 
-    A folder is decided about as the last run that covered it did. Photos that have no embedding are
+    Each folder gets the settings of the last run that covered it. Photos without an embedding are
     left to the next ``tag``: no model is loaded here.
+
+    Attributes:
+        seen: number of photos that the running ``apply`` has processed.
     """
 
     def __init__(self, index: LabelIndex, under: str | None = None) -> None:
-        """Look the runs up.
+        """Prepare to apply.
 
         Args:
-            index: opened with ``keep_images``.
+            index: index opened with ``keep_images``.
             under: only photos in and below this folder.
         """
         self._index = index
@@ -84,59 +87,58 @@ class Applying:
 
     @property
     def last_settings(self) -> RunSettings:
-        """What the last run over some of these photos was asked; the defaults where none was."""
-        found = self._settings()
-        return found[0] if found else RunSettings(roots=())
+        """Settings of the last run over some of these photos, else the defaults."""
+        return next(iter(self._settings()), RunSettings(roots=()))
 
     def pending(self) -> Pending:
         """Return what applying would change."""
-        photos = added = withdrawn = behind = 0
-        for settings, folders in self._covering():
+        photos = added = withdrawn = outdated = 0
+        for settings, folders in self._settings_of_folders():
             rules = settings.rules(self._index)
-            for part in self._parts(folders):
-                digests = {one.photo_id: one.tags_digest for one in part}
-                decided = self._decided(self._stale(part, rules), rules)
+            for batch in self._batches(folders):
+                digests = {photo.photo_id: photo.tags_digest for photo in batch}
+                decided = self._decide(self._stale(batch, rules), rules)
                 stored = self._store.tags.find(list(decided))
                 for photo_id, tags in decided.items():
                     others = [tag for tag in stored[photo_id] if tag.index_id != self._index_id]
-                    had = {tag.path for tag in stored[photo_id]} - {tag.path for tag in others}
-                    has = {tag.path for tag in tags}
-                    added += len(has - had)
-                    withdrawn += len(had - has)
-                    photos += had != has
+                    before = {tag.path for tag in stored[photo_id]} - {tag.path for tag in others}
+                    after = {tag.path for tag in tags}
+                    added += len(after - before)
+                    withdrawn += len(before - after)
+                    photos += before != after
                     digests[photo_id] = digest_tags([*others, *tags])
-                behind += len(self._behind(digests))
-        return Pending(photos, added, withdrawn, behind)
+                outdated += len(self._outdated(digests))
+        return Pending(photos, added, withdrawn, outdated)
 
     def apply(self, *, write: bool) -> Applied:
-        """Decide again where that is needed, and write sidecars if that is wanted.
+        """Decide again about the affected photos.
 
         Args:
-            write: whether sidecars that are behind are written.
+            write: whether to write the sidecars that do not have their photo's tags.
 
         Raises:
-            RootGoneError: when a root goes away meanwhile.
-            StoreError: when a run is at work on the store.
+            RootGoneError: when a root disappears meanwhile.
+            StoreError: when a run of ``tag`` is using the store.
         """
         self.seen = 0
         applied = Applied()
-        for settings, folders in self._covering():
-            concerned = self._concerned(settings, folders, write=write)
-            if concerned:
-                asked = replace(
+        for settings, folders in self._settings_of_folders():
+            affected = self._affected(settings, folders, write=write)
+            if affected:
+                settings = replace(
                     settings, write="sidecar" if write else "none", limit=0, retry=False
                 )
-                self._run(asked, concerned, applied)
+                self._run(settings, affected, applied)
         return applied
 
     def _run(self, settings: RunSettings, folders: set[str], applied: Applied) -> None:
         before = self.seen
 
-        def show(counts: Counter[str]) -> None:
+        def update(counts: Counter[str]) -> None:
             self.seen = before + counts["inputs"]
 
         report = Tagging(
-            self._index, settings.rules(self._index), settings, folders=folders, progress=show
+            self._index, settings.rules(self._index), settings, folders=folders, progress=update
         ).run()
         applied.photos += report.counts["photos_changed"]
         applied.added += report.counts["tags_added"]
@@ -147,79 +149,85 @@ class Applying:
         applied.problems += [*report.root_problems, *report.sidecars.problems]
 
     def _settings(self) -> list[RunSettings]:
-        """Return what the runs of this index over these photos were asked, the latest first."""
+        """Return the settings of this index's runs over these photos, the latest first."""
         name = self._index.info.name
         runs = [run for run in self._store.runs.all() if run.index_name == name]
-        found = [RunSettings.from_record(run.settings) for run in reversed(runs)]
-        return [one for one in found if any(_meet(root, self._under) for root in one.roots)]
+        settings = [RunSettings.from_record(run.settings) for run in reversed(runs)]
+        return [
+            each for each in settings if any(_overlap(root, self._under) for root in each.roots)
+        ]
 
-    def _covering(self) -> Iterator[tuple[RunSettings, set[str]]]:
-        """Yield for each run that is the last over some folders its settings and these folders."""
-        left = set(self._store.photos.find_folders(self._under))
+    def _settings_of_folders(self) -> Iterator[tuple[RunSettings, set[str]]]:
+        """Yield settings with the folders whose last run had them."""
+        remaining = set(self._store.photos.find_folders(self._under))
         for settings in self._settings():
-            here = {
-                folder for folder in left if any(is_within(folder, root) for root in settings.roots)
+            folders = {
+                folder
+                for folder in remaining
+                if any(is_within(folder, root) for root in settings.roots)
             }
-            left -= here
-            if here:
-                yield settings, here
+            remaining -= folders
+            if folders:
+                yield settings, folders
 
-    def _concerned(
+    def _affected(
         self, settings: RunSettings, folders: Collection[str], *, write: bool
     ) -> set[str]:
-        """Return those folders that have something to be done in them."""
+        """Return the folders with photos whose tags, or sidecars, may have to change."""
         rules = settings.rules(self._index)
-        found: set[str] = set()
-        for part in self._parts(folders):
-            found |= {one.folder for one in self._stale(part, rules)}
+        affected: set[str] = set()
+        for batch in self._batches(folders):
+            affected |= {photo.folder for photo in self._stale(batch, rules)}
             if write:
-                behind = self._behind({one.photo_id: one.tags_digest for one in part})
-                found |= {one.folder for one in part if one.photo_id in behind}
-        return found
+                outdated = self._outdated({photo.photo_id: photo.tags_digest for photo in batch})
+                affected |= {photo.folder for photo in batch if photo.photo_id in outdated}
+        return affected
 
-    def _parts(self, folders: Collection[str]) -> Iterator[list[StoredPhoto]]:
-        """Return the photos of folders, some at a time."""
-        remaining = (
-            one
-            for one in self._store.photos.iterate(index_id=self._index_id, under=self._under)
-            if one.folder in folders and one.content_hash is not None and one.problem is None
+    def _batches(self, folders: Collection[str]) -> Iterator[list[StoredPhoto]]:
+        """Yield the readable photos of folders in batches."""
+        photos = (
+            photo
+            for photo in self._store.photos.iterate(index_id=self._index_id, under=self._under)
+            if photo.folder in folders and photo.content_hash is not None and photo.problem is None
         )
-        return batched(remaining, _AT_ONCE)
+        return batched(photos, _BATCH)
 
     def _stale(self, photos: Sequence[StoredPhoto], rules: TagRules) -> list[StoredPhoto]:
-        """Return photos that were decided about from something else than there is now."""
-        return [one for one in photos if one.decision != rules.decision(self._key(one))]
+        """Return the photos whose tags depend on something that has changed."""
+        return [photo for photo in photos if photo.decision != rules.decision(self._key(photo))]
 
-    def _decided(
-        self, photos: Sequence[StoredPhoto], rules: TagRules
-    ) -> dict[int, list[StoredTag]]:
-        """Return the tags that photos would get, by id; those without an embedding are left out."""
-        found = self._index.store.embeddings.find([self._key(one) for one in photos])
-        have = [one for one in photos if self._key(one) in found]
-        if not have:
+    def _decide(self, photos: Sequence[StoredPhoto], rules: TagRules) -> dict[int, list[StoredTag]]:
+        """Return photo id → tags; photos without an embedding are left out."""
+        embeddings = self._index.store.embeddings.find([self._key(photo) for photo in photos])
+        embedded = [photo for photo in photos if self._key(photo) in embeddings]
+        if not embedded:
             return {}
-        said = self._store.verdicts.find(one.content_hash for one in have if one.content_hash)
-        embeddings = np.array([found[self._key(one)] for one in have], dtype=np.float32)
-        decided = rules.decide(embeddings, [said.get(one.content_hash or b"", {}) for one in have])
-        return {one.photo_id: tags for one, tags in zip(have, decided, strict=True)}
+        verdicts = self._store.verdicts.find(
+            photo.content_hash for photo in embedded if photo.content_hash
+        )
+        tags = rules.decide(
+            np.array([embeddings[self._key(photo)] for photo in embedded], dtype=np.float32),
+            [verdicts.get(photo.content_hash or b"", {}) for photo in embedded],
+        )
+        return {photo.photo_id: given for photo, given in zip(embedded, tags, strict=True)}
 
-    def _behind(self, digests: Mapping[int, str]) -> set[int]:
-        """Return photos that have a sidecar without these tags, or tags and no sidecar.
+    def _outdated(self, digests: Mapping[int, str]) -> set[int]:
+        """Return the photos that have a sidecar without these tags, or tags and no sidecar.
 
         Args:
-            digests: photo id → what stands for its tags; empty for none.
+            digests: photo id → digest of its tags; empty for a photo without tags.
         """
         rows = self._store.sidecars.find(list(digests))
-        found = set()
+        outdated = set()
         for photo_id, digest in digests.items():
             written = {row.tags_digest for row in rows.get(photo_id, ())} or {""}
             if written != {digest}:
-                found.add(photo_id)
-        return found
+                outdated.add(photo_id)
+        return outdated
 
     def _key(self, photo: StoredPhoto) -> bytes:
         return self._embedder.key(photo.content_hash or b"")
 
 
-def _meet(root: str, under: str | None) -> bool:
+def _overlap(root: str, under: str | None) -> bool:
     return under is None or is_within(under, root) or is_within(root, under)

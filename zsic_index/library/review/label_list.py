@@ -1,4 +1,4 @@
-"""The labels of an index as a list to choose from."""
+"""The labels of an index as a searchable list."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from zsic_index.label_index import LabelIndex
 from zsic_index.store.photo_records import LabelCounts
 from zsic_index.taxonomy.names import folded
 
-_NONE = LabelCounts()
+_NO_COUNTS = LabelCounts()
 
 
 @dataclass(frozen=True, slots=True)
 class ListedLabel:
-    """A label.
+    """A label with its place in the taxonomy.
 
     Attributes:
-        label_id: its id.
+        label_id: id of the label.
         row: its row in the index.
         name: its name.
         path: names of the nodes above it, from the top down.
@@ -32,6 +32,14 @@ class ListedLabel:
     path: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class LabelSummary:
+    """A label with its numbers of tagged photos and of verdicts."""
+
+    label: ListedLabel
+    counts: LabelCounts
+
+
 class LabelList:
     """All labels of an index, by row."""
 
@@ -41,7 +49,7 @@ class LabelList:
         self._order = np.argsort(self._ids)
         structure = index.structure
         names = structure.taxonomy.names
-        # Rows have the labels in the structure's order, see LabelIndex.taxonomy.
+        # The rows of an index are in the order of its structure, see LabelIndex.structure.
         self._paths = [
             tuple(names[node] for node in structure.path(label))
             for label in structure.row_order.tolist()
@@ -54,31 +62,35 @@ class LabelList:
 
     def find(self, label_id: int) -> ListedLabel | None:
         """Return a label by its id, or None."""
-        at = int(np.searchsorted(self._ids, label_id, sorter=self._order))
-        row = int(self._order[min(at, len(self) - 1)])
+        position = int(np.searchsorted(self._ids, label_id, sorter=self._order))
+        row = int(self._order[min(position, len(self) - 1)])
         return self._at(row) if self._ids[row] == label_id else None
 
     def search(
         self, words: str, counts: Mapping[int, LabelCounts], start: int, number: int
-    ) -> tuple[int, list[ListedLabel]]:
-        """Return how many labels have all words in their path, and some of these.
+    ) -> tuple[int, list[LabelSummary]]:
+        """Return how many labels have all words in their path, and a page of them.
 
-        Those with the most tagged photos come first, then by name.
+        Labels are sorted by their number of tagged photos, descending, then by name.
 
         Args:
-            words: separated by spaces, in any case; none for all labels.
-            counts: by label id.
-            start: the first to return, from 0.
-            number: how many to return at most.
+            words: words separated by spaces, in any case; empty for all labels.
+            counts: label id → counts.
+            start: position of the first label of the page, from 0.
+            number: maximum number of labels on the page.
         """
-        wanted = folded(words).split()
+        terms = folded(words).split()
         rows: Int64 = np.array(
-            [row for row, path in enumerate(self._folded) if all(one in path for one in wanted)],
+            [row for row, path in enumerate(self._folded) if all(term in path for term in terms)],
             dtype=np.int64,
         )
-        tagged = np.array([counts.get(one, _NONE).tagged for one in self._ids[rows].tolist()])
+        ids = self._ids[rows].tolist()
+        tagged = np.array([counts.get(label_id, _NO_COUNTS).tagged for label_id in ids])
         order = np.lexsort((self._by_name[rows], -tagged)) if len(rows) else rows
-        return len(rows), [self._at(row) for row in rows[order][start : start + number].tolist()]
+        labels = [self._at(row) for row in rows[order][start : start + number].tolist()]
+        return len(rows), [
+            LabelSummary(label, counts.get(label.label_id, _NO_COUNTS)) for label in labels
+        ]
 
     def _at(self, row: int) -> ListedLabel:
         path = self._paths[row]

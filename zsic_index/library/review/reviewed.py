@@ -1,4 +1,4 @@
-"""The photos that are reviewed: their embeddings, and how probable a label is for each."""
+"""Reviewed photos: their embeddings, and the probability of any label for each."""
 
 from __future__ import annotations
 
@@ -18,36 +18,38 @@ from zsic_index.scan.probabilities import activate
 
 Value = TypeVar("Value")
 
-_AT_ONCE = 4_096
+_BATCH = 4_096
 """Photos that are read and scanned together."""
 
 
 class ReviewedPhotos:
-    """Photos that an index has embeddings of, each content once.
+    """Photos with embeddings of an index; copies of a photo count as one.
 
-    Embeddings lie in a temporary file that is memory-mapped, so that a label costs one pass over it
-    and what is held does not grow with their length. The log-partition over all labels is computed
-    once for each photo. Answers are the index's own, to the last digits of a float64, with what it
-    was calibrated by when they were gathered.
+    Embeddings are kept in a memory-mapped temporary file: a label costs one pass over it, and the
+    memory in use does not grow with their dimension. The log-partition over all labels is computed
+    once per photo. Probabilities equal the index's own to the last digits of a float64, with its
+    calibration.
+
+    A photo's place is its position in these arrays, 0 to n - 1.
 
     Attributes:
-        photo_ids: (n,) int64, ascending; of copies that of the first.
+        photo_ids: (n,) int64, ascending; for copies the id of the first.
         contents: n content hashes.
-        copies: (n,) int64, how many photos have that content.
+        copies: (n,) int64, number of photos with that content.
     """
 
     def __init__(
         self, index: LabelIndex, under: str | None = None, progress: Progress | None = None
     ) -> None:
-        """Gather what the store has.
+        """Copy the embeddings from the store.
 
         Args:
-            index: opened with ``keep_images``.
+            index: index opened with ``keep_images``.
             under: only photos in and below this folder.
-            progress: called with (photos gathered, photos there are in all).
+            progress: called with the number of photos so far, and the number of all photos.
 
         Raises:
-            InputError: when there are none.
+            InputError: when there are no photos with embeddings.
             ModelError: when the index has no model.
         """
         self._index = index
@@ -60,9 +62,9 @@ class ReviewedPhotos:
         self.contents: list[bytes] = []
         self._places: dict[bytes, int] = {}
         total = index.store.photos.count()["photos"]
-        for found, embeddings in _gathered(index, under, self._places, copies):
-            ids += found.values()
-            self.contents += found
+        for photo_ids, embeddings in _batches(index, under, self._places, copies):
+            ids += photo_ids.values()
+            self.contents += photo_ids
             self._file.write(embeddings.data)
             if index.info.activation == "softmax":
                 partition = index.searcher.search(embeddings, 1).log_partition
@@ -88,40 +90,41 @@ class ReviewedPhotos:
         return len(self.contents)
 
     def close(self) -> None:
-        """Let go of the temporary file."""
+        """Release the temporary file."""
         self._file.close()
 
     def place_of(self, photo_id: int) -> int | None:
-        """Return the place, 0 to n - 1, of a photo that is the first of its content, or None."""
+        """Return the place of a photo, or None for one that is not among ``photo_ids``."""
         place = int(np.searchsorted(self.photo_ids, photo_id))
-        known = place < len(self) and self.photo_ids[place] == photo_id
-        return place if known else None
+        is_here = place < len(self) and self.photo_ids[place] == photo_id
+        return place if is_here else None
 
-    def by_place(self, found: Mapping[bytes, Value]) -> dict[int, Value]:
-        """Return what is known of contents by their places; those that are not here are left out.
+    def by_place(self, values: Mapping[bytes, Value]) -> dict[int, Value]:
+        """Return values by the places of their contents; other contents are left out.
 
         Args:
-            found: content → what is known.
+            values: content hash → value.
         """
         places = self._places
-        return {places[content]: value for content, value in found.items() if content in places}
+        return {places[content]: value for content, value in values.items() if content in places}
 
     def probabilities(self, row: int) -> Float64:
         """Return the (n,) probabilities of the label at a row of the index.
 
         Under softmax they are over all labels of the index.
         """
-        index, label = self._index, np.array([row])
-        rows = label if index.searcher.pooling is None else index.searcher.pooling.rows_of(label)
+        index, pooling, label = self._index, self._index.searcher.pooling, np.array([row])
+        rows = label if pooling is None else pooling.rows_of(label)
         photos = np.arange(len(self))
         similarities = np.stack(
-            [similarities_of(self._embeddings, photos, index.embeddings[one]) for one in rows],
+            [
+                similarities_of(self._embeddings, photos, index.embeddings[name_row])
+                for name_row in rows
+            ],
             axis=1,
         )
-        if index.searcher.pooling is not None:
-            similarities = index.searcher.pooling.take(label).similarities(
-                similarities, self._scale
-            )
+        if pooling is not None:
+            similarities = pooling.take(label).similarities(similarities, self._scale)
         if self._hubs is not None:
             similarities = similarities - self._hubs.of(index.label_ids[label])
         logits = similarities * self._scale + self._bias
@@ -129,32 +132,32 @@ class ReviewedPhotos:
         return activate(logits, activation, self._log_partition)[:, 0]
 
 
-def _gathered(
+def _batches(
     index: LabelIndex, under: str | None, places: dict[bytes, int], copies: list[int]
 ) -> Iterator[tuple[dict[bytes, int], Float32]]:
-    """Yield contents with the first photo of each, and their (n, D) embeddings.
+    """Yield new contents with the id of their first photo, and their (n, D) embeddings.
 
     Args:
-        index: whose embeddings.
+        index: index whose embeddings are read.
         under: only photos in and below this folder.
-        places: content → its place; added to.
-        copies: photos of each place; added to.
+        places: content hash → place; extended here.
+        copies: number of photos of each place; extended here.
     """
     embedder = index.encoder.image_embedder()
-    for part in batched(index.store.photos.iterate(under=under), _AT_ONCE):
+    for photos in batched(index.store.photos.iterate(under=under), _BATCH):
         fresh: dict[bytes, list[int]] = {}
-        for one in part:
-            if one.content_hash is None or one.problem is not None:
+        for photo in photos:
+            if photo.content_hash is None or photo.problem is not None:
                 continue
-            if one.content_hash in places:
-                copies[places[one.content_hash]] += 1
+            if photo.content_hash in places:
+                copies[places[photo.content_hash]] += 1
             else:
-                fresh.setdefault(one.content_hash, []).append(one.photo_id)
+                fresh.setdefault(photo.content_hash, []).append(photo.photo_id)
         keys = {content: embedder.key(content) for content in fresh}
-        found = index.store.embeddings.find(list(keys.values()))
-        have = [content for content in fresh if keys[content] in found]
-        if have:
-            places |= {content: len(places) + at for at, content in enumerate(have)}
-            copies += [len(fresh[content]) for content in have]
-            embeddings = np.array([found[keys[content]] for content in have], dtype=np.float32)
-            yield {content: fresh[content][0] for content in have}, embeddings
+        stored = index.store.embeddings.find(list(keys.values()))
+        contents = [content for content in fresh if keys[content] in stored]
+        if contents:
+            places |= {content: len(places) + at for at, content in enumerate(contents)}
+            copies += [len(fresh[content]) for content in contents]
+            embeddings = np.array([stored[keys[content]] for content in contents], dtype=np.float32)
+            yield {content: fresh[content][0] for content in contents}, embeddings

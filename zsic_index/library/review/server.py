@@ -1,4 +1,4 @@
-"""A review over HTTP, for one browser on this machine."""
+"""HTTP server of a review, for one browser on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from zsic_index.errors import ImageError, InputError, StoreError, ZsicError
-from zsic_index.library.review.api import Answer, Api, NoRouteError
+from zsic_index.library.review.api import Api, ApiResponse, NoRouteError
 from zsic_index.library.review.guard import HEADERS, Guard
 from zsic_index.library.review.session import BusyError, NotReviewedError, Review
 from zsic_index.web import RefusedError
@@ -21,17 +21,16 @@ logger = logging.getLogger("zsic_index")
 
 ADDRESS = "127.0.0.1"
 
-MOST_BYTES = 1 << 16
-"""Of a request's body."""
+MAX_BODY_BYTES = 1 << 16
 
 _IDLE_S = 60.0
-"""How long a connection may say nothing."""
+"""Seconds after which an idle connection is closed."""
 
-_READ_PAST_S = 1.0
-"""How long the rest of a refused request is waited for."""
+_DRAIN_S = 1.0
+"""Seconds to wait for the rest of a refused request."""
 
-_MOST_FIELDS = 20
-"""In the query of an address."""
+_MAX_PARAMETERS = 20
+"""Maximum number of parameters in an address."""
 
 _STATUS: tuple[tuple[type[ZsicError], HTTPStatus], ...] = (
     (NoRouteError, HTTPStatus.NOT_FOUND),
@@ -44,19 +43,19 @@ _STATUS: tuple[tuple[type[ZsicError], HTTPStatus], ...] = (
 
 
 class ReviewServer(ThreadingHTTPServer):
-    """Serves one review; a thread for each connection."""
+    """HTTP server of one review, with a thread per connection."""
 
     daemon_threads = True
 
     def __init__(self, review: Review, port: int = 0) -> None:
-        """Listen on this machine's own address.
+        """Listen on the loopback address.
 
         Args:
-            review: what is served.
-            port: a port, or 0 for any free one.
+            review: the review.
+            port: port, or 0 for any free one.
 
         Raises:
-            InputError: when the port cannot be had.
+            InputError: when the port cannot be listened on.
         """
         self.api = Api(review)
         try:
@@ -69,11 +68,11 @@ class ReviewServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """The address to open, with the token in it."""
+        """Address of the page, with the token."""
         return f"http://{ADDRESS}:{self.server_port}/?token={self.guard.token}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a browser that has gone away."""
+        """Log a closed connection for debugging only."""
         logger.debug("connection from %s ended", client_address, exc_info=True)
 
 
@@ -83,82 +82,84 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _IDLE_S
 
     def do_GET(self) -> None:
-        """Answer what changes nothing."""
-        self._answer(changes=False)
+        """Respond to a request that changes nothing."""
+        self._respond(is_post=False)
 
     def do_POST(self) -> None:
-        """Answer what may change something."""
-        self._answer(changes=True)
+        """Respond to a request that may change something."""
+        self._respond(is_post=True)
 
-    def _answer(self, *, changes: bool) -> None:
+    def _respond(self, *, is_post: bool) -> None:
         cookie = None
         self._is_read = False
         try:
             target = urlsplit(self.path)
-            query = _query(target.query)
-            token = query.pop("token", None) if target.path == "/" and not changes else None
+            parameters = _parameters(target.query)
+            token = parameters.pop("token", None) if target.path == "/" and not is_post else None
             cookie = self.server.guard.admit(self.headers, token)
-            if changes:
-                answer = self.server.api.post(target.path, self._body())
+            if is_post:
+                response = self.server.api.post(target.path, self._body())
             else:
-                answer = self.server.api.get(target.path, query)
+                response = self.server.api.get(target.path, parameters)
             status = HTTPStatus.OK
         except RefusedError as error:
-            # What follows in the connection may be the rest of a body that was not read.
+            # The connection may go on with the rest of a body that was not read.
             self.close_connection = True
-            self._read_past()
-            answer, status = _said(error), error.status
+            self._drain()
+            response, status = _error_response(error), error.status
         except ZsicError as error:
-            answer = _said(error)
+            response = _error_response(error)
             status = next(status for kind, status in _STATUS if isinstance(error, kind))
         except Exception as error:
             logger.exception("a request to the review failed")
-            answer = Answer({"error": f"unexpected {type(error).__name__}; see the terminal"})
+            response = ApiResponse(
+                {"error": f"unexpected {type(error).__name__}; see the terminal"}
+            )
             status = HTTPStatus.INTERNAL_SERVER_ERROR
-        self._send(answer, status, cookie)
+        self._send(response, status, cookie)
 
     def _body(self) -> dict[str, Any]:
-        """Return the JSON object that was sent."""
+        """Return the JSON object in the request's body."""
         lengths = self.headers.get_all("Content-Length", [])
         if self.headers.get("Transfer-Encoding") or len(lengths) != 1:
             raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "send one Content-Length, and no chunks")
         if not re.fullmatch(r"\d{1,18}", lengths[0], re.ASCII):
-            raise RefusedError(HTTPStatus.BAD_REQUEST, "Content-Length is no number")
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
         length = int(lengths[0])
-        if length > MOST_BYTES:
+        if length > MAX_BODY_BYTES:
             raise RefusedError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"{length:,} bytes; the limit is {MOST_BYTES:,}",
+                f"{length:,} bytes; the limit is {MAX_BODY_BYTES:,}",
             )
         if self.headers.get_content_type() != "application/json":
             raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json")
         try:
             self._is_read = True
-            found = json.loads(self.rfile.read(length))
+            body = json.loads(self.rfile.read(length))
         except (ValueError, RecursionError) as error:
             raise RefusedError(HTTPStatus.BAD_REQUEST, f"not JSON: {error}") from error
-        if not isinstance(found, dict):
+        if not isinstance(body, dict):
             raise RefusedError(HTTPStatus.BAD_REQUEST, "send a JSON object")
-        return found
+        return body
 
-    def _read_past(self) -> None:
-        """Read a refused body of moderate size: closed before that, a client never sees why."""
+    def _drain(self) -> None:
+        """Read a refused body of moderate size: otherwise the client cannot read the reason."""
         length = self.headers.get("Content-Length", "")
         if self._is_read or not re.fullmatch(r"\d{1,7}", length, re.ASCII):
             return
-        self.connection.settimeout(_READ_PAST_S)
+        self.connection.settimeout(_DRAIN_S)
         with contextlib.suppress(OSError):
             self.rfile.read(int(length))
 
-    def _send(self, answer: Answer, status: HTTPStatus, cookie: str | None = None) -> None:
-        content = answer.content
+    def _send(self, response: ApiResponse, status: HTTPStatus, cookie: str | None = None) -> None:
+        content = response.content
         if not isinstance(content, bytes):
-            # In ASCII: names of files may hold bytes that are no text.
+            # ASCII: file names may contain bytes that are not UTF-8.
             content = json.dumps(content, allow_nan=False).encode()
         self.send_response(status)
         for name, value in HEADERS.items():
             self.send_header(name, value)
-        self.send_header("Content-Type", answer.kind)
+        self.send_header("Content-Type", response.media_type)
         self.send_header("Content-Length", str(len(content)))
         if cookie:
             self.send_header("Set-Cookie", cookie)
@@ -168,26 +169,26 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse what is no proper request, with the headers that every answer has."""
+        """Refuse a malformed request, with the headers of every response."""
         self.close_connection = True
         status = HTTPStatus(code)
-        self._send(Answer({"error": message or status.phrase}), status)
+        self._send(ApiResponse({"error": message or status.phrase}), status)
 
     def version_string(self) -> str:
-        """Return the server's name, without versions."""
+        """Return the server's name, without a version."""
         return "zsic-index"
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keep quiet: the first address has the token in it."""
+        """Log nothing: the first address contains the token."""
 
 
-def _query(text: str) -> dict[str, str]:
+def _parameters(query: str) -> dict[str, str]:
     try:
-        found = parse_qs(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+        parameters = parse_qs(query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
     except ValueError as error:
         raise RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from error
-    return {name: values[-1] for name, values in found.items()}
+    return {name: values[-1] for name, values in parameters.items()}
 
 
-def _said(error: Exception) -> Answer:
-    return Answer({"error": " ".join(str(error).split())})
+def _error_response(error: Exception) -> ApiResponse:
+    return ApiResponse({"error": " ".join(str(error).split())})

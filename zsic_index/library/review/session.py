@@ -1,70 +1,49 @@
-"""One review: what a page asks of it, whatever it is asked through. Nothing here knows of HTTP."""
+"""A review session: labels, photos, verdicts and thresholds, independent of HTTP."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
-from cachetools import LRUCache
 
-from zsic_index.embedding_arrays import Bool, Float64, Int64
+from zsic_index.embedding_arrays import Float64
 from zsic_index.embeddings.labels import Progress
 from zsic_index.errors import InputError
 from zsic_index.label_index import LabelIndex
-from zsic_index.library.review.applying import Applied, Applying, Pending
+from zsic_index.library.review.applying import Applied, Applier, Pending
 from zsic_index.library.review.fitting import FittedThreshold, fit
-from zsic_index.library.review.label_list import LabelList, ListedLabel
+from zsic_index.library.review.label_list import LabelList, LabelSummary, ListedLabel
+from zsic_index.library.review.ranking import PhotoFilter, Rankings
 from zsic_index.library.review.reviewed import ReviewedPhotos
 from zsic_index.store.photo_records import LabelCounts, StoredPhoto, VerdictName
 
-Shown = Literal["all", "undecided", "accepted", "rejected", "unsure", "near"]
-
-SHOWN: tuple[Shown, ...] = get_args(Shown)
-
 VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
 
-MOST_PHOTOS = 500
-"""Photos of one page, at most."""
+MAX_PHOTOS = 500
+"""Maximum number of photos on a page."""
 
-MOST_LABELS = 500
-"""Labels of one page of the list, at most."""
-
-NEAR_ODDS = 2.0
-"""Near a threshold are photos with odds from half of its to twice its."""
-
-_HELD = 8
-"""Labels whose probabilities are held: 8 bytes a photo each."""
-
-_ALMOST = 1e-9
-"""How near to 0 and 1 a threshold counts for its odds."""
+MAX_LABELS = 500
+"""Maximum number of labels on a page of the list."""
 
 
 class NotReviewedError(InputError):
-    """A label or a photo that this review does not have."""
+    """A label or photo that is not part of this review."""
 
 
 class BusyError(InputError):
-    """Verdicts are being applied; the same can be asked again afterwards."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelSummary:
-    """A label of the list with its counts; see ``store.photo_records.LabelCounts``."""
-
-    label: ListedLabel
-    counts: LabelCounts
+    """Verdicts are being applied; the request can be repeated afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelThresholds:
-    """From which probability on a label becomes a tag.
+    """The probability from which on a label becomes a tag.
 
     Attributes:
-        threshold: what counts; infinity for a label that is never given.
-        own: the one that was set for this label; None for none.
-        otherwise: what counts without it.
+        threshold: the threshold in use; infinity for a label that is never given.
+        own: the threshold set for this label, or None.
+        otherwise: the threshold in use when there is no own one.
     """
 
     threshold: float
@@ -77,11 +56,11 @@ class ReviewedPhoto:
     """A photo under one label.
 
     Attributes:
-        rank: its place among all photos by the label's probability, from 0.
-        photo: what the store knows of it.
-        copies: how many photos have the same content, this one included.
-        probability: of the label.
-        verdict: what was said; None for nothing.
+        rank: position among all reviewed photos by the label's probability, from 0.
+        photo: the photo's record in the store.
+        copies: number of photos with the same content, this one included.
+        probability: probability of the label.
+        verdict: the verdict, or None.
     """
 
     rank: int
@@ -93,11 +72,11 @@ class ReviewedPhoto:
 
 @dataclass(frozen=True, slots=True)
 class PhotoPage:
-    """Some of the photos that a filter leaves.
+    """A page of the photos that pass a filter.
 
     Attributes:
-        total: how many it leaves.
-        photos: most probable first.
+        total: number of photos that pass the filter, on all pages.
+        photos: photos of this page, most probable first.
     """
 
     total: int
@@ -105,13 +84,13 @@ class PhotoPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A verdict that was given or taken back.
+class GivenVerdict:
+    """A photo's verdict for a label after a change.
 
     Attributes:
         label: the label.
-        photo_id: the photo.
-        verdict: what is said now; None for nothing.
+        photo_id: id of the photo.
+        verdict: the verdict, or None when it was removed.
     """
 
     label: ListedLabel
@@ -119,34 +98,20 @@ class Said:
     verdict: VerdictName | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Ranked:
-    """Photos under one label.
-
-    Attributes:
-        probabilities: (n,) float64, descending.
-        places: (n,) the photos, in that order; of equals the one with the lower id is first.
-    """
-
-    probabilities: Float64
-    places: Int64
-
-
 class Review:
-    """One review over an index and the photos below a folder.
+    """A review of an index's labels on the photos in a folder; thread-safe.
 
-    Safe to be used from several threads. Verdicts and thresholds are in the store at once; photos
-    get their tags by ``apply``.
+    Verdicts and thresholds are stored at once; ``apply`` changes tags and sidecars.
     """
 
     def __init__(
         self, index: LabelIndex, under: str | None = None, progress: Progress | None = None
     ) -> None:
-        """Gather what there is to review.
+        """Read the embeddings of all photos to review.
 
         Args:
-            index: opened with ``keep_images``; it is used by nobody else meanwhile.
-            under: only photos in and below this absolute folder.
+            index: index opened with ``keep_images``.
+            under: absolute folder; only photos in and below it are reviewed.
             progress: see ``ReviewedPhotos``.
 
         Raises:
@@ -157,62 +122,57 @@ class Review:
         self.under = under
         self._index_id = index.info.index_id
         self._store = index.store
-        self._applying = Applying(index, under)
-        self._rules = self._applying.last_settings.rules(index, own={})
-        # Probabilities are those that the last run saw, its calibration included.
+        self._applier = Applier(index, under)
+        self._rules = self._applier.last_settings.rules(index, own={})
+        # The index of the rules has the calibration of the last run.
         self.photos = ReviewedPhotos(self._rules.index, under, progress)
         self.labels = LabelList(index)
+        self._rankings = Rankings(self.photos)
         self._lock = threading.Lock()
-        self._turn = threading.Lock()
-        self._rankings: LRUCache[int, _Ranked] = LRUCache(_HELD)
+        self._applying = threading.Lock()
         self._counts: dict[int, LabelCounts] | None = None
         self._history: list[tuple[ListedLabel, int, VerdictName | None]] = []
         self._changes = 0
-        self._busy = False
+        self._is_busy = False
 
     def close(self) -> None:
-        """Let go of what was gathered."""
+        """Release the temporary file of embeddings."""
         self.photos.close()
 
     @property
     def writes(self) -> bool:
         """Whether the last run over these photos wrote sidecars."""
-        return self._applying.last_settings.write == "sidecar"
+        return self._applier.last_settings.write == "sidecar"
 
     @property
     def changes(self) -> int:
-        """Verdicts and thresholds since the last ``apply``."""
+        """Number of verdicts and thresholds since the last ``apply``."""
         return self._changes
 
     # Labels
 
     def search_labels(self, words: str, start: int, number: int) -> tuple[int, list[LabelSummary]]:
-        """Return how many labels have all words in their path, and a page of them.
-
-        Those with the most tagged photos come first.
-        """
+        """Return how many labels match, and a page of them; see ``LabelList.search``."""
         with self._lock:
             if self._counts is None:
                 self._counts = self._store.verdicts.count_by_label(self._index_id, self.under)
             counts = self._counts
-        total, found = self.labels.search(words, counts, start, min(number, MOST_LABELS))
-        none = LabelCounts()
-        return total, [LabelSummary(one, counts.get(one.label_id, none)) for one in found]
+        return self.labels.search(words, counts, start, min(number, MAX_LABELS))
 
     def label(self, label_id: int) -> ListedLabel:
         """Return a label.
 
         Raises:
-            NotReviewedError: when the index has none of this id.
+            NotReviewedError: when the index has no label with this id.
         """
-        found = self.labels.find(label_id)
-        if found is None:
+        label = self.labels.find(label_id)
+        if label is None:
             name = self.index.info.name
             raise NotReviewedError(f"no label {label_id} in index {name!r}: reload the page")
-        return found
+        return label
 
     def thresholds(self, label_id: int) -> LabelThresholds:
-        """Return from which probability on a label becomes a tag."""
+        """Return a label's threshold, and where it comes from."""
         label = self.label(label_id)
         otherwise = float(self._rules.floors_of(np.array([label.label_id]))[0])
         own = self._store.verdicts.find_thresholds(self._index_id).get(label.label_id)
@@ -220,87 +180,89 @@ class Review:
 
     def probabilities(self, label_id: int) -> Float64:
         """Return the (n,) probabilities of a label, descending."""
-        return self._ranked(self.label(label_id)).probabilities
+        return self._rankings.find(self.label(label_id)).probabilities
 
     def verdict_counts(self, label_id: int) -> dict[VerdictName, int]:
-        """Return how many of the reviewed photos have each verdict under a label."""
-        said = list(self._said(self.label(label_id)).values())
-        return {name: said.count(name) for name in VERDICTS}
+        """Return how many reviewed photos have each verdict for a label."""
+        verdicts = list(self._verdicts(self.label(label_id)).values())
+        return {name: verdicts.count(name) for name in VERDICTS}
 
     # Photos
 
     def page(
-        self, label_id: int, shown: Shown, threshold: float, after: int, number: int
+        self, label_id: int, photo_filter: PhotoFilter, threshold: float, after: int, number: int
     ) -> PhotoPage:
-        """Return some of the photos under a label, most probable first.
+        """Return a page of the photos under a label, most probable first.
 
         Args:
-            label_id: the label.
-            shown: which; ``near`` needs the threshold.
-            threshold: a probability.
-            after: only photos whose rank is higher; -1 for the first page.
-            number: photos to return, up to MOST_PHOTOS.
+            label_id: id of the label.
+            photo_filter: filter on the photos.
+            threshold: probability for the filter ``near``.
+            after: rank of the last photo of the page before; -1 for the first page.
+            number: number of photos, up to MAX_PHOTOS.
         """
         label = self.label(label_id)
-        ranked = self._ranked(label)
-        said = self._said(label)
-        ranks = np.flatnonzero(_wanted(ranked, said, shown, threshold))
-        some = ranks[ranks > after][: min(number, MOST_PHOTOS)]
-        places = ranked.places[some].tolist()
-        known = self._store.photos.find_by_id(self.photos.photo_ids[places].tolist())
+        ranking = self._rankings.find(label)
+        verdicts = self._verdicts(label)
+        ranks = np.flatnonzero(ranking.select(photo_filter, threshold, verdicts))
+        page_ranks = ranks[ranks > after][: min(number, MAX_PHOTOS)]
+        places = ranking.places[page_ranks].tolist()
+        stored = self._store.photos.find_by_id(self.photos.photo_ids[places].tolist())
         return PhotoPage(
             len(ranks),
             [
                 ReviewedPhoto(
                     rank,
-                    known[int(self.photos.photo_ids[place])],
+                    stored[int(self.photos.photo_ids[place])],
                     int(self.photos.copies[place]),
-                    float(ranked.probabilities[rank]),
-                    said.get(place),
+                    float(ranking.probabilities[rank]),
+                    verdicts.get(place),
                 )
-                for rank, place in zip(some.tolist(), places, strict=True)
+                for rank, place in zip(page_ranks.tolist(), places, strict=True)
             ],
         )
 
     def photo(self, photo_id: int) -> StoredPhoto:
-        """Return a photo that is reviewed.
+        """Return a reviewed photo.
 
         Raises:
-            NotReviewedError: for any other.
+            NotReviewedError: when the photo is not reviewed.
         """
         if self.photos.place_of(photo_id) is None:
             raise _no_photo(photo_id)
-        found = self._store.photos.find_by_id([photo_id])
-        if photo_id not in found:
+        photos = self._store.photos.find_by_id([photo_id])
+        if photo_id not in photos:
             raise _no_photo(photo_id)
-        return found[photo_id]
+        return photos[photo_id]
 
     # Verdicts
 
-    def say(self, label_id: int, photo_id: int, verdict: VerdictName | None) -> Said:
-        """Give a verdict; None takes back what was said.
+    def give_verdict(
+        self, label_id: int, photo_id: int, verdict: VerdictName | None
+    ) -> GivenVerdict:
+        """Store a verdict; None removes the present one.
 
         Raises:
             BusyError: while verdicts are applied.
-            NotReviewedError: for a label or photo that is not reviewed.
+            NotReviewedError: when the label or photo is not reviewed.
         """
         label, place = self.label(label_id), self.photos.place_of(photo_id)
         if place is None:
             raise _no_photo(photo_id)
         with self._lock:
             self._check_free()
-            before = self._said(label).get(place)
+            before = self._verdicts(label).get(place)
             if before != verdict:
-                self._give(label, place, verdict)
+                self._save(label, place, verdict)
                 self._history.append((label, place, before))
                 self._changes += 1
-        return Said(label, photo_id, verdict)
+        return GivenVerdict(label, photo_id, verdict)
 
-    def undo(self) -> Said | None:
-        """Take the last verdict back: what was said before is said again.
+    def undo(self) -> GivenVerdict | None:
+        """Restore the verdict that the last one has replaced.
 
         Returns:
-            What is said now, or None when there is nothing to take back.
+            The restored verdict; None when there is nothing to undo.
 
         Raises:
             BusyError: while verdicts are applied.
@@ -310,18 +272,18 @@ class Review:
             if not self._history:
                 return None
             label, place, before = self._history.pop()
-            self._give(label, place, before)
+            self._save(label, place, before)
             self._changes += 1
-        return Said(label, int(self.photos.photo_ids[place]), before)
+        return GivenVerdict(label, int(self.photos.photo_ids[place]), before)
 
     # Thresholds
 
     def set_threshold(self, label_id: int, threshold: float | None) -> LabelThresholds:
-        """Give a label a threshold of its own; None takes it back.
+        """Set a label's own threshold; None removes it.
 
         Raises:
             BusyError: while verdicts are applied.
-            InputError: for one that is not from 0 to 1.
+            InputError: when the threshold is not from 0 to 1.
         """
         label = self.label(label_id)
         if threshold is not None and not 0 <= threshold <= 1:
@@ -333,18 +295,18 @@ class Review:
         return self.thresholds(label_id)
 
     def fit_threshold(self, label_id: int, precision: float) -> FittedThreshold:
-        """Choose a threshold by the photos that were accepted and rejected; it is not set.
+        """Fit a threshold to the accepted and rejected photos, without setting it.
 
         Raises:
             InputError: when there are too few; see ``fitting.fit``.
         """
         label = self.label(label_id)
-        ranked = self._ranked(label)
-        said = self._said(label)
-        verdicts = [said.get(place) for place in ranked.places.tolist()] if said else []
-        decided = [rank for rank, one in enumerate(verdicts) if one in ("accepted", "rejected")]
-        accepted = np.array([verdicts[rank] == "accepted" for rank in decided], dtype=np.bool_)
-        return fit(ranked.probabilities[decided], accepted, precision)
+        ranking = self._rankings.find(label)
+        verdicts = self._verdicts(label)
+        by_rank = [verdicts.get(place) for place in ranking.places.tolist()] if verdicts else []
+        ranks = [rank for rank, name in enumerate(by_rank) if name in ("accepted", "rejected")]
+        accepted = np.array([by_rank[rank] == "accepted" for rank in ranks], dtype=np.bool_)
+        return fit(ranking.probabilities[ranks], accepted, precision)
 
     # Applying
 
@@ -356,82 +318,50 @@ class Review:
         """
         with self._lock:
             self._check_free()
-        with self._turn:
-            return self._applying.pending()
+        with self._applying:
+            return self._applier.pending()
 
     def apply(self, *, write: bool) -> Applied:
-        """Decide again about the photos that verdicts and thresholds have changed.
+        """Change the tags of photos that verdicts and thresholds affect.
 
         Args:
-            write: whether sidecars are written.
+            write: whether to write sidecars.
 
         Raises:
-            BusyError: while it is at work already.
-            StoreError: when a run is at work on the store.
+            BusyError: while another ``apply`` is running.
+            StoreError: while a run of ``tag`` uses the store.
         """
         with self._lock:
             self._check_free()
-            self._busy = True
+            self._is_busy = True
         try:
-            with self._turn:
-                applied = self._applying.apply(write=write)
+            with self._applying:
+                applied = self._applier.apply(write=write)
             self._changes = 0
             return applied
         finally:
             with self._lock:
                 self._counts = None
-                self._busy = False
+                self._is_busy = False
 
     @property
     def progress(self) -> int:
-        """Photos that the present ``apply`` has looked at."""
-        return self._applying.seen
+        """Number of photos that the running ``apply`` has processed."""
+        return self._applier.seen
 
     def _check_free(self) -> None:
-        # A run that has read a verdict would not see the one that comes after it.
-        if self._busy:
+        # A run reads verdicts once: it would miss one that is given meanwhile.
+        if self._is_busy:
             raise BusyError("verdicts are being applied: try again when that is done")
 
-    def _give(self, label: ListedLabel, place: int, verdict: VerdictName | None) -> None:
+    def _save(self, label: ListedLabel, place: int, verdict: VerdictName | None) -> None:
         content = self.photos.contents[place]
         self._store.verdicts.save([(content, label.label_id, verdict)], source="review")
         self._counts = None
 
-    def _said(self, label: ListedLabel) -> dict[int, VerdictName]:
-        """Return what was said under a label, by the photo's place."""
+    def _verdicts(self, label: ListedLabel) -> dict[int, VerdictName]:
+        """Return the verdicts for a label by the photo's place."""
         return self.photos.by_place(self._store.verdicts.find_by_label(label.label_id))
-
-    def _ranked(self, label: ListedLabel) -> _Ranked:
-        with self._lock:
-            ranked = self._rankings.get(label.label_id)
-        if ranked is not None:
-            return ranked
-        probabilities = self.photos.probabilities(label.row)
-        places = np.argsort(-probabilities, kind="stable")
-        ranked = _Ranked(probabilities[places], places)
-        with self._lock:
-            self._rankings[label.label_id] = ranked
-        return ranked
-
-
-def _wanted(ranked: _Ranked, said: dict[int, VerdictName], shown: Shown, threshold: float) -> Bool:
-    """Return (n,) which photos a filter leaves, by rank."""
-    match shown:
-        case "all":
-            return np.ones(len(ranked.places), dtype=np.bool_)
-        case "near":
-            odds = _odds(np.float64(threshold))
-            around = _odds(ranked.probabilities)
-            return np.asarray((around >= odds / NEAR_ODDS) & (around <= odds * NEAR_ODDS))
-        case "undecided":
-            return ~np.isin(ranked.places, list(said))
-        case _:
-            return np.isin(ranked.places, [place for place, one in said.items() if one == shown])
-
-
-def _odds(probabilities: Float64 | np.float64) -> Float64:
-    inside = np.clip(probabilities, _ALMOST, 1 - _ALMOST)
-    return np.asarray(inside / (1 - inside))
 
 
 def _no_photo(photo_id: int) -> NotReviewedError:

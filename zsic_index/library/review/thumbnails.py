@@ -1,4 +1,4 @@
-"""Photos made small enough for a page: upright JPEGs, the latest of them held."""
+"""Small JPEGs of photos for the page, upright; the latest are cached."""
 
 from __future__ import annotations
 
@@ -18,59 +18,58 @@ from zsic_index.store.photo_records import StoredPhoto
 SMALL, LARGE = 320, 1_600
 """Pixels of the longer side."""
 
-HELD_BYTES = 64 << 20
-"""Made pictures that are held, all together."""
+CACHE_BYTES = 64 << 20
+"""Size of the cache."""
 
 _QUALITY = 82
 
 
 class Thumbnails:
-    """Makes small pictures of photos, as many at a time as there are cores."""
+    """Makes thumbnails on as many threads as there are cores. Thread-safe."""
 
-    def __init__(self, held_bytes: int = HELD_BYTES) -> None:
-        self._cache: LRUCache[tuple[int, int], bytes] = LRUCache(held_bytes, getsizeof=len)
+    def __init__(self, cache_bytes: int = CACHE_BYTES) -> None:
+        self._cache: LRUCache[tuple[int, int], bytes] = LRUCache(cache_bytes, getsizeof=len)
         self._lock = threading.Lock()
-        self._making = threading.Semaphore(available_cores())
+        self._cores = threading.Semaphore(available_cores())
 
     def get(self, photo: StoredPhoto, side: int) -> bytes:
         """Return a photo as a JPEG.
 
         Args:
-            photo: what the store knows of it.
-            side: pixels of its longer side, at most; a smaller photo is not enlarged.
+            photo: the photo's record in the store.
+            side: maximum number of pixels of the longer side; smaller photos are not enlarged.
 
         Raises:
-            ImageError: when it cannot be read, or is not any more what it was when it was tagged:
-                a verdict would be about another picture.
+            ImageError: when the file cannot be read, or has changed since it was tagged: a verdict
+                would be about another picture.
         """
         _check_unchanged(photo)
         key = (photo.photo_id, side)
         with self._lock:
-            held = self._cache.get(key)
-        if held is not None:
-            return held
-        with self._making:
-            made = _made(photo.path, side)
-        # A picture larger than the whole cache is not held.
-        with self._lock, contextlib.suppress(ValueError):
-            self._cache[key] = made
-        return made
+            thumbnail = self._cache.get(key)
+        if thumbnail is None:
+            with self._cores:
+                thumbnail = _render(photo.path, side)
+            # ValueError: a thumbnail larger than the cache is not kept.
+            with self._lock, contextlib.suppress(ValueError):
+                self._cache[key] = thumbnail
+        return thumbnail
 
 
 def _check_unchanged(photo: StoredPhoto) -> None:
     try:
-        found = Path(photo.path).stat()
+        status = Path(photo.path).stat()
     except OSError as error:
         raise ImageError(
             f"{photo.path}: cannot be read: {error.strerror or error}: is its drive mounted?"
         ) from error
-    if (found.st_size, found.st_mtime_ns) != (photo.size, photo.mtime_ns):
+    if (status.st_size, status.st_mtime_ns) != (photo.size, photo.mtime_ns):
         raise ImageError(f"{photo.path}: has changed since it was tagged: run 'zsic-index tag'")
 
 
-def _made(path: str, side: int) -> bytes:
+def _render(path: str, side: int) -> bytes:
     image = decode(read(path), path, at_least=side)
-    # Twice the side is enough for a good reduction, and the rest of the pixels is not gone through.
+    # reducing_gap: a cheap reduction to twice the side first, Lanczos for the rest.
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     out = io.BytesIO()
     image.save(out, "JPEG", quality=_QUALITY)
