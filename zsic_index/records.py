@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -35,7 +37,7 @@ HUB_ALPHA = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One label for one image.
+    """One label predicted for one image.
 
     Attributes:
         label: the label's name.
@@ -174,7 +176,7 @@ class IndexInfo:
 
 @dataclass(frozen=True, slots=True)
 class ServedIndexInfo:
-    """One index, as a service describes it.
+    """An index that a service serves.
 
     Attributes:
         name: its name.
@@ -304,3 +306,19 @@ def to_json(record: Any) -> dict[str, Any]:
     """Return a record as a JSON object, under its JSON keys."""
     keys = json_names(type(record))
     return {keys[name]: value for name, value in asdict(record).items()}
+
+
+def field_descriptions(record: type[Any]) -> dict[str, str]:
+    """Return the description of each field of a dataclass, from its docstring's ``Attributes:``.
+
+    This makes the docstring the only place that describes a field: help on the command line and
+    the OpenAPI document take their texts from it. Each begins with a capital letter, is one line
+    without markup and is empty if Python has removed docstrings (``-OO``).
+    """
+    _, _, section = inspect.cleandoc(record.__doc__ or "").partition("\nAttributes:\n")
+    entries = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", section, re.MULTILINE))
+    descriptions = {}
+    for entry in fields(record):
+        text = " ".join(entries.get(entry.name, "").split()).replace("``", "'")
+        descriptions[entry.name] = text[:1].upper() + text[1:]
+    return descriptions

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ from zsic_index.client import connection, requests, uploads
 from zsic_index.errors import EmbeddingError, ImageFormatError, ImageTooLargeError
 from zsic_index.images.opening import ImageSource
 from zsic_index.querying.compiled import compile_query
-from zsic_index.querying.query import Query
+from zsic_index.querying.query import OPTIONS, Query
 from zsic_index.querying.thresholds import Thresholds
 from zsic_index.records import json_names
 from zsic_index.service import schemas
@@ -169,7 +169,7 @@ def test_answers_are_the_index_s(client: Client, index: LabelIndex, asked: Any) 
     expected = list(index.encoder.stream(sources(), answer))
     found = list(client.stream(sources(), **asked))
     same(found, expected)
-    same(list(client.stream_answers(sources()[:1], Query(**asked))), expected[:1])
+    same(list(client.stream_query(sources()[:1], Query(**asked))), expected[:1])
     scored = client.score(index.embed(sources()), **asked)
     same(scored, [list(one.predictions) for one in expected if isinstance(one, Decision)])
 
@@ -238,7 +238,7 @@ def test_more_images_than_a_request_may_have(built: Path, index: LabelIndex) -> 
     expected = index.classify(images)
     with serving(built, max_images=3) as service, Client(service.url, index="things") as client:
         same(client.classify(images), expected)
-        assert client._most_images <= 3
+        assert client._max_images <= 3
         same(client.classify(images), expected)
 
 
@@ -248,7 +248,7 @@ def test_a_request_that_a_proxy_takes_for_too_large_is_halved() -> None:
     with stand_in(html, one, one, html) as (url, asked), Client(url) as client:
         assert client.classify([DOG, FROG]) == [[], []]
         assert len(asked) == 3
-        with pytest.raises(ImageTooLargeError, match=r"dog-face\.png: .* takes no more"):
+        with pytest.raises(ImageTooLargeError, match=r"dog-face\.png: .* rejects so large"):
             client.classify(DOG)
 
 
@@ -340,8 +340,14 @@ def test_names_of_files_stay_here(tmp_path: Path) -> None:
 # What cannot be asked
 
 
-def test_what_the_service_knows_is_what_can_be_asked() -> None:
-    assert requests.Asked.__optional_keys__ == {*schemas._ASKED, "templates"}
+def test_options_have_the_names_and_types_of_a_query() -> None:
+    options = get_type_hints(requests.QueryOptions)
+    del options["templates"]
+    expected = {name: option.type for name, option in OPTIONS.items() if not option.local}
+    expected["thresholds"] = Literal["calibrated"]  # a service has no others
+    assert options.keys() == expected.keys()
+    for name, expected_type in expected.items():
+        assert options[name] | None == expected_type | None, name
 
 
 @pytest.mark.parametrize(
@@ -397,7 +403,7 @@ def test_embeddings_of_another_form_are_named(client: Client) -> None:
         ("localhost:8000", "give an address such as"),
         ("ftp://127.0.0.1", "give an address such as"),
         ("http://", "give an address such as"),
-        ("http://127.0.0.1:port", "no address"),
+        ("http://127.0.0.1:port", "not an address"),
         ("http://127.0.0.1/?q=1", "leave out"),
         ("http://me:hush@127.0.0.1", "has a user in it"),
     ],

@@ -1,4 +1,4 @@
-"""Services for tests: the real application on a real socket."""
+"""Services for tests: the real application on a real socket, its responses checked."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import uvicorn
 
+from tests.support.openapi import CheckedResponses
 from zsic_index import LabelIndex
 from zsic_index.service import serving as sockets
 from zsic_index.service.app import create_app
@@ -59,14 +60,18 @@ class Served:
 
 @contextmanager
 def serving(store: Path, *, root_path: str = "", **options: Any) -> Iterator[Served]:
-    """Run a service in a thread, as if a proxy had it at ``root_path``; look for new ones often."""
+    """Run a service in a thread, as if a proxy had it at ``root_path``; look for new ones often.
+
+    Every JSON response is checked against the OpenAPI document.
+    """
     settings = Settings(store=store, **{"reload_every": 0.1} | options)
     app = create_app(settings)
+    checked = CheckedResponses(app)
     listening = sockets.listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
     server = uvicorn.Server(
         uvicorn.Config(
-            app,
+            checked,
             lifespan="off",
             log_level="warning",
             timeout_graceful_shutdown=5,
@@ -99,6 +104,7 @@ def serving(store: Path, *, root_path: str = "", **options: Any) -> Iterator[Ser
         server.should_exit = True
         thread.join()
         listening.close()
+    assert not checked.errors, checked.errors
 
 
 def started(*arguments: str) -> tuple[subprocess.Popen[str], str]:

@@ -20,7 +20,7 @@ from zsic_index.cli.evaluate import calibrate, evaluate
 from zsic_index.cli.help import GroupedGroup
 from zsic_index.cli.labels import labels
 from zsic_index.cli.library import export, search, show, status, undo
-from zsic_index.cli.query import query
+from zsic_index.cli.query import query_command
 from zsic_index.cli.review import review
 from zsic_index.cli.serve import serve
 from zsic_index.cli.stores import db, info, list_, rm, verify
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 main.add_commands("Labels and indexes", build, import_, labels, list_, info, rm)
-main.add_commands("Classification", query, demo)
+main.add_commands("Classification", query_command, demo)
 main.add_commands("Photo libraries", tag, watch, review, search, show, status, export, undo)
 main.add_commands("Service", serve)
 main.add_commands("Calibration and measurement", calibrate, evaluate, bench)

@@ -31,16 +31,18 @@ verbose_option = click.option(
 )
 
 
+store_option = click.option(
+    "--store",
+    metavar="PATH_OR_URL",
+    envvar="ZSIC_STORE",
+    show_envvar=True,
+    help="SQLite file or SQLAlchemy URL.  [default: file in the user's data folder]",
+)
+
+
 def common_options(command: Command) -> Command:
     """Add --store and --verbose to a command."""
-    command = verbose_option(command)
-    return click.option(
-        "--store",
-        metavar="PATH_OR_URL",
-        envvar="ZSIC_STORE",
-        show_envvar=True,
-        help="SQLite file or SQLAlchemy URL.  [default: file in the user's data folder]",
-    )(command)
+    return store_option(verbose_option(command))
 
 
 def absolute(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Client: what a Python program holds that asks a service."""
+"""The client: queries to a service from Python."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from urllib.parse import quote
 from zsic_index.client import responses, uploads
 from zsic_index.client.connection import TOO_MUCH, Connection, ServiceResponse
 from zsic_index.client.requests import (
-    Asked,
-    LabelsAsked,
-    NodesAsked,
-    document_of,
+    LabelOptions,
+    NodeOptions,
+    QueryOptions,
+    document_of_options,
     document_of_query,
     fits_a_form,
     form_of,
@@ -39,23 +39,23 @@ if TYPE_CHECKING:
     from zsic_index.querying.query import Query
 
 _ROWS = 256
-"""Embeddings or prompts of a request."""
+"""Maximum number of embeddings or prompts per request."""
 
 _PAGE = 1_000
-"""Labels of a page."""
+"""Maximum number of labels per page."""
 
 _READY_SECONDS = 10.0
-"""Seconds after which a service is taken not to be ready."""
+"""Seconds after which a service counts as not ready."""
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Parsed = TypeVar("Parsed")
 
 
 class Client(AbstractContextManager["Client"]):
-    """Asks a service what a ``LabelIndex`` is asked, for the same answers.
+    """A client of a service, with the results of a ``LabelIndex``.
 
-    Images go up in batches, files as they are; what they are called does not. A request that is
-    too much for the service goes up in parts. Any number of threads may use one client.
+    Images are uploaded in batches, files as they are but without their names. A request that is
+    too large for the service is sent in parts. Any number of threads may share a client.
     """
 
     def __init__(
@@ -67,23 +67,22 @@ class Client(AbstractContextManager["Client"]):
         timeout: float = 60.0,
         retries: int = 3,
     ) -> None:
-        """Connect to nothing yet.
+        """Prepare a client; nothing is sent yet.
 
         Args:
-            url: the service's address, such as ``http://127.0.0.1:8000``.
-            index: which index is asked; None where only one is served.
-            token: what opens the service, where it needs that; by default what is in
-                ``ZSIC_TOKEN``.
-            timeout: seconds without any news from the service.
-            retries: how often a request is sent again when the service is full, is not there for
-                now, or could not be connected to. It is asked no earlier than it asks for.
+            url: address of the service, such as ``http://127.0.0.1:8000``.
+            index: name of the index to query; None if only one is served.
+            token: token of the service, if it needs one; by default that in ``ZSIC_TOKEN``.
+            timeout: seconds to wait for the service to send something.
+            retries: number of times that a request is repeated if the service is full,
+                unavailable or unreachable, each after the delay that the service asks for.
 
         Raises:
-            InputError: for what is no address, token or number of these.
+            InputError: for an invalid address, token or number.
         """
         self._index = index
         self._connection = Connection(url, token=token, timeout=timeout, retries=retries)
-        self._most_images = uploads.MAX_IMAGES
+        self._max_images = uploads.MAX_IMAGES
 
     def close(self) -> None:
         """Close the connections."""
@@ -92,83 +91,83 @@ class Client(AbstractContextManager["Client"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # Asking about images
+    # Queries about images
 
     @overload
     def classify(  # type: ignore[overload-overlap]
-        self, images: ImageSource, **asked: Unpack[LabelsAsked]
+        self, images: ImageSource, **options: Unpack[LabelOptions]
     ) -> list[Prediction]: ...
 
     @overload
     def classify(  # type: ignore[overload-overlap]
-        self, images: Sequence[ImageSource], **asked: Unpack[LabelsAsked]
+        self, images: Sequence[ImageSource], **options: Unpack[LabelOptions]
     ) -> list[list[Prediction]]: ...
 
     @overload
     def classify(  # type: ignore[overload-overlap]
-        self, images: ImageSource, **asked: Unpack[NodesAsked]
+        self, images: ImageSource, **options: Unpack[NodeOptions]
     ) -> list[NodePrediction]: ...
 
     @overload
     def classify(
-        self, images: Sequence[ImageSource], **asked: Unpack[NodesAsked]
+        self, images: Sequence[ImageSource], **options: Unpack[NodeOptions]
     ) -> list[list[NodePrediction]]: ...
 
-    def classify(self, images: ImageSource | Sequence[ImageSource], **asked: Any) -> object:
+    def classify(self, images: ImageSource | Sequence[ImageSource], **options: Any) -> object:
         """Return the accepted labels or nodes, best first, for one image or for each of several.
 
         Args:
             images: a path, the bytes of a file or a PIL image, or a sequence of these.
-            asked: what ``requests.Asked`` lists: ``top_k``, ``labels``, ``over_index``, ``under``,
-                ``rank``, ``deepest``, ``floors``, ``independent``, ``threshold``, ``thresholds``,
-                ``sets``, ``none_below``, ``none_within``, ``calibrated``, ``lang``, ``templates``.
-                With ``rank`` or ``deepest`` answers are nodes of the taxonomy.
+            options: those of ``zsic_index.querying.query.Query``, which describes them, but for
+                ``encode_missing`` and ``negatives``; and ``templates``, to use instead of the
+                index's own. ``rank`` and ``deepest`` give nodes of the taxonomy.
 
         Returns:
-            ``Prediction`` or ``NodePrediction`` records. There are none for an image that shows
-            none of the labels; ``stream`` says why.
+            ``Prediction`` or ``NodePrediction`` records; none for an image that shows no label of
+            the index, for which ``stream`` gives the reason.
 
         Raises:
-            ImageError: when an image is refused; ``stream`` goes on instead.
-            IndexNotFoundError: when the service does not have the index.
-            InputError: for what cannot be asked of this index.
-            ServiceError: when there is no service, it does not let in, or does not answer.
+            ImageError: if an image is rejected; ``stream`` goes on instead.
+            IndexNotFoundError: if the service does not have the index.
+            InputError: for options that the index cannot answer.
+            ServiceError: if the service cannot be reached, refuses the token or fails.
         """
-        found = [list(_accepted(one).predictions) for one in self.stream(listed(images), **asked)]
-        return found[0] if isinstance(images, ImageSource) else found
+        decisions = [_or_raise(result) for result in self.stream(listed(images), **options)]
+        predictions = [list(decision.predictions) for decision in decisions]
+        return predictions[0] if isinstance(images, ImageSource) else predictions
 
     def stream(
-        self, images: Iterable[ImageSource], **asked: Unpack[Asked]
+        self, images: Iterable[ImageSource], **options: Unpack[QueryOptions]
     ) -> Iterator[Decision | ImageError]:
         """Classify any number of images in bounded memory.
 
-        Yields one result for each image in order: what is said of it, or the ImageError that says
-        why it was refused, by the service or here. Arguments and errors are those of ``classify``.
+        Yields for each image in order its decision, or the ImageError with which the service or
+        this client has rejected it. Arguments and errors are those of ``classify``.
         """
-        return self._classified(images, document_of(asked))
+        return self._classify(images, document_of_options(options))
 
-    def stream_answers(
+    def stream_query(
         self, images: Iterable[ImageSource], query: Query
     ) -> Iterator[Decision | ImageError]:
-        """Yield for each image what a query's answer is; see ``stream``."""
-        return self._classified(images, document_of_query(query))
+        """Answer a query about any number of images; see ``stream``."""
+        return self._classify(images, document_of_query(query))
 
     @overload
     def score(
-        self, embeddings: npt.ArrayLike, **asked: Unpack[LabelsAsked]
+        self, embeddings: npt.ArrayLike, **options: Unpack[LabelOptions]
     ) -> list[list[Prediction]]: ...
 
     @overload
     def score(
-        self, embeddings: npt.ArrayLike, **asked: Unpack[NodesAsked]
+        self, embeddings: npt.ArrayLike, **options: Unpack[NodeOptions]
     ) -> list[list[NodePrediction]]: ...
 
-    def score(self, embeddings: npt.ArrayLike, **asked: Any) -> object:
-        """Return the accepted labels or nodes, best first, for ready image embeddings.
+    def score(self, embeddings: npt.ArrayLike, **options: Any) -> object:
+        """Return the accepted labels or nodes, best first, for image embeddings.
 
         Args:
             embeddings: (B, D) or (D,) floating-point image embeddings; each row is normalised.
-            asked: see ``classify``.
+            options: see ``classify``.
 
         Raises:
             EmbeddingError: for another shape or dtype, NaN, infinity, or a row of norm 0.
@@ -176,19 +175,20 @@ class Client(AbstractContextManager["Client"]):
         """
         from zsic_index.embedding_arrays import check_embeddings
 
-        document = self._of_index(document_of(asked))
+        document = self._with_index(document_of_options(options))
 
-        def send(rows: Sequence[str]) -> ServiceResponse:
-            sent = {**document, "embeddings": list(rows)}
-            return self._connection.send("POST", "/v1/score", json=sent)
+        def send(encoded: Sequence[str]) -> ServiceResponse:
+            body = {**document, "embeddings": list(encoded)}
+            return self._connection.send("POST", "/v1/score", json=body)
 
-        found = []
+        predictions = []
         unit = check_embeddings(embeddings).astype("<f4", copy=False)
         for rows in batched(unit, _ROWS):
-            written = [base64.b64encode(row.tobytes()).decode() for row in rows]
-            for result in self._results(written, send):
-                found.append(list(self._connection.read(responses.decision, result).predictions))
-        return found
+            encoded = [base64.b64encode(row.tobytes()).decode() for row in rows]
+            for result in self._results(encoded, send):
+                decision = self._connection.read(responses.parse_decision, result)
+                predictions.append(list(decision.predictions))
+        return predictions
 
     # Embedding
 
@@ -196,12 +196,14 @@ class Client(AbstractContextManager["Client"]):
         """Return (B, D) float32 unit-norm image embeddings, as ``score`` takes them.
 
         Raises:
-            ImageError: when an image is refused.
+            ImageError: if an image is rejected.
             ZsicError: see ``classify``.
         """
-        document = self._of_index({"encoding_format": "base64"})
-        found = self._uploaded(listed(images), "/v1/embeddings", document, responses.embedding)
-        return self._stacked(_accepted(one) for one in found)
+        document = self._with_index({"encoding_format": "base64"})
+        results = self._upload(
+            listed(images), "/v1/embeddings", document, responses.parse_embedding
+        )
+        return self._stack(_or_raise(result) for result in results)
 
     def embed_prompts(self, prompts: Sequence[str]) -> Float32:
         """Return (P, D) float32 unit-norm embeddings of texts as they are, without a template.
@@ -211,19 +213,19 @@ class Client(AbstractContextManager["Client"]):
         """
         if isinstance(prompts, str):
             raise InputError(f"prompts={prompts!r}: give a list of prompts, not one string")
-        document = self._of_index({"encoding_format": "base64"})
+        document = self._with_index({"encoding_format": "base64"})
 
-        def send(some: Sequence[str]) -> ServiceResponse:
-            sent = {**document, "prompts": list(some)}
-            return self._connection.send("POST", "/v1/embeddings", json=sent)
+        def send(batch: Sequence[str]) -> ServiceResponse:
+            body = {**document, "prompts": list(batch)}
+            return self._connection.send("POST", "/v1/embeddings", json=body)
 
-        return self._stacked(
-            self._connection.read(responses.embedding, result)
-            for some in batched(prompts, _ROWS)
-            for result in self._results(some, send)
+        return self._stack(
+            self._connection.read(responses.parse_embedding, result)
+            for batch in batched(prompts, _ROWS)
+            for result in self._results(batch, send)
         )
 
-    # Looking at it
+    # Indexes and labels
 
     def indexes(self) -> list[ServedIndexInfo]:
         """Return the indexes that are served, by name.
@@ -231,162 +233,173 @@ class Client(AbstractContextManager["Client"]):
         Raises:
             ServiceError: see ``classify``.
         """
-        document = self._connection.ask("GET", "/v1/indexes")
-        return self._connection.read(
-            lambda found: [responses.record(ServedIndexInfo, one) for one in found["indexes"]],
-            document,
-        )
+        document = self._connection.request("GET", "/v1/indexes")
+        return self._connection.read(_parse_indexes, document)
 
     def labels(self, name: str | None = None, q: str | None = None) -> Iterator[LabelRecord]:
-        """Yield an index's labels in the taxonomy's order, asking for a page at a time.
+        """Yield an index's labels in the taxonomy's order, requesting one page at a time.
 
         Args:
-            name: which index; by default the client's own, or the only one that is served.
-            q: what one of a label's names has in it, whatever the case; None for all labels.
+            name: name of the index; by default the client's own, or the only one that is served.
+            q: text that one of a label's names contains, in any case; None for all labels.
 
         Raises:
-            IndexNotFoundError: when the service does not have the index.
-            ServiceError: when the index was built again meanwhile; see also ``classify``.
+            IndexNotFoundError: if the service does not have the index.
+            ServiceError: if the index is rebuilt between two pages; see also ``classify``.
         """
         name = name or self._index or self._only_index().name
         path = f"/v1/indexes/{quote(name, safe='')}/labels"
         words = {} if q is None else {"q": q}
         offset, generation = 0, None
         while True:
-            where = {**words, "offset": offset, "limit": _PAGE}
-            page = self._connection.ask("GET", path, params=where)
-            found, total, current = self._connection.read(_page, page)
-            if generation not in (None, current):
+            parameters = {**words, "offset": offset, "limit": _PAGE}
+            document = self._connection.request("GET", path, params=parameters)
+            page, total, page_generation = self._connection.read(_parse_page, document)
+            if generation not in (None, page_generation):
                 raise ServiceError(f"index {name!r} was built again meanwhile: ask again")
-            generation = current
-            yield from found
-            offset += len(found)
-            if offset >= total or not found:
+            generation = page_generation
+            yield from page
+            offset += len(page)
+            if offset >= total or not page:
                 return
 
     def is_ready(self) -> bool:
-        """Tell whether an image would be classified now; False as well when no service is there.
+        """Return whether the service can classify an image now; False if it cannot be reached.
 
         Raises:
-            ServiceError: when what answers is not zsic-index, or goes by another name.
+            ServiceError: if another program answers, or the service has another host name.
         """
         return self._connection.is_ready(_READY_SECONDS)
 
-    # Inside
+    # Internals
 
-    def _of_index(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a document that also says which index is asked."""
+    def _with_index(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a document that also names the index."""
         return {**document} if self._index is None else {**document, "index": self._index}
 
     def _only_index(self) -> ServedIndexInfo:
-        """Return what is known about the client's index, or about the only one."""
-        found = self.indexes()
-        named = [one for one in found if self._index in (None, one.name)]
-        if len(named) != 1:
-            names = ", ".join(one.name for one in found) or "(there are none yet)"
+        """Return the description of the client's index, or of the only one."""
+        served = self.indexes()
+        candidates = [info for info in served if self._index in (None, info.name)]
+        if len(candidates) != 1:
+            names = ", ".join(info.name for info in served) or "(there are none yet)"
             raise InputError(f"name an index, one of: {names}")
-        return named[0]
+        return candidates[0]
 
-    def _classified(
+    def _classify(
         self, images: Iterable[ImageSource], document: Mapping[str, Any]
     ) -> Iterator[Decision | ImageError]:
-        return self._uploaded(images, "/v1/classify", self._of_index(document), responses.decision)
+        document = self._with_index(document)
+        return self._upload(images, "/v1/classify", document, responses.parse_decision)
 
-    def _uploaded(
+    def _upload(
         self,
         images: Iterable[ImageSource],
         path: str,
         document: Mapping[str, Any],
-        make: Callable[[Mapping[str, Any]], Made],
-    ) -> Iterator[Made | ImageError]:
-        """Send any number of images; yield what is made of each result, or why it was refused."""
+        parse: Callable[[Mapping[str, Any]], Parsed],
+    ) -> Iterator[Parsed | ImageError]:
+        """Send any number of images; yield each parsed result, or the error of the image."""
 
-        def send(some: Sequence[Upload]) -> ServiceResponse:
-            answer = self._send_images(path, document, some)
-            if answer.status in TOO_MUCH:
-                self._most_images = max(1, min(self._most_images, len(some) // 2))
-            return answer
+        def send(batch: Sequence[Upload]) -> ServiceResponse:
+            response = self._send_images(path, document, batch)
+            if response.status in TOO_MUCH:
+                self._max_images = max(1, min(self._max_images, len(batch) // 2))
+            return response
 
-        batches = uploads.batches(images, lambda: self._most_images)
+        batches = uploads.batches(images, lambda: self._max_images)
         for batch in prepare_batches(batches, uploads.upload, threads=uploads.READERS):
-            found = self._results([one for one in batch if isinstance(one, Upload)], send)
-            for one in batch:
-                yield one if isinstance(one, ImageError) else self._made(next(found), one, make)
+            results = self._results([image for image in batch if isinstance(image, Upload)], send)
+            for image in batch:
+                if isinstance(image, ImageError):
+                    yield image
+                else:
+                    yield self._parse(next(results), image, parse)
 
     def _send_images(
-        self, path: str, document: Mapping[str, Any], some: Sequence[Upload]
+        self, path: str, document: Mapping[str, Any], batch: Sequence[Upload]
     ) -> ServiceResponse:
-        # Named by their places: what files are called here is nobody's business there.
-        named = [(str(at), one.content) for at, one in enumerate(some)]
+        # Positions serve as names: the names of files are private.
+        contents = {str(position): image.content for position, image in enumerate(batch)}
         if fits_a_form(document):
-            files = [("images", (*one, "application/octet-stream")) for one in named]
+            files = [
+                ("images", (name, content, "application/octet-stream"))
+                for name, content in contents.items()
+            ]
             return self._connection.send("POST", path, data=form_of(document), files=files)
-        images = [{"name": at, "data": base64.b64encode(one).decode()} for at, one in named]
+        images = [
+            {"name": name, "data": base64.b64encode(content).decode()}
+            for name, content in contents.items()
+        ]
         return self._connection.send("POST", path, json={**document, "images": images})
 
     def _results(
         self, items: Sequence[Item], send: Callable[[Sequence[Item]], ServiceResponse]
     ) -> Iterator[dict[str, Any]]:
-        """Yield a result for each item; what is too much for one request is sent in halves.
+        """Yield a result for each item; a request that is too large is sent in halves.
 
         Raises:
-            ZsicError: when the request is refused as a whole.
+            ZsicError: if the request is refused as a whole.
         """
         if not items:
             return
-        answer = send(items)
-        results = answer.document.get("results")
+        response = send(items)
+        results = response.document.get("results")
         if isinstance(results, list) and len(results) == len(items):
             yield from results
-        elif answer.status in TOO_MUCH and len(items) > 1:
+        elif response.status in TOO_MUCH and len(items) > 1:
             half = len(items) // 2
             yield from self._results(items[:half], send)
             yield from self._results(items[half:], send)
-        elif answer.status == 413 and isinstance(items[0], Upload):
-            # Nothing is left to blame but the image.
-            yield {"error": {"status": 413, "detail": answer.detail}}
-        elif answer.status == 200:
+        elif response.status == 413 and isinstance(items[0], Upload):
+            # A request with a single image is too large because of the image.
+            yield {"error": {"status": 413, "detail": response.detail}}
+        elif response.status == 200:
             raise ServiceError(
                 f"{self._connection.address} has not answered for each that was sent"
             )
         else:
-            raise self._connection.refusal(answer)
+            raise self._connection.refusal(response)
 
-    def _made(
+    def _parse(
         self,
         result: Mapping[str, Any],
         image: Upload,
-        make: Callable[[Mapping[str, Any]], Made],
-    ) -> Made | ImageError:
+        parse: Callable[[Mapping[str, Any]], Parsed],
+    ) -> Parsed | ImageError:
         if result.get("error") is None:
-            return self._connection.read(make, result)
-        status, detail = self._connection.read(_refusal, result)
+            return self._connection.read(parse, result)
+        status, detail = self._connection.read(_parse_error, result)
         if not 400 <= status < 500:
             raise ServiceError(f"{self._connection.address}: {image.name}: {detail} ({status})")
         return responses.image_error(status, detail, image.name)
 
-    def _stacked(self, rows: Iterable[Float32]) -> Float32:
+    def _stack(self, embeddings: Iterable[Float32]) -> Float32:
         import numpy as np
 
-        found = list(rows)
-        if not found:
+        rows = list(embeddings)
+        if not rows:
             return np.empty((0, self._only_index().dim), dtype=np.float32)
-        return np.stack(found).astype(np.float32, copy=False)
+        return np.stack(rows).astype(np.float32, copy=False)
 
 
-def _accepted(found: Made | ImageError) -> Made:
-    if isinstance(found, ImageError):
-        raise found
-    return found
+def _or_raise(result: Parsed | ImageError) -> Parsed:
+    if isinstance(result, ImageError):
+        raise result
+    return result
 
 
-def _page(document: Mapping[str, Any]) -> tuple[list[LabelRecord], int, int]:
-    """Return the labels of a page, how many there are in all, and the index's generation."""
-    found = [responses.record(LabelRecord, one) for one in document["labels"]]
-    return found, int(document["total"]), int(document["generation"])
+def _parse_indexes(document: Mapping[str, Any]) -> list[ServedIndexInfo]:
+    return [responses.parse_record(ServedIndexInfo, info) for info in document["indexes"]]
 
 
-def _refusal(result: Mapping[str, Any]) -> tuple[int, str]:
-    """Return why an image was refused, as status and text, without what it was called there."""
+def _parse_page(document: Mapping[str, Any]) -> tuple[list[LabelRecord], int, int]:
+    """Return the labels of a page, the number of labels on all pages, and the generation."""
+    labels = [responses.parse_record(LabelRecord, label) for label in document["labels"]]
+    return labels, int(document["total"]), int(document["generation"])
+
+
+def _parse_error(result: Mapping[str, Any]) -> tuple[int, str]:
+    """Return the status and the reason of a rejected image, without its name in the request."""
     error = result["error"]
     return int(error["status"]), str(error["detail"]).removeprefix(f"{result.get('image')}: ")

@@ -1,4 +1,4 @@
-"""Requests to a service: what is tried again, and its refusals as the project's own errors."""
+"""HTTP requests to a service: retries, and error responses as this package's exceptions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOO_MUCH = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     )
 )
-"""Statuses that say nothing against the half of a request."""
+"""Statuses of requests that were too large or slow, of which one half may succeed."""
 
 _BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -34,27 +34,28 @@ _PROBLEM = "application/problem+json"
 _NOTHING_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout)
 
 _BACKOFF = 0.2
-"""Seconds before a first retry, twice as many before each one after it."""
+"""Seconds before the first retry; doubled for each further one."""
 
 _LONGEST_WAIT = 30.0
-"""Seconds that a service may ask to be left alone for; more is for the caller to wait."""
+"""Longest Retry-After, in seconds, that the client waits for itself."""
 
 _CONNECTING = 10.0
-"""Seconds that a connection may take."""
+"""Timeout for establishing a connection, in seconds."""
 
 _IDLE = 2.0
-"""Seconds that a connection is kept: less than servers do, so that none is closed on a request."""
+"""Seconds that an idle connection is kept: less than servers do, so that none of them closes it
+during a request."""
 
-Read = TypeVar("Read")
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceResponse:
-    """What a service has answered.
+    """A response of the service.
 
     Attributes:
-        status: its HTTP status.
-        document: its JSON object.
+        status: HTTP status.
+        document: JSON object in the body.
     """
 
     status: int
@@ -62,21 +63,15 @@ class ServiceResponse:
 
     @property
     def detail(self) -> str:
-        """Why it was refused."""
+        """Reason of an error response."""
         return str(self.document.get("detail") or "it does not say why")
 
 
 class Connection:
-    """Connections to one service, for any number of threads.
-
-    Args:
-        url: its address.
-        token: what opens it; by default what is in ``ZSIC_TOKEN``.
-        timeout: seconds without any news from it.
-        retries: how often a request is sent again.
+    """Connections to one service, for any number of threads; see ``Client`` for the arguments.
 
     Raises:
-        InputError: for what is no address, token or number of these.
+        InputError: for an invalid address, token or number.
     """
 
     def __init__(
@@ -101,31 +96,31 @@ class Connection:
         """Close all connections."""
         self._http.close()
 
-    def ask(self, method: str, path: str, **content: Any) -> dict[str, Any]:
-        """Return the document that answers a request; see ``send``.
+    def request(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        """Return the document of a successful response; see ``send``.
 
         Raises:
-            ZsicError: when it was refused; see ``refusal``.
+            ZsicError: for an error response; see ``refusal``.
         """
-        answer = self.send(method, path, **content)
-        if answer.status != HTTPStatus.OK:
-            raise self.refusal(answer)
-        return answer.document
+        response = self.send(method, path, **content)
+        if response.status != HTTPStatus.OK:
+            raise self.refusal(response)
+        return response.document
 
     def send(self, method: str, path: str, **content: Any) -> ServiceResponse:
-        """Return what a service answers, a refusal as well.
+        """Return the response to a request, error responses included.
 
-        A request is sent again when the service is full or not there for now, after the time that
-        it asks for, and when nothing of it was sent.
+        A request is repeated if the service is full or unavailable, after the delay that it asks
+        for, and if it could not be connected to.
 
         Args:
-            method: of HTTP.
-            path: below the service's address.
-            content: what httpx takes.
+            method: HTTP method.
+            path: path below the service's address.
+            content: arguments of ``httpx2.Client.request``.
 
         Raises:
-            InputError: for text that cannot be sent.
-            ServiceError: when there is no answer, or none of zsic-index.
+            InputError: for text that cannot be encoded.
+            ServiceError: if there is no response, or one of another program.
         """
         for attempt in range(self._retries + 1):
             is_last = attempt == self._retries
@@ -145,10 +140,10 @@ class Connection:
         raise AssertionError("the last attempt returns or raises")
 
     def is_ready(self, seconds: float) -> bool:
-        """Return whether the service answers within some seconds that it is ready.
+        """Return whether the service reports within a number of seconds that it is ready.
 
         Raises:
-            ServiceError: when what answers is not zsic-index, or goes by another name.
+            ServiceError: if another program answers, or the service has another host name.
         """
         try:
             response = self._http.get("/readyz", timeout=seconds)
@@ -156,21 +151,21 @@ class Connection:
             return False
         if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
             return False
-        answer = self._read(response)
-        if answer.status != HTTPStatus.OK:
-            raise self.refusal(answer)
-        return answer.document.get("status") == "ok"
+        parsed = self._read(response)
+        if parsed.status != HTTPStatus.OK:
+            raise self.refusal(parsed)
+        return parsed.document.get("status") == "ok"
 
-    def refusal(self, answer: ServiceResponse) -> ZsicError:
-        """Return the error that says why a request was refused as a whole."""
-        status, detail = answer.status, answer.detail
+    def refusal(self, response: ServiceResponse) -> ZsicError:
+        """Return the exception that stands for an error response."""
+        status, detail = response.status, response.detail
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             what = "refuses the token" if self._has_token else "needs a token"
             return ServiceError(
                 f"{self.address} {what} ({status}): give one of the service's as token, with "
                 f"--token-file, or as {TOKEN_VARIABLE}"
             )
-        # A path that is not there has nothing else to say.
+        # A response without another detail is about the path: the address is wrong.
         if status == HTTPStatus.NOT_FOUND and detail != HTTPStatus.NOT_FOUND.phrase:
             return IndexNotFoundError(detail)
         if status in (400, 413, 415, 422):
@@ -178,31 +173,31 @@ class Connection:
         next_step = _NEXT_STEPS.get(status, _NOT_THERE)
         return ServiceError(f"{self.address}: {detail} ({status}): {next_step}")
 
-    def read(self, make: Callable[[Any], Read], document: Any) -> Read:
-        """Return what is made of a part of an answer.
+    def read(self, parse: Callable[[Any], Parsed], document: Any) -> Parsed:
+        """Return a parsed part of a response.
 
         Raises:
-            ServiceError: when it is not what this version knows.
+            ServiceError: if this version cannot parse it.
         """
         try:
-            return make(document)
+            return parse(document)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ServiceError(
-                f"{self.address} answers in a way that is not known here ({error!r}): use the same "
-                "version of zsic-index on both sides"
+                f"{self.address} sends a response that this version does not know ({error!r}): use "
+                "the same version of zsic-index on both sides"
             ) from error
 
     def _read(self, response: httpx2.Response) -> ServiceResponse:
-        """Return an answer of zsic-index, or of a proxy in front to which it was too much."""
+        """Return a response of the service, or of a proxy that found the request too large."""
         status = response.status_code
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == (_JSON if response.is_success else _PROBLEM):
-            document = self.read(lambda one: one.json(), response)
+            document = self.read(httpx2.Response.json, response)
             if isinstance(document, dict):
                 return ServiceResponse(status, document)
         if status in TOO_MUCH:
             return ServiceResponse(
-                status, {"detail": "what is in front of the service takes no more"}
+                status, {"detail": "a proxy in front of the service rejects so large a request"}
             )
         to = response.headers.get("location")
         raise ServiceError(
@@ -237,9 +232,9 @@ def _checked_address(url: str) -> str:
     try:
         parsed = httpx2.URL(url)
     except (httpx2.InvalidURL, TypeError) as error:
-        raise InputError(f"server {url!r}: is no address: {error}") from None
+        raise InputError(f"server {url!r}: is not an address: {error}") from None
     if parsed.userinfo:
-        # Not shown: there may be a password in it.
+        # The message leaves the address out: there may be a password in it.
         raise InputError(f"the address of {parsed.host} has a user in it: give a token instead")
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise InputError(f"server {url!r}: give an address such as http://127.0.0.1:8000")
@@ -250,8 +245,8 @@ def _checked_address(url: str) -> str:
 
 def _checked_token(token: str) -> str:
     token = token.strip()
-    if not token.isascii() or not all("!" <= one <= "~" for one in token):
-        # Not shown: it opens the service.
+    if not token.isascii() or not all("!" <= character <= "~" for character in token):
+        # The message leaves the token out: it is a secret.
         raise InputError(
             "the token has spaces or other characters that tokens do not have: give one line of "
             "the service's token file"
@@ -260,11 +255,11 @@ def _checked_token(token: str) -> str:
 
 
 def _retry_after(response: httpx2.Response) -> float:
-    """Return the seconds that a service asks to be left alone for."""
-    given = response.headers.get("retry-after", "").strip()
-    if given.isascii() and given.isdigit():
-        return float(given)
+    """Return the seconds that a service asks to wait; 0 if it does not say."""
+    header = response.headers.get("retry-after", "").strip()
+    if header.isascii() and header.isdigit():
+        return float(header)
     try:
-        return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
     except ValueError:
         return 0.0

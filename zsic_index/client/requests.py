@@ -1,4 +1,4 @@
-"""What is asked, as requests have it: keyword arguments, a query, a document or a form."""
+"""Requests to a service: from keyword arguments or a query to a JSON document or a form."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from zsic_index.errors import InputError, LabelError
-from zsic_index.querying.query import Query
+from zsic_index.querying.query import OPTIONS, Query
 
 _FORM_TEXTS = 500
-"""Labels and other lists of a form: a service takes so many for sure."""
+"""Maximum number of texts in a form, within the limit of any service; more are sent as JSON."""
+
+# These are options of Query, which describes them; a test holds names and types equal.
 
 
-class _OfAll(TypedDict, total=False):
-    """What can be asked about images, whatever answers are.
+class _CommonOptions(TypedDict, total=False):
+    """Options for labels and nodes alike.
 
     Attributes:
-        top_k: k, at least 1: labels or nodes of an answer, at most; 5 by default.
-        calibrated: answer with what was fitted for the index.
-        lang: give names in this language, where there are any.
-        templates: answer under these templates, or names of template sets, instead of the index's
-            own. The first time takes as long as encoding its labels.
+        templates: templates (or names of template sets) to use instead of the index's own. The
+            first request takes as long as encoding the labels.
     """
 
     top_k: int
@@ -29,19 +28,8 @@ class _OfAll(TypedDict, total=False):
     templates: Sequence[str] | None
 
 
-class _OfLabels(TypedDict, total=False):
-    """What can be asked where answers are labels.
-
-    Attributes:
-        labels: only among these of the index; the probabilities are over them.
-        over_index: also give each probability over the whole index.
-        under: only among the labels below a node of the taxonomy.
-        threshold: leave out labels that are less probable.
-        thresholds: the same for each label, as they were fitted.
-        sets: all labels of the prediction set that was fitted.
-        none_below: "none of these" where the best label is less probable.
-        none_within: "none of these" where the best label is so little ahead of the second.
-    """
+class LabelOptions(_CommonOptions, total=False):
+    """Options of a query for labels; see ``Query``."""
 
     labels: Sequence[str] | None
     over_index: bool
@@ -53,15 +41,8 @@ class _OfLabels(TypedDict, total=False):
     none_within: float | None
 
 
-class _OfNodes(TypedDict, total=False):
-    """What can be asked where answers are nodes of the taxonomy: rank or deepest is.
-
-    Attributes:
-        rank: roll up to a rank of the taxonomy.
-        deepest: the deepest node whose probability reaches this, above 0 and up to 1.
-        floors: other floors than ``deepest``, for nodes of some ranks.
-        independent: sigmoid models: a node's probability is that of at least one of its labels.
-    """
+class NodeOptions(_CommonOptions, total=False):
+    """Options of a query for nodes of the taxonomy; see ``Query``."""
 
     rank: str | None
     deepest: float | None
@@ -69,59 +50,56 @@ class _OfNodes(TypedDict, total=False):
     independent: bool
 
 
-class LabelsAsked(_OfAll, _OfLabels, total=False):
-    """Keyword arguments for answers that are labels."""
+class QueryOptions(LabelOptions, NodeOptions, total=False):
+    """All options of a query to a service; see ``Query``."""
 
 
-class NodesAsked(_OfAll, _OfNodes, total=False):
-    """Keyword arguments for answers that are nodes."""
-
-
-class Asked(_OfAll, _OfLabels, _OfNodes, total=False):
-    """All keyword arguments."""
-
-
-def document_of(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a request's document says of what is asked with keyword arguments.
+def document_of_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON document of a request, given keyword arguments.
 
     Raises:
-        InputError: for what no service can be asked, or excludes each other.
-        TypeError: for what is no such argument.
+        InputError: for options that a service does not offer, or that exclude each other.
+        TypeError: for an unknown option.
     """
-    given = {name: value for name, value in asked.items() if value is not None}
-    templates = given.pop("templates", ())
-    # All of the index would be another answer than the one that an empty list stands for.
-    if not len(given.get("labels", "all")):
+    values = {name: value for name, value in options.items() if value is not None}
+    templates = values.pop("templates", ())
+    # An empty list would select all labels of the index.
+    if not len(values.get("labels", "all")):
         raise LabelError("labels is empty: give at least one, or None for all")
-    return document_of_query(Query(**given), templates)
+    return document_of_query(Query(**values), templates)
 
 
 def document_of_query(query: Query, templates: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what a request's document says of a query; see ``document_of``."""
-    usual = Query()
-    found: dict[str, Any] = {"templates": list(templates)} if templates else {}
-    for name in Query.__dataclass_fields__:
+    """Return the JSON document of a request, without options that have their defaults.
+
+    Raises:
+        InputError: for options that a service does not offer.
+    """
+    document: dict[str, Any] = {"templates": list(templates)} if templates else {}
+    for name, option in OPTIONS.items():
         value = _plain(getattr(query, name))
-        if value == _plain(getattr(usual, name)) or value in ([], {}):
+        if value == _plain(option.default) or value in ([], {}):
             continue
-        if name not in Asked.__optional_keys__:
-            raise InputError(f"{name} cannot be asked of a service: use the index where it lies")
-        found[name] = value
-    if not isinstance(found.get("thresholds", ""), str):
+        if option.local:
+            raise InputError(f"{name} cannot be asked of a service: use the index itself")
+        document[name] = value
+    if not isinstance(document.get("thresholds", ""), str):
         raise InputError("a service has no other thresholds than 'calibrated': use threshold")
-    return found
+    return document
 
 
 def fits_a_form(document: Mapping[str, Any]) -> bool:
-    """Return whether a form may have so many texts."""
-    counts = [len(one) for one in document.values() if isinstance(one, list | dict)]
+    """Return whether a document is small enough to be sent as a form."""
+    counts = [len(value) for value in document.values() if isinstance(value, list | dict)]
     return sum(counts) <= _FORM_TEXTS
 
 
 def form_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a document's values as the fields of a form."""
+    """Return the fields of a form that stand for a document."""
     return {
-        name: [f"{key}={one!r}" for key, one in value.items()] if isinstance(value, dict) else value
+        name: [f"{rank}={floor!r}" for rank, floor in value.items()]
+        if isinstance(value, dict)
+        else value
         for name, value in document.items()
     }
 
@@ -129,8 +107,8 @@ def form_of(document: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Return a value as JSON has it."""
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
         return list(value)
-    # NumPy's numbers and arrays are none to JSON.
+    # NumPy's numbers and arrays.
     return value.tolist() if hasattr(value, "tolist") else value

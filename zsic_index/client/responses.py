@@ -1,4 +1,4 @@
-"""From a service's JSON to the records that a local index gives, equal field by field."""
+"""Responses of a service as records, equal field by field to those of a local index."""
 
 from __future__ import annotations
 
@@ -28,37 +28,39 @@ _IMAGE_ERRORS: dict[int, type[ImageError]] = {
 }
 
 
-def decision(result: Mapping[str, Any]) -> Decision:
-    """Return what is said of one image."""
-    found = [
-        record(NodePrediction, one) if "path" in one else record(Prediction, one)
-        for one in result["predictions"]
+def parse_decision(result: Mapping[str, Any]) -> Decision:
+    """Return the decision about one image."""
+    predictions = [
+        parse_record(NodePrediction, prediction)
+        if "path" in prediction
+        else parse_record(Prediction, prediction)
+        for prediction in result["predictions"]
     ]
-    return Decision(found, result.get("none_of_these"))
+    return Decision(predictions, result.get("none_of_these"))
 
 
-def embedding(result: Mapping[str, Any]) -> Float32:
+def parse_embedding(result: Mapping[str, Any]) -> Float32:
     """Return the (D,) float32 unit-norm embedding of one image or prompt."""
     import numpy as np
 
     return np.frombuffer(base64.b64decode(result["embedding"], validate=True), dtype="<f4")
 
 
-def record(kind: type[Record], found: Mapping[str, Any]) -> Record:
-    """Return a record of what a JSON object has under its names; lists become tuples."""
+def parse_record(record: type[Record], document: Mapping[str, Any]) -> Record:
+    """Return a record with the values of a JSON object; lists become tuples."""
     values: dict[str, Any] = {}
-    for name, key in json_names(kind).items():
-        value = found[key]
+    for name, key in json_names(record).items():
+        value = document[key]
         values[name] = tuple(value) if isinstance(value, list) else value
-    return kind(**values)
+    return record(**values)
 
 
 def image_error(status: int, detail: str, name: str) -> ImageError:
-    """Return the error of one image that a service has refused.
+    """Return the error of one image that a service has rejected.
 
     Args:
-        status: what it would have been refused with if it had been sent alone.
-        detail: why.
-        name: what it is called here.
+        status: HTTP status that the image would have got if it had been sent alone.
+        detail: reason.
+        name: name of the image in the message.
     """
     return _IMAGE_ERRORS.get(status, ImageError)(f"{name}: {detail}")

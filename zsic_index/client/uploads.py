@@ -1,4 +1,4 @@
-"""Images on their way to a service: files as they are, in batches of bounded size."""
+"""Uploads to a service: files as they are, in batches of bounded size."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from PIL import Image
 from zsic_index.images.opening import ImageSource, decode, describe, read
 
 MAX_IMAGES = 32
-"""Images of a request, at most: those of one pass through the vision tower."""
+"""Maximum number of images per request: a batch of the vision tower."""
 
 MAX_BYTES = 16 << 20
-"""Bytes of a request's images, but for one that has more alone."""
+"""Maximum size of a batch in bytes; a larger image is sent alone."""
 
 READERS = 4
-"""Threads that read files while the batch before is answered."""
+"""Number of threads that read files while the service works on the batch before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,26 +26,28 @@ class Upload:
     """An image that can be sent.
 
     Attributes:
-        name: what it is called in messages.
-        content: the bytes of a file.
+        name: name of the image in messages.
+        content: bytes of an image file.
     """
 
     name: str
     content: bytes
 
 
-def batches(sources: Iterable[ImageSource], most: Callable[[], int]) -> Iterator[list[ImageSource]]:
-    """Yield images in batches, none of them empty; sources are read only as far as asked for.
+def batches(
+    sources: Iterable[ImageSource], max_images: Callable[[], int]
+) -> Iterator[list[ImageSource]]:
+    """Yield images in batches, none of them empty; ``sources`` is consumed lazily.
 
     Args:
-        sources: any number of them; files are not opened.
-        most: how many one may have; asked at each.
+        sources: any number of images; files are not opened.
+        max_images: returns the maximum number per batch; called for each image.
     """
     batch: list[ImageSource] = []
     size = 0
     for source in sources:
         added = _size(source)
-        if batch and (len(batch) >= most() or size + added > MAX_BYTES):
+        if batch and (len(batch) >= max_images() or size + added > MAX_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(source)
@@ -55,15 +57,15 @@ def batches(sources: Iterable[ImageSource], most: Callable[[], int]) -> Iterator
 
 
 def upload(source: ImageSource) -> Upload:
-    """Return what is sent of an image: its file's bytes, or of a PIL image its pixels as PNG.
+    """Return an image as an upload: the bytes of its file; a PIL image is encoded as PNG.
 
     Raises:
-        ImageError: when it cannot be read, is no image source, or is an address.
+        ImageError: if it cannot be read, is not an image source, or is a URL.
     """
     name = describe(source)
     content = read(source)
     if isinstance(content, Image.Image):
-        # Upright and in RGB, as it would be looked at here: PNG does not have all modes.
+        # Upright and in RGB, as the vision tower would get it: PNG does not support all modes.
         file = io.BytesIO()
         decode(content, name).save(file, "PNG", compress_level=1)
         content = file.getvalue()
@@ -71,7 +73,7 @@ def upload(source: ImageSource) -> Upload:
 
 
 def _size(source: ImageSource) -> int:
-    """Return about how many bytes a source has; 0 for what will be refused."""
+    """Return the approximate size of an image in bytes; 0 if it will be rejected."""
     match source:
         case bytes():
             return len(source)

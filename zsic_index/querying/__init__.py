@@ -1,1 +1,1 @@
-"""A query about images, and the same compiled against an index."""
+"""Queries about images, and their compilation against an index."""

@@ -1,4 +1,4 @@
-"""What an index makes of a query: from image embeddings to decisions."""
+"""Compile a query against an index: from image embeddings to decisions."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ from zsic_index.querying.thresholds import Thresholds
 from zsic_index.records import Decision, NodePrediction, Prediction
 
 NEGATIVE_LIMIT = 0.5
-"""What negative labels may have of the probability."""
+"""Probability of the negative labels above which an image is rejected."""
 
 CompiledQuery = Callable[[Float32], list[Decision]]
-"""From (B, D) float32 unit-norm image embeddings to B decisions."""
+"""Maps (B, D) float32 unit-norm image embeddings to B decisions."""
 
 
 def compile_query(query: Query, index: LabelIndex) -> CompiledQuery:
-    """Do what does not depend on the images, once; return what answers.
+    """Compile a query against an index; all that does not depend on images is done here, once.
 
     Raises:
-        InputError: for what this index cannot answer.
-        ModelError: where labels have to be encoded and the index has no model.
+        InputError: if the index cannot answer the query.
+        ModelError: if labels have to be encoded and the index has no model.
     """
-    fitted = None
+    calibration = None
     if query.calibrated or query.sets or query.thresholds == "calibrated":
-        fitted = index.load_calibration()
-        index = index.with_calibration(fitted)
-    answer = _decider(query, index, fitted) if query.decides else _plain(query, index)
+        calibration = index.load_calibration()
+        index = index.with_calibration(calibration)
+    decide = (
+        _with_decider(query, index, calibration) if query.decides else _most_probable(query, index)
+    )
     if query.lang is None:
-        return answer
+        return decide
     translate = _translator(index, query.lang)
-    return lambda embeddings: [translate(one) for one in answer(embeddings)]
+    return lambda embeddings: [translate(decision) for decision in decide(embeddings)]
 
 
 def _rules(query: Query) -> list[Rule]:
-    """Return the rules that say "none of these"."""
+    """Return the rules that reject images."""
     rules: list[Rule] = []
     if query.none_below is not None:
         rules.append(LeastProbability(query.none_below))
@@ -52,16 +54,21 @@ def _rules(query: Query) -> list[Rule]:
     return rules
 
 
-def _decider(query: Query, index: LabelIndex, fitted: Calibration | None) -> CompiledQuery:
+def _with_decider(
+    query: Query, index: LabelIndex, calibration: Calibration | None
+) -> CompiledQuery:
+    """Compile a query with thresholds, prediction sets or rules."""
     thresholds: Thresholds | PrecisionThresholds | None
     if query.thresholds == "calibrated":
-        thresholds = required(fitted.thresholds if fitted else None, "thresholds", "--precision")
+        thresholds = required(
+            calibration.thresholds if calibration else None, "thresholds", "--precision"
+        )
     else:
         overall = None if query.threshold is None else Thresholds(query.threshold)
         thresholds = query.thresholds or overall
     limit = None
     if query.sets:
-        limit = required(fitted.conformal if fitted else None, "sets", "--coverage")
+        limit = required(calibration.conformal if calibration else None, "sets", "--coverage")
     decider = Decider(
         index,
         rules=_rules(query),
@@ -72,38 +79,49 @@ def _decider(query: Query, index: LabelIndex, fitted: Calibration | None) -> Com
     return lambda embeddings: decider.decide(embeddings, top_k=query.top_k)
 
 
-def _plain(query: Query, index: LabelIndex) -> CompiledQuery:
-    found: Callable[[Float32], Sequence[Sequence[Prediction | NodePrediction]]]
+def _most_probable(query: Query, index: LabelIndex) -> CompiledQuery:
+    """Compile a query for the most probable labels or nodes."""
+    predict: Callable[[Float32], Sequence[Sequence[Prediction | NodePrediction]]]
     if query.rank is not None:
-        found = RankScorer(index, rank=query.rank, top_k=query.top_k, independent=query.independent)
+        predict = RankScorer(
+            index, rank=query.rank, top_k=query.top_k, independent=query.independent
+        )
     elif query.deepest is not None:
-        found = DeepestScorer(
+        predict = DeepestScorer(
             index, floor=query.deepest, by_rank=query.floors, independent=query.independent
         )
     else:
         under = index.labels_under(query.under) if query.under is not None else ()
-        found = LabelScorer(
+        predict = LabelScorer(
             index,
             top_k=query.top_k,
             labels=[*query.labels, *under] or None,
             encode_missing=query.encode_missing,
             over_index=query.over_index or query.under is not None,
         )
-    return lambda embeddings: [Decision(list(line)) for line in found(embeddings)]
+    return lambda embeddings: [Decision(list(predictions)) for predictions in predict(embeddings)]
 
 
 def _translator(index: LabelIndex, language: str) -> Callable[[Decision], Decision]:
-    """Return what puts names of a language into predictions."""
+    """Return a function that translates the names in a decision into a language."""
     names = index.structure.names_in(language)
 
     def translate(decision: Decision) -> Decision:
-        found = decision.predictions
-        ids = [one.label_id for one in found if isinstance(one, Prediction) and one.label_id]
-        keys = dict(zip(ids, index.label_names.keys_of(ids), strict=True))
-        named = []
-        for one in found:
-            key = one.key if isinstance(one, NodePrediction) else keys.get(one.label_id or 0)
-            named.append(replace(one, label=names.get(key or "", one.label)))
-        return Decision(named, decision.reason)
+        label_ids = [
+            prediction.label_id
+            for prediction in decision.predictions
+            if isinstance(prediction, Prediction) and prediction.label_id
+        ]
+        keys = dict(zip(label_ids, index.label_names.keys_of(label_ids), strict=True))
+        translated = []
+        for prediction in decision.predictions:
+            key = (
+                prediction.key
+                if isinstance(prediction, NodePrediction)
+                else keys.get(prediction.label_id or 0)
+            )
+            name = names.get(key or "", prediction.label)
+            translated.append(replace(prediction, label=name))
+        return Decision(translated, decision.reason)
 
     return translate

@@ -1,4 +1,4 @@
-"""From an index's answers to decisions: what is accepted, and why an image shows none of it."""
+"""Decisions about images: accepted labels, or the reason why none is accepted."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from zsic_index.records import DEFAULT_TOP_K, Decision, Prediction
 from zsic_index.scan.probabilities import activate, log_sum_exp
 
 _LARGEST_SET = 1_000
-"""Labels of a prediction set that are given, at most."""
+"""Maximum number of labels in a prediction set."""
 
 
 class Decider:
-    """Decides with rules and thresholds; what it is not given, it does not ask for."""
+    """Decides about images with rules, thresholds and prediction sets, each of them optional."""
 
     def __init__(
         self,
@@ -34,25 +34,25 @@ class Decider:
         sets: ConformalLimit | None = None,
         negatives: Sequence[str] = (),
     ) -> None:
-        """Prepare decisions.
+        """Prepare decisions; negative labels are encoded here.
 
         Args:
-            index: what answers.
-            rules: the first that rejects an image says why.
-            thresholds: what labels have to reach.
-            sets: give prediction sets instead of the most probable labels.
-            negatives: names of what is none of the labels, for a rule about them.
+            index: index that predicts the labels.
+            rules: rules that reject images; the first that rejects one gives the reason.
+            thresholds: least probabilities of accepted labels.
+            sets: limit of prediction sets, to give these instead of the most probable labels.
+            negatives: names of things that are no label, for the rule ``MostNegativeMass``.
 
         Raises:
             InputError: for a negative label that is a label, or is below one.
-            ModelError: for negative labels when the index has no model.
+            ModelError: for negative labels if the index has no model.
         """
         self._index = index
         self._rules = rules
         self._thresholds = thresholds
         self._sets = sets
         self._negatives = (
-            index.encoder.encode_labels(_checked(index, negatives)) if negatives else None
+            index.encoder.encode_labels(_check_negatives(index, negatives)) if negatives else None
         )
 
     def stream(
@@ -63,20 +63,21 @@ class Decider:
 
     def decide(self, embeddings: Float32, *, top_k: int = DEFAULT_TOP_K) -> list[Decision]:
         """Decide about (B, D) float32 unit-norm image embeddings."""
-        wanted = top_k if self._sets is None else min(self._sets.largest_set, _LARGEST_SET)
-        found = self._index.score(embeddings, top_k=max(wanted, 2))
-        if not found:
+        k = top_k if self._sets is None else min(self._sets.largest_set, _LARGEST_SET)
+        scored = self._index.score(embeddings, top_k=max(k, 2))
+        if not scored:
             return []
-        probabilities = np.array([[one.probability for one in line] for line in found])
-        answers = RuleInput(probabilities, len(self._index), self._negative_mass(embeddings, found))
-        reasons = reject(answers, self._rules)
-        floors = self._floors(found)
+        probabilities = np.array(
+            [[prediction.probability for prediction in predictions] for predictions in scored]
+        )
+        negative_mass = self._negative_mass(embeddings, scored)
+        reasons = reject(RuleInput(probabilities, len(self._index), negative_mass), self._rules)
         decisions = []
-        for line, floor, reason in zip(found, floors, reasons, strict=True):
+        for predictions, floors, reason in zip(scored, self._floors(scored), reasons, strict=True):
             accepted = [
-                one
-                for one, least in zip(line[:wanted], floor, strict=False)
-                if one.probability >= least
+                prediction
+                for prediction, floor in zip(predictions[:k], floors, strict=False)
+                if prediction.probability >= floor
             ]
             if reason is None and not accepted:
                 reason = (
@@ -87,13 +88,17 @@ class Decider:
             decisions.append(Decision([] if reason else accepted, reason))
         return decisions
 
-    def _floors(self, found: list[list[Prediction]]) -> Float64:
-        """Return (B, k) what each label has to reach."""
-        ids = np.array([[one.label_id or 0 for one in line] for line in found], dtype=np.int64)
-        floors = label_floors(self._index, self._thresholds, ids)
+    def _floors(self, scored: list[list[Prediction]]) -> Float64:
+        """Return the (B, k) probabilities from which each label is accepted."""
+        label_ids = np.array(
+            [[prediction.label_id or 0 for prediction in predictions] for predictions in scored],
+            dtype=np.int64,
+        )
+        floors = label_floors(self._index, self._thresholds, label_ids)
         return floors if self._sets is None else np.maximum(floors, self._sets.limit)
 
-    def _negative_mass(self, embeddings: Float32, found: list[list[Prediction]]) -> Float64 | None:
+    def _negative_mass(self, embeddings: Float32, scored: list[list[Prediction]]) -> Float64 | None:
+        """Return the (B,) probabilities of the negative labels; see ``RuleInput``."""
         if self._negatives is None:
             return None
         similarities = embeddings.astype(np.float64) @ self._negatives.T.astype(np.float64)
@@ -101,7 +106,10 @@ class Decider:
         if self._index.info.activation == "sigmoid":
             return np.asarray(activate(logits, "sigmoid", None).max(axis=1))
         # The best label's logit and probability give the log-partition of all labels.
-        partition = np.array([line[0].logit - np.log(line[0].probability) for line in found])
+        best = [predictions[0] for predictions in scored]
+        partition = np.array(
+            [prediction.logit - np.log(prediction.probability) for prediction in best]
+        )
         mass = log_sum_exp(logits)
         return np.asarray(np.exp(mass - np.logaddexp(mass, partition)))
 
@@ -109,7 +117,7 @@ class Decider:
 def label_floors(
     index: LabelIndex, thresholds: Thresholds | PrecisionThresholds | None, label_ids: Int64
 ) -> Float64:
-    """Return what each label of an index has to reach, in the shape of ``label_ids``."""
+    """Return the probability from which each label is accepted, in the shape of ``label_ids``."""
     match thresholds:
         case None:
             return np.zeros(label_ids.shape)
@@ -127,18 +135,23 @@ def label_floors(
 
 
 def _ranks(index: LabelIndex, label_ids: Sequence[int]) -> dict[int, str]:
+    """Return the rank of each label that has one, by label id."""
     structure = index.structure
     taxonomy = structure.taxonomy
-    found = {}
+    ranks = {}
     for label_id, key in zip(label_ids, index.label_names.keys_of(label_ids), strict=True):
         rank = int(taxonomy.rank_of[structure.find(key)])
         if rank >= 0:
-            found[label_id] = taxonomy.ranks[rank]
-    return found
+            ranks[label_id] = taxonomy.ranks[rank]
+    return ranks
 
 
-def _checked(index: LabelIndex, negatives: Sequence[str]) -> list[str]:
-    """Return negative labels, when none of them is a label or below one."""
+def _check_negatives(index: LabelIndex, negatives: Sequence[str]) -> list[str]:
+    """Return negative labels unless one of them is a label or below one.
+
+    Raises:
+        InputError: if one of them is.
+    """
     structure = index.structure
     taxonomy = structure.taxonomy
     names: dict[str, str] = {}
@@ -146,7 +159,7 @@ def _checked(index: LabelIndex, negatives: Sequence[str]) -> list[str]:
         own = taxonomy.names[node]
         for name in (own, *taxonomy.aliases.get(node, ()), *taxonomy.translations(node)):
             names.setdefault(name, own)
-    # What is below a label of the taxonomy is in it: nothing else is known to be above a name.
+    # Names below a label are in the taxonomy themselves; ancestors of other names are unknown.
     kept, refused = refuse_negatives(negatives, names, {})
     if refused:
         raise InputError(f"{refused[0].reason}: leave it out")

@@ -1,4 +1,4 @@
-"""Names of what is none of the labels."""
+"""Negative labels: names of things that are no label of the index."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from zsic_index.taxonomy.names import folded
 
 @dataclass(frozen=True, slots=True)
 class RefusedNegative:
-    """A negative label that would reject images of a real one.
+    """A negative label that would reject images of a real label.
 
     Attributes:
-        name: the negative label.
-        label: the real one.
-        reason: what the one is to the other, as a sentence.
+        name: name of the negative label.
+        label: name of the real label.
+        reason: sentence about how they are related.
     """
 
     name: str
@@ -28,26 +28,28 @@ def refuse_negatives(
     names: Mapping[str, str],
     ancestors: Mapping[str, Collection[str]],
 ) -> tuple[list[str], list[RefusedNegative]]:
-    """Tell negative labels that can be used from those that are, or are below, a real label.
+    """Refuse negative labels that are a real label, or below one.
 
-    Such a one takes probability from images that do show the label (NegRefine, Ansari et al. 2025,
+    These take probability from images that do show the label (NegRefine, Ansari et al. 2025,
     arXiv 2507.09795). Names are compared without regard to case, Unicode form and spaces.
 
     Args:
         negatives: names of negative labels.
-        names: every name of a real label, its aliases and translations included → the label.
-        ancestors: negative label → the names of all that is above it, as far as that is known.
+        names: name of a real label, alias or translation → the label's name.
+        ancestors: negative label → names of its ancestors, if these are available.
 
     Returns:
-        Those that can be used, in order, and those that are refused.
+        The usable ones in order, and the refused ones.
     """
     real = {_folded(name): label for name, label in names.items()}
-    above = {_folded(name): found for name, found in ancestors.items()}
+    ancestors_of = {_folded(name): names_above for name, names_above in ancestors.items()}
     kept: list[str] = []
     refused: list[RefusedNegative] = []
     for name in negatives:
         own = _folded(name)
-        parent = next((a for a in above.get(own, ()) if _folded(a) in real), None)
+        parent = next(
+            (above for above in ancestors_of.get(own, ()) if _folded(above) in real), None
+        )
         if own in real:
             label = real[own]
             same = "is a label" if _folded(label) == own else f"is another name of {label!r}"

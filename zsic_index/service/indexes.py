@@ -93,7 +93,7 @@ class ServedIndex:
         """Whether something was fitted for it."""
         return self.index.find_calibration() is not None
 
-    async def answer(self, query: Query, engine: Engine) -> CompiledQuery:
+    async def compile(self, query: Query, engine: Engine) -> CompiledQuery:
         """Return what answers a query, prepared in another thread the first time.
 
         Raises:

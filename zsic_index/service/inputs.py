@@ -1,4 +1,4 @@
-"""From a request's body to what it asks for: JSON or a form, checked before anything is decoded."""
+"""Parsing of request bodies: JSON or a form, checked before any image is decoded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import binascii
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import numpy as np
 import numpy.typing as npt
@@ -15,24 +15,23 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from zsic_index.errors import EmbeddingError, ImageError, ImageTooLargeError
-from zsic_index.service.schemas import ImageInput, Record, ScoreRequest
+from zsic_index.errors import EmbeddingError, ImageError, ImageTooLargeError, InputError
+from zsic_index.querying.query import parse_floor
+from zsic_index.service.schemas import ImageInput, Schema, ScoreRequest
 from zsic_index.service.settings import Settings
 from zsic_index.web import RefusedError
 
 JSON = "application/json"
 FORM = "multipart/form-data"
 
-_LISTS = frozenset(("labels", "templates", "prompts"))
-"""Fields of a form that may come several times."""
-
 _MAX_FIELDS = 1_000
-"""Texts of a form: parsing takes a while for each. JSON has no such limit."""
+"""Maximum number of text fields in a form, each of which takes a while to parse. JSON has no such
+limit."""
 
 _MAX_FIELD = 1 << 16
-"""Bytes of a text of a form."""
+"""Maximum size of a text field in bytes."""
 
-Asked = TypeVar("Asked", bound=Record)
+RequestModel = TypeVar("RequestModel", bound=Schema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +39,9 @@ class SentImage:
     """An image of a request.
 
     Attributes:
-        name: what answers call it.
-        content: gives its bytes, or raises an ImageError; for another thread.
-        url: where it has to be fetched from instead.
+        name: name of the image in the response.
+        content: returns the bytes of the file or raises an ImageError; called in another thread.
+        url: URL to fetch the image from instead.
     """
 
     name: str
@@ -51,92 +50,96 @@ class SentImage:
 
 
 async def parse(
-    request: Request, model: type[Asked], settings: Settings
-) -> tuple[Asked, list[SentImage]]:
-    """Return what a request asks, and its images.
+    http_request: Request, model: type[RequestModel], settings: Settings
+) -> tuple[RequestModel, list[SentImage]]:
+    """Return a request as a model, and its images.
 
     Args:
-        request: with a JSON document, or with a form whose files are the images.
-        model: what it must be.
+        http_request: with a JSON document, or with a form whose files are the images.
+        model: model of the request.
         settings: the limits.
 
     Raises:
         RefusedError: 415 for another content type, 413 for too many parts or images.
-        ValidationError: when it has not the form that ``model`` says.
+        ValidationError: if the body does not fit the model.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = http_request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == JSON:
-        # What a schema calls a number is no text; in a form everything is.
-        asked = model.model_validate_json(await request.body(), strict=True)
-        images = [_of_json(at, one, settings) for at, one in enumerate(_images(asked))]
+        # Strict, so that "5" is not a number. In a form everything is text.
+        request = model.model_validate_json(await http_request.body(), strict=True)
+        images = [
+            _image_of_json(position, image, settings)
+            for position, image in enumerate(_images_of(request))
+        ]
     elif kind == FORM:
-        fields, files = await _read_form(request, settings)
-        # A form's images come as files: this stands in for them.
+        fields, files = await _read_form(http_request, model, settings)
+        # The images of a form are files: placeholders satisfy the model.
         if "images" in model.model_fields:
             fields["images"] = [""] * len(files)
-        asked = model.model_validate(fields)
-        images = [_of_file(at, one, settings) for at, one in enumerate(files)]
+        request = model.model_validate(fields)
+        images = [_image_of_file(position, file, settings) for position, file in enumerate(files)]
     else:
         raise RefusedError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Type {kind[:100]!r}: use {JSON} or {FORM}"
         )
     if len(images) > settings.max_images:
         raise too_many(len(images), settings.max_images, "images")
-    return asked, images
+    return request, images
 
 
-def too_many(count: int, limit: int, what: str) -> RefusedError:
-    """Return the error for more of something than a request may have."""
+def too_many(count: int, limit: int, noun: str) -> RefusedError:
+    """Return the error for a request with too many images, embeddings or prompts."""
     return RefusedError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"{count:,} {what}; the limit is {limit:,} in a request: send several requests",
+        f"{count:,} {noun}; the limit is {limit:,} in a request: send several requests",
     )
 
 
-def embeddings_of(asked: ScoreRequest) -> npt.NDArray[np.float32]:
+def embeddings_of(request: ScoreRequest) -> npt.NDArray[np.float32]:
     """Return the (B, D) float32 embeddings of a request.
 
     Raises:
-        EmbeddingError: when they are of different lengths, or no float32 in base64.
+        EmbeddingError: if their lengths differ, or one is not base64 of float32.
     """
-    rows = [_row(at, one) for at, one in enumerate(asked.embeddings)]
-    lengths = sorted({len(row) for row in rows})
+    embeddings = [_embedding(position, entry) for position, entry in enumerate(request.embeddings)]
+    lengths = sorted({len(embedding) for embedding in embeddings})
     if len(lengths) > 1:
         raise EmbeddingError(
             f"embeddings of {lengths[0]} and of {lengths[-1]} numbers: they must be of one length"
         )
-    return np.array(rows, dtype=np.float32)
+    return np.array(embeddings, dtype=np.float32)
 
 
-def _row(at: int, given: list[float] | str) -> npt.NDArray[np.float32]:
-    if isinstance(given, str):
+def _embedding(position: int, entry: list[float] | str) -> npt.NDArray[np.float32]:
+    if isinstance(entry, str):
         try:
-            return np.frombuffer(base64.b64decode(given, validate=True), dtype="<f4")
+            return np.frombuffer(base64.b64decode(entry, validate=True), dtype="<f4")
         except (binascii.Error, ValueError) as error:
-            raise EmbeddingError(f"embedding {at}: not base64 of float32: {error}") from None
-    with np.errstate(over="ignore"):  # what is too large for float32 is refused as infinite
-        return np.array(given, dtype=np.float32)
+            raise EmbeddingError(f"embedding {position}: not base64 of float32: {error}") from None
+    with np.errstate(over="ignore"):  # numbers above float32's range are refused as infinite later
+        return np.array(entry, dtype=np.float32)
 
 
-def _images(asked: Record) -> list[str | ImageInput]:
-    images: list[str | ImageInput] = getattr(asked, "images", [])
+def _images_of(request: Schema) -> list[str | ImageInput]:
+    images: list[str | ImageInput] = getattr(request, "images", [])
     return images
 
 
-def _of_json(at: int, given: str | ImageInput, settings: Settings) -> SentImage:
-    one = ImageInput(name=None, data=given, url=None) if isinstance(given, str) else given
-    name = one.name or str(at)
-    if one.url is not None:
-        return SentImage(name, lambda: _refuse_url(name), one.url if settings.allow_urls else None)
-    data = one.data or ""
-    return SentImage(name, lambda: _decoded(name, data, settings))
+def _image_of_json(position: int, entry: str | ImageInput, settings: Settings) -> SentImage:
+    image = ImageInput(name=None, data=entry, url=None) if isinstance(entry, str) else entry
+    name = image.name or str(position)
+    if image.url is not None:
+        url = image.url if settings.allow_urls else None
+        return SentImage(name, lambda: _refuse_url(name), url)
+    data = image.data or ""
+    return SentImage(name, lambda: _decode_base64(name, data, settings))
 
 
 def _refuse_url(name: str) -> bytes:
     raise ImageError(f"{name}: addresses are not fetched here: send the image itself")
 
 
-def _decoded(name: str, data: str, settings: Settings) -> bytes:
+def _decode_base64(name: str, data: str, settings: Settings) -> bytes:
     if data.startswith("data:"):
         data = data.partition(",")[2]
     if len(data) > settings.max_image_bytes * 4 // 3 + 4:
@@ -147,8 +150,8 @@ def _decoded(name: str, data: str, settings: Settings) -> bytes:
         raise ImageError(f"{name}: not base64: {error}") from None
 
 
-def _of_file(at: int, file: tuple[str, bytes], settings: Settings) -> SentImage:
-    name = (file[0] or str(at))[:1_000]
+def _image_of_file(position: int, file: tuple[str, bytes], settings: Settings) -> SentImage:
+    name = (file[0] or str(position))[:1_000]
 
     def content() -> bytes:
         if len(file[1]) > settings.max_image_bytes:
@@ -165,23 +168,23 @@ def _too_large(name: str, settings: Settings) -> ImageTooLargeError:
     )
 
 
-class _InMemory(MultiPartParser):
-    """Keeps files in memory: a body has its limit, and nothing of it is written to a disk."""
+class _InMemoryParser(MultiPartParser):
+    """A form parser that keeps files in memory; the size of a body is limited already."""
 
     spool_max_size = 1 << 62
 
 
 async def _read_form(
-    request: Request, settings: Settings
+    http_request: Request, model: type[Schema], settings: Settings
 ) -> tuple[dict[str, Any], list[tuple[str, bytes]]]:
-    """Return a form's texts, and the names and contents of its files."""
-    body = await request.body()
+    """Return a form's text fields, and the names and contents of its files."""
+    body = await http_request.body()
 
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
-    parser = _InMemory(
-        request.headers,
+    parser = _InMemoryParser(
+        http_request.headers,
         stream(),
         max_files=settings.max_images,
         max_fields=_MAX_FIELDS,
@@ -195,31 +198,34 @@ async def _read_form(
         raise RefusedError(status, f"the form cannot be read: {error.message}") from None
     except ValueError as error:
         raise RefusedError(HTTPStatus.BAD_REQUEST, f"the form cannot be read: {error}") from None
-    uploads = [one for _, one in form.multi_items() if isinstance(one, UploadFile)]
-    files = [(one.filename or "", one.file.read()) for one in uploads]
+    uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+    files = [(upload.filename or "", upload.file.read()) for upload in uploads]
     await form.close()
-    return _fields(form), files
+    return _fields(form, model), files
 
 
-def _fields(form: FormData) -> dict[str, Any]:
-    """Return a form's texts as a JSON document would have them."""
-    found: dict[str, Any] = {}
+def _fields(form: FormData, model: type[Schema]) -> dict[str, Any]:
+    """Return a form's text fields as the JSON document for a model has them.
+
+    Raises:
+        InputError: for a floor that is not RANK=FLOOR.
+    """
+    document: dict[str, Any] = {}
     for name in form:
-        texts = [one for one in form.getlist(name) if isinstance(one, str)]
-        if name == "floors":
-            found[name] = dict(_floor(one) for one in texts)
-        elif name in _LISTS:
-            found[name] = texts
+        texts = [value for value in form.getlist(name) if isinstance(value, str)]
+        declared = model.model_fields.get(name)
+        container = None if declared is None else get_origin(declared.annotation)
+        if container is list:
+            document[name] = texts
+        elif container is dict:
+            document[name] = _floors(name, texts)
         elif texts:
-            found[name] = texts[-1]
-    return found
+            document[name] = texts[-1]
+    return document
 
 
-def _floor(text: str) -> tuple[str, str]:
-    rank, sign, floor = text.rpartition("=")
-    if not sign:
-        raise RefusedError(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"floors {text[:100]!r}: give RANK=FLOOR, such as species=0.9",
-        )
-    return rank, floor
+def _floors(name: str, texts: list[str]) -> dict[str, float]:
+    try:
+        return dict(map(parse_floor, texts))
+    except InputError as error:
+        raise InputError(f"{name} {error}") from None

@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that FastAPI cannot know: bodies that are JSON or a form."""
+"""The parts of the OpenAPI document that FastAPI does not infer: bodies that are JSON or a form."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         400: "The body cannot be read.",
         401: "A token is needed.",
         404: "There is no such index.",
-        405: "There is no such method.",
+        405: "The method is not supported.",
         408: "The body did not arrive within the deadline.",
         413: "Too many bytes, pixels, images or parts.",
-        415: "A content type or image format that is not known.",
-        421: "The service goes by another name.",
-        422: "Something that was sent cannot be used.",
+        415: "The content type or image format is not supported.",
+        421: "The service has another host name.",
+        422: "The request cannot be processed.",
         429: "The service is full: try again after Retry-After.",
-        500: "Something unexpected; the log says more.",
+        500: "Unexpected error; the log says more.",
         503: "The service cannot answer at present.",
         504: "Not done within the deadline.",
     }.items()
 }
-"""What any route may answer when it does not do what it was asked."""
+"""Error responses of every route."""
 
 
 def body(model: type[BaseModel]) -> dict[str, Any]:
-    """Return what declares a route's body: the model as JSON, or as a form with files."""
+    """Return the OpenAPI declaration of a body: the model as JSON, or as a form with files."""
     content = {JSON: {"schema": {"$ref": _REF.format(model=model.__name__)}}}
     if "images" in model.model_fields:
         content[FORM] = {"schema": {"$ref": _REF.format(model=_form_name(model))}}
@@ -49,11 +49,11 @@ def body(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def describe(app: FastAPI, models: list[type[BaseModel]]) -> None:
-    """Make an application's document hold the models of such bodies."""
+    """Add the models of such bodies to the OpenAPI document of an application."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            found = get_openapi(
+            openapi = get_openapi(
                 title=app.title,
                 version=app.version,
                 description=app.description,
@@ -63,12 +63,12 @@ def describe(app: FastAPI, models: list[type[BaseModel]]) -> None:
             _, schemas = models_json_schema(
                 [(model, "validation") for model in bodies], ref_template=_REF
             )
-            components = found.setdefault("components", {}).setdefault("schemas", {})
+            components = openapi.setdefault("components", {}).setdefault("schemas", {})
             components.update(schemas["$defs"])
             for model in models:
                 if "images" in model.model_fields:
                     components[_form_name(model)] = _form(components[model.__name__])
-            app.openapi_schema = found
+            app.openapi_schema = openapi
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
@@ -79,10 +79,10 @@ def _form_name(model: type[BaseModel]) -> str:
 
 
 def _form(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a form from that of a JSON document."""
+    """Return the schema of a form, given that of a JSON document."""
     form = copy.deepcopy(schema)
     fields = form["properties"]
-    fields.pop("prompts", None)  # a form is for files
+    fields.pop("prompts", None)  # forms are for files
     fields["images"] = {
         "type": "array",
         "items": {"type": "string", "format": "binary"},
@@ -93,11 +93,11 @@ def _form(schema: dict[str, Any]) -> dict[str, Any]:
         fields["floors"] = {
             "type": "array",
             "items": {"type": "string", "pattern": r"^[^=]+=(0(\.[0-9]+)?|1)$"},
-            "description": "RANK=FLOOR, as often as needed.",
+            "description": "RANK=FLOOR, once for each rank.",
         }
     for name, field in fields.items():
-        # A form has no null: what is not given is left out.
-        options = [one for one in field.pop("anyOf", ()) if one.get("type") != "null"]
+        # A form has no null: leave the field out instead.
+        options = [option for option in field.pop("anyOf", ()) if option.get("type") != "null"]
         fields[name] = {**field, **options[0]} if options else field
         fields[name].pop("default", None)
     form["required"] = ["images"]

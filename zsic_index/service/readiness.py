@@ -23,7 +23,7 @@ FRESH = 1.0
 LONGEST = 5.0
 """Seconds that a check may take."""
 
-_QUESTION = Query(top_k=1)
+_QUERY = Query(top_k=1)
 
 
 class Readiness:
@@ -67,7 +67,7 @@ class Readiness:
         return None
 
     async def _ask(self, served: ServedIndex) -> None:
-        answer = await served.answer(_QUESTION, self._engine)
+        answer = await served.compile(_QUERY, self._engine)
         if served.tower_of_index is None:
             await self._engine.score(_unit(served.info.dim), answer)
         else:

@@ -1,4 +1,4 @@
-"""What is below /v1/: requests in, answers out; the work is the engine's."""
+"""Routes below /v1/: from a parsed request to its response, by way of the engine."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from zsic_index import prompts
 from zsic_index.embedding_arrays import Float32, check_embeddings
 from zsic_index.errors import InputError
 from zsic_index.label_index.listing import matching, records
-from zsic_index.records import Decision
-from zsic_index.service import inputs
+from zsic_index.records import Decision, ServedIndexInfo, to_json
+from zsic_index.service import inputs, schemas
 from zsic_index.service.indexes import ServedIndex
 from zsic_index.service.inputs import SentImage
 from zsic_index.service.openapi import PROBLEMS, body
@@ -31,11 +31,10 @@ from zsic_index.service.schemas import (
     Labels,
     ScoreRequest,
     ServedIndexes,
-    ServedIndexInfo,
 )
 
 MAX_PAGE = 1_000
-"""Labels of a page."""
+"""Maximum number of labels per page."""
 
 
 def router(service: Service) -> APIRouter:
@@ -44,115 +43,112 @@ def router(service: Service) -> APIRouter:
     settings = service.settings
 
     @api.post("/classify", response_model=Classifications, openapi_extra=body(ClassifyRequest))
-    async def classify(request: Request) -> Response:
+    async def classify(http_request: Request) -> Response:
         """Classify images against an index.
 
-        One that is refused has its error in its place, and the others their answers; when all are
-        refused, the whole answer is an error.
+        A rejected image gets an error in its slot; the response itself fails only if every image
+        was rejected.
         """
-        asked, images = await inputs.parse(request, ClassifyRequest, settings)
-        _check_labels(len(asked.labels), settings.max_labels)
-        served = await service.index_for(asked)
-        tower, answer = served.tower, await service.answer(served, asked)
+        request, images = await inputs.parse(http_request, ClassifyRequest, settings)
+        served, compiled = await service.compile(request)
+        tower = served.tower
 
-        async def one(image: SentImage) -> dict[str, Any]:
+        async def classify_image(image: SentImage) -> dict[str, Any]:
             content = await service.content_of(image)
-            return _answered(await service.engine.classify(tower, content, image.name, answer))
+            decision = await service.engine.classify(tower, content, image.name, compiled)
+            return _decision_json(decision)
 
-        results = await _each(images, one, service)
-        return _all_or_some(results, _of_index(served))
+        results = await _each(images, classify_image, service)
+        return _respond(results, _index_json(served))
 
     @api.post("/score", response_model=Classifications, openapi_extra=body(ScoreRequest))
-    async def score(request: Request) -> Response:
-        """Classify ready image embeddings: the scan without the vision tower."""
-        asked, _ = await inputs.parse(request, ScoreRequest, settings)
-        _check_labels(len(asked.labels), settings.max_labels)
-        _check_count(len(asked.embeddings), settings.max_prompts, "embeddings")
-        served = await service.index_for(asked)
-        given = await service.engine.aside(inputs.embeddings_of, asked)
-        unit = check_embeddings(given, served.info.dim)
-        answer = await service.answer(served, asked)
-        found = await service.engine.score(unit, answer)
-        results = [{"image": str(at), **_answered(one)} for at, one in enumerate(found)]
-        return _all_or_some(results, _of_index(served))
+    async def score(http_request: Request) -> Response:
+        """Classify image embeddings: the scan without the vision tower."""
+        request, _ = await inputs.parse(http_request, ScoreRequest, settings)
+        _check_count(len(request.embeddings), settings.max_prompts, "embeddings")
+        served, compiled = await service.compile(request)
+        parsed = await service.engine.aside(inputs.embeddings_of, request)
+        unit = check_embeddings(parsed, served.info.dim)
+        decisions = await service.engine.score(unit, compiled)
+        results = [
+            {"image": str(position), **_decision_json(decision)}
+            for position, decision in enumerate(decisions)
+        ]
+        return _respond(results, _index_json(served))
 
     @api.post("/embeddings", response_model=Embeddings, openapi_extra=body(EmbeddingsRequest))
-    async def embeddings(request: Request) -> Response:
+    async def embeddings(http_request: Request) -> Response:
         """Embed images, or prompts as they are."""
-        asked, images = await inputs.parse(request, EmbeddingsRequest, settings)
-        if bool(images) == bool(asked.prompts):
+        request, images = await inputs.parse(http_request, EmbeddingsRequest, settings)
+        if bool(images) == bool(request.prompts):
             raise InputError("give either images or prompts")
-        _check_count(len(asked.prompts), settings.max_prompts, "prompts")
-        served = service.registry.get(asked.index)
+        _check_count(len(request.prompts), settings.max_prompts, "prompts")
+        served = service.registry.get(request.index)
         tower = served.tower
-        as_base64 = asked.encoding_format == "base64"
-        if asked.prompts:
+        as_base64 = request.encoding_format == "base64"
+        if request.prompts:
             encoded = await service.engine.encode_prompts(
-                served.index.encoder.encode_prompts, asked.prompts
+                served.index.encoder.encode_prompts, request.prompts
             )
             results = [
-                {"prompt": prompt, "embedding": _written(row, as_base64)}
-                for prompt, row in zip(asked.prompts, encoded.embeddings, strict=True)
+                {"prompt": prompt, "embedding": _embedding_json(embedding, as_base64)}
+                for prompt, embedding in zip(request.prompts, encoded.embeddings, strict=True)
             ]
         else:
 
-            async def one(image: SentImage) -> dict[str, Any]:
+            async def embed_image(image: SentImage) -> dict[str, Any]:
                 content = await service.content_of(image)
-                found = await service.engine.embed(tower, content, image.name)
-                return {"embedding": _written(found, as_base64)}
+                embedding = await service.engine.embed(tower, content, image.name)
+                return {"embedding": _embedding_json(embedding, as_base64)}
 
-            results = await _each(images, one, service)
+            results = await _each(images, embed_image, service)
         info = served.info
-        return _all_or_some(
-            results, {"index": info.name, "model_id": info.model_id, "dim": info.dim}
-        )
+        return _respond(results, {"index": info.name, "model_id": info.model_id, "dim": info.dim})
 
     @api.get("/indexes", response_model=ServedIndexes)
     async def indexes() -> dict[str, Any]:
         """List the indexes that are served."""
         return {
-            "indexes": [_described(served) for served in service.registry.all()],
-            "template_sets": {name: len(found) for name, found in prompts.TEMPLATE_SETS.items()},
+            "indexes": [to_json(_describe(served)) for served in service.registry.all()],
+            "template_sets": {
+                name: len(templates) for name, templates in prompts.TEMPLATE_SETS.items()
+            },
         }
 
-    @api.get("/indexes/{name}", response_model=ServedIndexInfo)
+    @api.get("/indexes/{name}", response_model=schemas.ServedIndexInfo)
     async def index(name: Annotated[str, Path(max_length=1_000)]) -> dict[str, Any]:
         """Describe an index."""
-        return _described(service.registry.get(name))
+        return to_json(_describe(service.registry.get(name)))
 
     @api.get("/indexes/{name}/labels", response_model=Labels)
     async def labels(
         name: Annotated[str, Path(max_length=1_000)],
         q: Annotated[
-            str | None, Query(max_length=1_000, description="In one of a label's names.")
+            str | None, Query(max_length=1_000, description="Text within one of a label's names.")
         ] = None,
-        offset: Annotated[int, Query(ge=0, le=1 << 40, description="Labels left out before.")] = 0,
-        limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Labels of this page.")] = 100,
+        offset: Annotated[
+            int, Query(ge=0, le=1 << 40, description="Number of labels to skip.")
+        ] = 0,
+        limit: Annotated[
+            int, Query(ge=1, le=MAX_PAGE, description="Maximum number of labels on this page.")
+        ] = 100,
     ) -> dict[str, Any]:
-        """Search an index's labels, or go through all of them."""
+        """Search an index's labels, or list all of them page by page."""
         served = service.registry.get(name)
 
-        def found() -> dict[str, Any]:
+        def page() -> dict[str, Any]:
             places = matching(served.index, q)
-            page = records(served.index, places[offset : offset + limit])
-            return {**_of_index(served), "total": len(places), "labels": list(page)}
+            labels = records(served.index, places[offset : offset + limit])
+            return {**_index_json(served), "total": len(places), "labels": list(labels)}
 
-        return await service.engine.aside(found)
+        return await service.engine.aside(page)
 
     return api
 
 
-def _check_count(count: int, limit: int, what: str) -> None:
+def _check_count(count: int, limit: int, noun: str) -> None:
     if count > limit:
-        raise inputs.too_many(count, limit, what)
-
-
-def _check_labels(count: int, limit: int) -> None:
-    # Several requests would give other probabilities: this is not about the request's size.
-    if count > limit:
-        raise InputError(
-            f"{count:,} labels; an answer can be limited to {limit:,}: build an index of these"
-        )
+        raise inputs.too_many(count, limit, noun)
 
 
 async def _each(
@@ -160,31 +156,36 @@ async def _each(
     do: Callable[[SentImage], Awaitable[dict[str, Any]]],
     service: Service,
 ) -> list[dict[str, Any]]:
-    """Return what became of each image: what it has come to, or its error."""
-    found = await asyncio.gather(*map(do, images), return_exceptions=True)
+    """Return the result of ``do`` for each image, or the error that rejected the image."""
+    outcomes = await asyncio.gather(*map(do, images), return_exceptions=True)
     results: list[dict[str, Any]] = []
-    for image, one in zip(images, found, strict=True):
-        if isinstance(one, Exception):
-            error = {"status": int(status_of(one)), "detail": detail_of(one)}
+    for image, outcome in zip(images, outcomes, strict=True):
+        if isinstance(outcome, Exception):
+            error = {"status": int(status_of(outcome)), "detail": detail_of(outcome)}
             results.append({"image": image.name, "error": error})
-        elif isinstance(one, BaseException):
-            raise one
+        elif isinstance(outcome, BaseException):
+            raise outcome
         else:
-            results.append({"image": image.name, **one})
+            results.append({"image": image.name, **outcome})
         service.metrics.images.labels("refused" if "error" in results[-1] else "done").inc()
     return results
 
 
-def _all_or_some(results: list[dict[str, Any]], about: dict[str, Any]) -> Response:
-    """Return the answer: an error when there is nothing else in it."""
-    errors = [one["error"] for one in results if "error" in one]
+def _respond(results: list[dict[str, Any]], header: dict[str, Any]) -> Response:
+    """Return the response to a request, which is an error if every result is one.
+
+    Args:
+        results: one for each image, embedding or prompt.
+        header: other members of a successful response.
+    """
+    errors = [result["error"] for result in results if "error" in result]
     if len(errors) == len(results):
         statuses = {error["status"] for error in errors}
         status = statuses.pop() if len(statuses) == 1 else HTTPStatus.UNPROCESSABLE_ENTITY
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         return problem(status, errors[0]["detail"] + more, results=results)
     document = {
-        **about,
+        **header,
         "results": results,
         "done": len(results) - len(errors),
         "refused": len(errors),
@@ -192,38 +193,48 @@ def _all_or_some(results: list[dict[str, Any]], about: dict[str, Any]) -> Respon
     return Response(json.dumps(document, allow_nan=False), media_type=inputs.JSON)
 
 
-def _answered(decision: Decision) -> dict[str, Any]:
+def _decision_json(decision: Decision) -> dict[str, Any]:
     # dataclasses.asdict copies everything twice.
-    found: dict[str, Any] = {
+    document: dict[str, Any] = {
         "predictions": [
-            {name: getattr(one, name) for name in one.__dataclass_fields__}
-            for one in decision.predictions
+            {name: getattr(prediction, name) for name in prediction.__dataclass_fields__}
+            for prediction in decision.predictions
         ]
     }
-    return found if decision.reason is None else found | {"none_of_these": decision.reason}
+    if decision.reason is not None:
+        document["none_of_these"] = decision.reason
+    return document
 
 
-def _of_index(served: ServedIndex) -> dict[str, Any]:
+def _index_json(served: ServedIndex) -> dict[str, Any]:
     return {"index": served.info.name, "generation": served.info.generation}
 
 
-def _written(embedding: Float32, as_base64: bool) -> list[float] | str:
+def _embedding_json(embedding: Float32, as_base64: bool) -> list[float] | str:
     if as_base64:
         return base64.b64encode(embedding.astype("<f4").tobytes()).decode()
     numbers: list[float] = embedding.tolist()
     return numbers
 
 
-def _described(served: ServedIndex) -> dict[str, Any]:
-    info, taxonomy = served.info, served.index.structure
-    fields = (
-        *("name", "model_id", "revision", "dtype", "templates", "kind", "labels", "dim"),
-        *("logit_scale", "logit_bias", "activation", "generation", "updated_at"),
+def _describe(served: ServedIndex) -> ServedIndexInfo:
+    info, structure = served.info, served.index.structure
+    return ServedIndexInfo(
+        name=info.name,
+        model_id=info.model_id,
+        revision=info.revision,
+        dtype=info.dtype,
+        templates=info.templates,
+        kind=info.kind,
+        name_pooling=info.name_pooling,
+        labels=info.labels,
+        dim=info.dim,
+        logit_scale=info.logit_scale,
+        logit_bias=info.logit_bias,
+        activation=info.activation,
+        generation=info.generation,
+        updated_at=info.updated_at,
+        ranks=tuple(structure.ranks),
+        languages=tuple(sorted(structure.taxonomy.languages)),
+        calibrated=served.is_calibrated,
     )
-    return {
-        **{name: getattr(info, name) for name in fields},
-        "names": info.name_pooling,
-        "ranks": list(taxonomy.ranks),
-        "languages": sorted(taxonomy.taxonomy.languages),
-        "calibrated": served.is_calibrated,
-    }

@@ -16,7 +16,7 @@ from zsic_index.service.indexes import Registry, ServedIndex
 from zsic_index.service.inputs import SentImage
 from zsic_index.service.metrics import Metrics
 from zsic_index.service.readiness import Readiness
-from zsic_index.service.schemas import Asked
+from zsic_index.service.schemas import QueryRequest
 from zsic_index.service.settings import Settings
 
 logger = logging.getLogger("zsic_index")
@@ -69,28 +69,30 @@ class Service:
             tower.batcher.is_alive for tower in self.registry.towers
         )
 
-    async def index_for(self, asked: Asked) -> ServedIndex:
-        """Return the index that is asked, under the templates that are asked for.
+    async def compile(self, request: QueryRequest) -> tuple[ServedIndex, CompiledQuery]:
+        """Return the index of a request, with the request's templates, and its query compiled.
 
         Raises:
-            IndexNotFoundError: when it is not served.
-            TemplateError: for what is neither a template nor a template set's name.
-            InputError: for other templates with what was fitted for the index's own.
+            IndexNotFoundError: if the index is not served.
+            TemplateError: for templates that are neither templates nor names of template sets.
+            InputError: if the index cannot answer the query, or if other templates are combined
+                with a calibration, which is for the index's own.
         """
-        served = self.registry.get(asked.index)
-        if not asked.templates:
-            return served
-        if asked.calibrated or asked.sets or asked.thresholds:
-            raise InputError("what was fitted is for the index's own templates: leave others out")
-        return await served.under(prompts.of_sets(asked.templates), self.engine)
-
-    async def answer(self, served: ServedIndex, asked: Asked) -> CompiledQuery:
-        """Return what answers.
-
-        Raises:
-            InputError: for what this index cannot answer.
-        """
-        return await served.answer(asked.query(), self.engine)
+        query = request.query()
+        if len(query.labels) > self.settings.max_labels:
+            # Probabilities depend on all labels, so that several requests are no way out.
+            raise InputError(
+                f"{len(query.labels):,} labels; an answer can be limited to "
+                f"{self.settings.max_labels:,}: build an index of these"
+            )
+        served = self.registry.get(request.index)
+        if request.templates:
+            if query.calibrated or query.sets or query.thresholds:
+                raise InputError(
+                    "what was fitted is for the index's own templates: leave others out"
+                )
+            served = await served.under(prompts.of_sets(request.templates), self.engine)
+        return served, await served.compile(query, self.engine)
 
     async def content_of(self, image: SentImage) -> Callable[[], bytes]:
         """Return what gives an image's bytes, once it was fetched if it has to be.

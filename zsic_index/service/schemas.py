@@ -1,12 +1,21 @@
-"""What requests and answers hold: the source of the OpenAPI document."""
+"""Models of requests and responses, from which the OpenAPI document is made.
+
+Options of a query and records are not written down again here: ``fields_of`` takes names, types,
+defaults and descriptions from ``Query`` and from ``records``.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from zsic_index.querying.query import Query
+from zsic_index import records
+from zsic_index.querying.options import QueryOption
+from zsic_index.querying.query import OPTIONS, Query
+from zsic_index.querying.thresholds import Thresholds
 
 MAX_TOP_K = 1_000
 _MAX_TEXT = 1_000
@@ -14,100 +23,132 @@ _MAX_TEXT = 1_000
 Text = Annotated[str, Field(min_length=1, max_length=_MAX_TEXT)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
+_WIRE_TYPES: dict[Any, Any] = {
+    str | None: Text | None,
+    Sequence[str]: list[Text],
+    Mapping[str, float] | None: dict[Text, Probability],
+    # Thresholds of single labels are for Python and files on the command line.
+    Thresholds | Literal["calibrated"] | None: Literal["calibrated"] | None,
+}
+"""Types of a query's options → their types in JSON, where these differ."""
 
-class Record(BaseModel):
-    """Anything that is sent: nothing is in it that is not known, no infinity, no NaN."""
 
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null", allow_inf_nan=False)
+class Schema(BaseModel):
+    """Base of all models: unknown fields, infinity and NaN are errors."""
+
+    model_config = ConfigDict(
+        extra="forbid", ser_json_inf_nan="null", allow_inf_nan=False, protected_namespaces=()
+    )
 
 
-class ImageInput(Record):
-    """An image: its file in base64, or an address where the service is allowed to fetch it."""
+Model = TypeVar("Model", bound=BaseModel)
 
-    name: Text | None = Field(None, description="What answers call it.")
+
+def fields_of(source: type[Any]) -> Callable[[type[Model]], type[Model]]:
+    """Return a decorator that adds the fields of ``Query`` or of a record to a model."""
+    fields = _query_fields() if source is Query else _record_fields(source)
+
+    def decorate(model: type[Model]) -> type[Model]:
+        return create_model(
+            model.__name__,
+            __base__=model,
+            __doc__=model.__doc__,
+            __module__=model.__module__,
+            **fields,
+        )
+
+    return decorate
+
+
+def _record_fields(record: type[Any]) -> dict[str, Any]:
+    """Return fields for ``create_model`` from a record, under JSON keys and all required."""
+    hints = get_type_hints(record)
+    descriptions = records.field_descriptions(record)
+    return {
+        key: (hints[name], Field(description=re.sub(r"\bNone\b", "null", descriptions[name])))
+        for name, key in records.json_names(record).items()
+    }
+
+
+def _query_fields() -> dict[str, Any]:
+    """Return fields for ``create_model`` from the options that a service offers."""
+    return {name: _query_field(option) for name, option in OPTIONS.items() if not option.local}
+
+
+def _query_field(option: QueryOption) -> tuple[Any, Any]:
+    """Return the type of an option in JSON, and its default and description."""
+    wire_type, default = _WIRE_TYPES.get(option.type, option.type), option.default
+    description = option.description
+    if option.type == Sequence[str]:
+        default = []
+    elif option.type == Mapping[str, float] | None:
+        default = {}
+        description = f"{description} In a form: {option.metavar}, once for each rank."
+    elif option.minimum is not None:
+        maximum = MAX_TOP_K if option.name == "top_k" else option.maximum
+        bounds = (
+            Field(gt=option.minimum, le=maximum)
+            if option.exclude_minimum
+            else Field(ge=option.minimum, le=maximum)
+        )
+        wire_type = (
+            Annotated[int, bounds] if option.type is int else Annotated[float, bounds] | None
+        )
+    return wire_type, Field(default, description=description)
+
+
+class ImageInput(Schema):
+    """An image: its file in base64, or a URL if the service fetches those."""
+
+    name: Text | None = Field(None, description="Name of the image in the response.")
     data: str | None = Field(None, description="The file in base64, or as a data: URL.")
     url: Annotated[str, Field(max_length=8_000)] | None = Field(
-        None, description="http or https; only where the service was started with --allow-urls."
+        None,
+        description="http or https; only if the service was started with --allow-urls.",
     )
 
     @model_validator(mode="after")
-    def _one(self) -> ImageInput:
+    def _check_source(self) -> ImageInput:
         if (self.data is None) == (self.url is None):
             raise ValueError("an image has either data or a url")
         return self
 
 
-class Asked(Record):
-    """What is asked about each image; without any of it, the five most probable labels."""
+@fields_of(Query)
+class QueryRequest(Schema):
+    """A query about each image; by default for the five most probable labels."""
 
     index: Text | None = Field(
-        None, description="Name of the index; may be left out where only one is served."
+        None, description="Name of the index; may be left out if only one is served."
     )
-    top_k: int = Field(5, ge=1, le=MAX_TOP_K, description="Labels or nodes of an answer, at most.")
-    labels: list[Text] = Field(
-        [], description="Only among these labels of the index: probabilities are over them."
-    )
-    over_index: bool = Field(False, description="Also give each probability over the whole index.")
-    under: Text | None = Field(
-        None, description="Only among the labels below a node of the taxonomy."
-    )
-    rank: Text | None = Field(
-        None, description="Roll up to a rank of the taxonomy, or to 'depth 2' and so on."
-    )
-    deepest: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="The deepest node of the taxonomy whose probability reaches this."
-    )
-    floors: dict[Text, Probability] = Field(
-        {}, description="Other floors than deepest, by rank. In a form: RANK=FLOOR."
-    )
-    independent: bool = Field(
-        False, description="Sigmoid models: a node's probability is that of at least one label."
-    )
-    threshold: Probability | None = Field(
-        None, description="Leave out labels that are less probable."
-    )
-    thresholds: Literal["calibrated"] | None = Field(
-        None, description="The same for each label, as calibrate has fitted them."
-    )
-    sets: bool = Field(False, description="All labels of the prediction set that was fitted.")
-    none_below: Probability | None = Field(
-        None, description="'None of these' where the best label is less probable."
-    )
-    none_within: Probability | None = Field(
-        None, description="'None of these' where the best label is so little ahead of the second."
-    )
-    calibrated: bool = Field(False, description="Answer with what was fitted for the index.")
-    lang: Text | None = Field(None, description="Give names in this language, where there are any.")
     templates: list[Text] = Field(
         [],
         max_length=100,
-        description="Answer under these templates (or names of template sets) instead of the "
-        "index's own. The first time takes as long as encoding its labels.",
+        description="Templates (or names of template sets) to use instead of the index's own. "
+        "The first request takes as long as encoding the labels.",
     )
 
     def query(self) -> Query:
-        """Return what is asked.
+        """Return the query.
 
         Raises:
-            InputError: when two things exclude each other.
+            InputError: if options exclude each other.
         """
-        asked = {name: getattr(self, name) for name in _ASKED}
-        return Query(**asked | {"labels": tuple(self.labels)})
+        values = {name: getattr(self, name) for name in OPTIONS if name in type(self).model_fields}
+        # A tuple, so that equal queries have equal representations.
+        return Query(**values | {"labels": tuple(values["labels"])})
 
 
-_ASKED = [name for name in Query.__dataclass_fields__ if name in Asked.model_fields]
-
-
-class ClassifyRequest(Asked):
-    """Images, and what is asked about them."""
+class ClassifyRequest(QueryRequest):
+    """Images, and a query about them."""
 
     images: list[str | ImageInput] = Field(
         min_length=1, description="Files in base64, or objects with a name."
     )
 
 
-class ScoreRequest(Asked):
-    """Ready image embeddings, and what is asked about them. No vision tower is needed."""
+class ScoreRequest(QueryRequest):
+    """Image embeddings, and a query about them. No vision tower is needed."""
 
     embeddings: list[list[float] | str] = Field(
         min_length=1,
@@ -115,71 +156,59 @@ class ScoreRequest(Asked):
     )
 
 
-class EmbeddingsRequest(Record):
-    """Images or prompts to be embedded: one of both."""
+class EmbeddingsRequest(Schema):
+    """Either images or prompts to embed."""
 
     index: Text | None = Field(
-        None, description="An index of the encoder; may be left out where only one is served."
+        None, description="An index of the encoder; may be left out if only one is served."
     )
     images: list[str | ImageInput] = Field([], description="See /v1/classify.")
     prompts: list[Annotated[str, Field(max_length=10_000)]] = Field(
-        [], description="Texts as they are; no template is put around them."
+        [], description="Texts to embed as they are, without a template."
     )
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="Numbers, or base64 of little-endian float32."
     )
 
 
-class LabelPrediction(Record):
-    """A label for an image. Of several names, similarity is the largest."""
-
-    label: str
-    probability: float
-    logit: float
-    similarity: float
-    label_id: int | None
-    index_probability: float | None
-    interval: tuple[float, float] | None
+@fields_of(records.Prediction)
+class LabelPrediction(Schema):
+    """A label predicted for an image."""
 
 
-class RolledUp(Record):
-    """A node of the taxonomy for an image."""
-
-    label: str
-    probability: float
-    rank: str | None
-    key: str | None
-    path: list[str]
+@fields_of(records.NodePrediction)
+class RolledUp(Schema):
+    """A node of the taxonomy predicted for an image."""
 
 
-class Refusal(Record):
-    """Why an image was refused: the status is what it would be if it had been sent alone."""
+class Refusal(Schema):
+    """Status and reason of a rejected image, as if it had been sent alone."""
 
     status: int
     detail: str
 
 
-class Classification(Record):
-    """One image's answer: predictions, best first, or an error."""
+class Classification(Schema):
+    """Predictions for one image, best first, or an error."""
 
-    image: str = Field(description="Its name; its place among the images where it has none.")
+    image: str = Field(description="Name of the image, or its position if it has none.")
     predictions: list[LabelPrediction | RolledUp] | None = None
     none_of_these: str | None = Field(None, description="Why no label is accepted.")
     error: Refusal | None = None
 
 
-class Classifications(Record):
-    """Answers in the order of the images; ``done + refused`` is their number."""
+class Classifications(Schema):
+    """Results in the order of the images; ``done + refused`` is their number."""
 
     index: str
-    generation: int = Field(description="Which state of the index has answered, for all images.")
+    generation: int = Field(description="Generation of the index that all predictions are from.")
     results: list[Classification]
     done: int
     refused: int
 
 
-class Embedding(Record):
-    """One image's or prompt's embedding, of norm 1, or an error."""
+class Embedding(Schema):
+    """Unit-norm embedding of one image or prompt, or an error."""
 
     image: str | None = None
     prompt: str | None = None
@@ -187,8 +216,8 @@ class Embedding(Record):
     error: Refusal | None = None
 
 
-class Embeddings(Record):
-    """Embeddings in the order of what was sent; ``done + refused`` is their number."""
+class Embeddings(Schema):
+    """Embeddings in the order of the request; ``done + refused`` is their number."""
 
     index: str
     model_id: str | None
@@ -198,67 +227,40 @@ class Embeddings(Record):
     refused: int
 
 
-class ServedIndexInfo(Record):
+@fields_of(records.ServedIndexInfo)
+class ServedIndexInfo(Schema):
     """An index that is served."""
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    name: str
-    model_id: str | None
-    revision: str | None
-    dtype: str
-    templates: list[str]
-    kind: str
-    names: str
-    labels: int
-    dim: int
-    logit_scale: float
-    logit_bias: float
-    activation: Literal["softmax", "sigmoid"]
-    generation: int
-    updated_at: float = Field(description="Seconds since the epoch.")
-    ranks: list[str] = Field(description="What rank takes.")
-    languages: list[str] = Field(description="What lang takes.")
-    calibrated: bool = Field(description="Whether something was fitted for it.")
-
-
-class ServedIndexes(Record):
-    """All indexes that are served, and the template sets that can be named."""
+class ServedIndexes(Schema):
+    """All indexes that are served, and the names of template sets."""
 
     indexes: list[ServedIndexInfo]
-    template_sets: dict[str, int] = Field(description="Names, and how many templates each has.")
+    template_sets: dict[str, int] = Field(description="Name → number of templates.")
 
 
-class LabelRecord(Record):
+@fields_of(records.LabelRecord)
+class LabelRecord(Schema):
     """A label of an index."""
 
-    label_id: int
-    id: str = Field(description="What it is known by in its taxonomy.")
-    label: str
-    parent: list[str]
-    rank: str | None
-    aliases: list[str]
-    lang: dict[str, str]
-    path: list[str]
 
-
-class Labels(Record):
+class Labels(Schema):
     """A page of labels, in the taxonomy's order."""
 
     index: str
     generation: int
-    total: int = Field(description="How many were found in all.")
+    total: int = Field(description="Number of matching labels on all pages.")
     labels: list[LabelRecord]
 
 
-class Health(Record):
-    """Whether the service is there, or ready."""
+class Health(Schema):
+    """State of the service."""
 
     status: Literal["ok"]
 
 
 class Problem(BaseModel):
-    """What went wrong (RFC 9457)."""
+    """An error (RFC 9457)."""
 
     type: str
     title: str
