@@ -114,18 +114,6 @@ TO_DO: tuple[str, ...] = (
     "zsic_index/store/location.py",
     "zsic_index/store/schema.py",
     "zsic_index/store/tables.py",
-    "zsic_index/taxonomy/check.py",
-    "zsic_index/taxonomy/draft.py",
-    "zsic_index/taxonomy/entries.py",
-    "zsic_index/taxonomy/graph.py",
-    "zsic_index/taxonomy/model.py",
-    "zsic_index/taxonomy/names.py",
-    "zsic_index/taxonomy/packing.py",
-    "zsic_index/taxonomy/ranks.py",
-    "zsic_index/taxonomy/rollup.py",
-    "zsic_index/taxonomy/structure.py",
-    "zsic_index/taxonomy/tables.py",
-    "zsic_index/taxonomy/trees.py",
 )
 """Files that still break a rule; none may join them."""
 

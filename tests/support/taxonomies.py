@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from zsic_index.taxonomy import Taxonomy
-from zsic_index.taxonomy.draft import Draft
-from zsic_index.taxonomy.entries import Details
+from zsic_index.taxonomy.builder import TaxonomyBuilder
+from zsic_index.taxonomy.entries import EntryDetails
 
 RANKS = ("", "family", "genus", "species")
 
@@ -23,15 +23,15 @@ def taxonomies(draw: st.DrawFn, max_parents: int = 3, max_size: int = 14) -> Tax
         for node in range(size)
     }
     templates = draw(st.sets(st.integers(0, size - 1), max_size=3))
-    draft = Draft("drawn", "line")
+    builder = TaxonomyBuilder("drawn", "line")
     for number, node in enumerate(file_order, start=1):
-        details = Details(
+        details = EntryDetails(
             parents=tuple(f"n{parent}" for parent in above[node]),
             rank=draw(st.sampled_from(RANKS)),
             templates=(f"{{}} under {node}",) if node in templates else (),
         )
-        draft.label(number, f"n{node}", details, id=draw(st.sampled_from(["", f"#{node}"])))
-    return draft.finish(leaves_only=draw(st.booleans()))
+        builder.add_label(number, f"n{node}", details, id=draw(st.sampled_from(["", f"#{node}"])))
+    return builder.build(leaves_only=draw(st.booleans()))
 
 
 def above_or_self(found: Taxonomy) -> list[set[int]]:

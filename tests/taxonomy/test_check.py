@@ -7,7 +7,7 @@ from pathlib import Path
 
 from zsic_index import taxonomy
 from zsic_index.taxonomy import Taxonomy
-from zsic_index.taxonomy.check import Report, check
+from zsic_index.taxonomy.check import LabelReport, check
 
 
 def named(found: Taxonomy, groups: Sequence[Sequence[int]]) -> list[list[str]]:
@@ -16,7 +16,7 @@ def named(found: Taxonomy, groups: Sequence[Sequence[int]]) -> list[list[str]]:
 
 def test_nothing_to_report() -> None:
     found = taxonomy.collect(["red fox", "grey wolf", "élan", "лиса", "C", "C++"])
-    assert check(found) == Report((), (), (), (), (), (), ())
+    assert check(found) == LabelReport((), (), (), (), (), (), ())
 
 
 def test_names() -> None:

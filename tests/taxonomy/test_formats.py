@@ -214,7 +214,7 @@ def test_children_may_come_before_their_parents(read: Read) -> None:
     found = read("a.csv", "label,parent\nc,b\nb,a|d\nd,a\na,\n")
     assert found.labels == ("c", "b", "d", "a")
     assert links(found) == {"a": [], "d": ["a"], "b": ["a", "d"], "c": ["b"]}
-    assert all(p < n for n, p in zip(found.parents.rows, found.parents.indices, strict=True))
+    assert all(p < n for n, p in zip(found.parents.owners, found.parents.indices, strict=True))
     assert [found.names[node] for node in found.label_nodes] == list(found.labels)
 
 

@@ -16,9 +16,15 @@ from zsic_index import taxonomy
 from zsic_index.embedding_arrays import Float64, Int64
 from zsic_index.errors import LabelError
 from zsic_index.taxonomy import Taxonomy
-from zsic_index.taxonomy.draft import Draft
-from zsic_index.taxonomy.entries import Details
-from zsic_index.taxonomy.rollup import Groups, RollUp, deepest, groups, groups_below
+from zsic_index.taxonomy.builder import TaxonomyBuilder
+from zsic_index.taxonomy.entries import EntryDetails
+from zsic_index.taxonomy.rollup import (
+    LabelGroups,
+    RollUp,
+    find_deepest,
+    group_labels_at,
+    group_labels_below,
+)
 from zsic_index.taxonomy.structure import Structure
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -69,11 +75,11 @@ def test_all_nodes_of_a_dag(found: Taxonomy, seed: int) -> None:
 def test_groups_below_any_nodes_of_a_dag(found: Taxonomy, seed: int, data: st.DataObject) -> None:
     wanted = data.draw(st.sets(st.integers(0, len(found.names) - 1)))
     nodes = np.array(sorted(wanted), dtype=np.int64)
-    below = groups_below(Structure(found), nodes)
+    below = group_labels_below(Structure(found), nodes)
     above = above_or_self(found)
-    members = [{int(nodes[n]) for n in below.members.of(g)} for g in range(below.none + 1)]
+    members = [{int(nodes[n]) for n in below.members.of(g)} for g in range(below.outside + 1)]
     assert len({frozenset(one) for one in members}) == len(members)
-    assert members[below.none] == set()
+    assert members[below.outside] == set()
     for label, node in enumerate(found.label_nodes.tolist()):
         assert members[below.group_of[label]] == above[node] & wanted
     values = masses(found, seed)
@@ -98,10 +104,10 @@ def test_mass_adds_up_at_every_depth_of_a_tree(found: Taxonomy, seed: int) -> No
     structure, values = Structure(found), masses(found, seed)
     everywhere = RollUp(structure).node_mass(values)
     for depth in range(int(structure.depths.max()) + 1):
-        below = groups(structure, f"depth {depth}")
+        below = group_labels_at(structure, f"depth {depth}")
         grouped = below.group_mass(values)
         mass = below.node_mass(grouped)
-        np.testing.assert_allclose(mass.sum(axis=1) + grouped[:, below.none], 1, rtol=1e-14)
+        np.testing.assert_allclose(mass.sum(axis=1) + grouped[:, below.outside], 1, rtol=1e-14)
         np.testing.assert_allclose(mass, everywhere[:, below.nodes], rtol=1e-14)
 
 
@@ -130,7 +136,7 @@ def named(structure: Structure, nodes: Int64, values: Float64) -> dict[str, floa
 
 def test_a_label_under_two_families_counts_once_in_each(tmp_path: Path) -> None:
     structure = structure_of(tmp_path, DIAMOND)
-    below = groups(structure, "family")
+    below = group_labels_at(structure, "family")
     labels = structure.taxonomy.labels
     values = np.zeros((1, len(labels)))
     for name, value in {
@@ -143,18 +149,18 @@ def test_a_label_under_two_families_counts_once_in_each(tmp_path: Path) -> None:
     grouped = below.group_mass(values)
     mass = named(structure, below.nodes, below.node_mass(grouped)[0])
     assert mass == {"fruit": 0.875, "vegetable": 0.75}
-    assert grouped[0, below.none] == 0.125
+    assert grouped[0, below.outside] == 0.125
     # Labels with the same families are in one group.
     of = dict(zip(labels, below.group_of.tolist(), strict=True))
     assert of["tomato"] == of["cherry tomato"] != of["apple"] == of["fruit"]
-    assert of["food"] == of["stone"] == below.none
+    assert of["food"] == of["stone"] == below.outside
     everywhere = RollUp(structure).node_mass(values)[0]
     assert everywhere[structure.find("food")] == 0.875
 
 
 def test_in_a_tree_groups_are_nodes(tmp_path: Path) -> None:
     structure = structure_of(tmp_path, "b\n  x\n  y\na\n  z\nc\n", "a.txt")
-    below = groups(structure, "Depth 0")
+    below = group_labels_at(structure, "Depth 0")
     assert below.members.indices.tolist() == [0, 1, 2]
     assert below.group_of.tolist() == [0, 0, 0, 1, 1, 2]
 
@@ -167,7 +173,7 @@ def test_certainty_stays_certain_under_noisy_or() -> None:
 @pytest.mark.parametrize("queries", [0, 1, 5])
 def test_shapes(queries: int) -> None:
     structure = Structure(taxonomy.collect(["a", "b"]))
-    below: Groups = groups(structure, "depth 0")
+    below: LabelGroups = group_labels_at(structure, "depth 0")
     values = np.full((queries, 2), 0.5)
     assert below.group_mass(values).shape == (queries, 3)
     assert below.node_mass(below.group_mass(values)).shape == (queries, 2)
@@ -187,31 +193,31 @@ def test_deepest(found: Taxonomy, seed: int, floor: float, other: float) -> None
         if value >= floors.get(rank, floor) and (not parents or cleared & set(parents)):
             cleared.add(node)
     best = max(cleared, key=lambda n: (structure.depths[n], values[n], -n), default=None)
-    assert deepest(structure, values, floor, floors) == best
+    assert find_deepest(structure, values, floor, floors) == best
 
 
 def test_deepest_says_what_is_wrong(tmp_path: Path) -> None:
     structure = structure_of(tmp_path, DIAMOND)
     with pytest.raises(LabelError, match="no rank 'genus' here; use one of kind, family"):
-        deepest(structure, np.ones(7), 0.5, {"genus": 0.1})
+        find_deepest(structure, np.ones(7), 0.5, {"genus": 0.1})
     with pytest.raises(LabelError, match="one for each of 7 nodes"):
-        deepest(structure, np.ones(6), 0.5)
+        find_deepest(structure, np.ones(6), 0.5)
 
 
 @pytest.mark.parametrize("parents", [1, 3])
 def test_both_ways_agree_on_many_labels(parents: int) -> None:
     random = np.random.default_rng(0)
-    draft = Draft("drawn", "line")
+    builder = TaxonomyBuilder("drawn", "line")
     size = 20_000
     for node in range(size):
         above = random.integers(0, max(1, node // 10), size=parents if node % 50 == 7 else 1)
         written = tuple(f"n{up}" for up in dict.fromkeys(above.tolist())) if node else ()
-        draft.label(node + 1, f"n{node}", Details(parents=written))
-    structure = Structure(draft.finish())
+        builder.add_label(node + 1, f"n{node}", EntryDetails(parents=written))
+    structure = Structure(builder.build())
     values = random.dirichlet(np.ones(size), 2)
     everywhere = RollUp(structure).node_mass(values)
     inner = np.flatnonzero(structure.children.counts > 0)
-    below = groups_below(structure, inner)
+    below = group_labels_below(structure, inner)
     np.testing.assert_allclose(
         below.node_mass(below.group_mass(values)), everywhere[:, inner], rtol=1e-12
     )
@@ -228,6 +234,6 @@ def test_wordnet(tmp_path: Path) -> None:
         below = values[0, structure.descendants(node)]
         assert everywhere[node] == pytest.approx(math.fsum(below), rel=1e-12, abs=0)
     assert everywhere[structure.find("entity")] == pytest.approx(1, rel=1e-12)
-    below = groups(structure, "depth 5")
+    below = group_labels_at(structure, "depth 5")
     mass = below.node_mass(below.group_mass(values))[0]
     np.testing.assert_allclose(mass, everywhere[below.nodes], rtol=1e-12)

@@ -11,7 +11,7 @@ import numpy as np
 from zsic_index.embedding_arrays import Int64
 from zsic_index.embeddings.labels import PromptsOf, rendered
 from zsic_index.records import NamePooling
-from zsic_index.taxonomy.graph import Csr
+from zsic_index.taxonomy.graph import IntLists
 from zsic_index.taxonomy.structure import Structure
 
 
@@ -68,4 +68,4 @@ class LabelRows:
 
     def in_order(self, labels: Int64) -> Int64:
         """Return the (R,) rows, for (N,) labels in another order."""
-        return Csr.from_counts(self.counts, np.arange(len(self.names))).gather(labels)
+        return IntLists.from_counts(self.counts, np.arange(len(self.names))).gather(labels)

@@ -17,7 +17,7 @@ from zsic_index.evaluation.record import (
     Counts,
 )
 from zsic_index.label_index import LabelIndex
-from zsic_index.taxonomy.names import folded
+from zsic_index.taxonomy.names import fold_name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,4 +171,4 @@ def _row_of_names(index: LabelIndex) -> dict[str, int | None]:
 
 def _folded(name: str) -> str:
     """Return a name as a folder or a table may have it."""
-    return " ".join(folded(name).replace("_", " ").replace("/", " ").split())
+    return " ".join(fold_name(name).replace("_", " ").replace("/", " ").split())

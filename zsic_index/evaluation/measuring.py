@@ -31,7 +31,7 @@ from zsic_index.evaluation.record import (
 )
 from zsic_index.images.opening import open_image
 from zsic_index.label_index import LabelIndex
-from zsic_index.taxonomy.rollup import Groups, groups
+from zsic_index.taxonomy.rollup import LabelGroups, group_labels_at
 from zsic_index.taxonomy.structure import Structure
 
 _ANSWERS = 50
@@ -151,7 +151,9 @@ def _ranks(structure: Structure, known: Known, predicted: Int64) -> tuple[RankFi
     if not structure.taxonomy.ranks and not len(structure.parents.indices):
         return ()
     true = _matched(known, predicted)
-    by_rank = [_node_of_rows(structure, groups(structure, rank)) for rank in structure.ranks]
+    by_rank = [
+        _node_of_rows(structure, group_labels_at(structure, rank)) for rank in structure.ranks
+    ]
     nodes = np.stack(by_rank, axis=1)
     figures = metrics.accuracy_by_rank(nodes[predicted], nodes[true])
     return tuple(
@@ -161,7 +163,7 @@ def _ranks(structure: Structure, known: Known, predicted: Int64) -> tuple[RankFi
     )
 
 
-def _node_of_rows(structure: Structure, found: Groups) -> Int64:
+def _node_of_rows(structure: Structure, found: LabelGroups) -> Int64:
     """Return (N,) for each row the node of a rank that its label is below; the last of several."""
     last = found.members.indptr[1:-1] - 1
     nodes = np.append(found.nodes[found.members.indices[last]], metrics.NO_NODE)

@@ -12,8 +12,12 @@ import numpy as np
 from zsic_index.embedding_arrays import Float64, Int64
 from zsic_index.records import NodePrediction
 from zsic_index.scan.groups import Grouping, Reduction
-from zsic_index.taxonomy.rollup import Groups, deepest, groups_below
-from zsic_index.taxonomy.rollup import groups as groups_at_rank
+from zsic_index.taxonomy.rollup import (
+    LabelGroups,
+    find_deepest,
+    group_labels_at,
+    group_labels_below,
+)
 from zsic_index.taxonomy.structure import Structure
 
 NONE = "(none)"
@@ -27,11 +31,13 @@ class NodeScores:
         grouping: group of each row of the index.
     """
 
-    def __init__(self, structure: Structure, groups: Groups, reduction: Reduction) -> None:
+    def __init__(self, structure: Structure, groups: LabelGroups, reduction: Reduction) -> None:
         self._structure = structure
         self._groups = groups
         self._reduction = reduction
-        self.grouping = Grouping(groups.group_of[structure.row_order], groups.none + 1, reduction)
+        self.grouping = Grouping(
+            groups.group_of[structure.row_order], groups.outside + 1, reduction
+        )
 
     @classmethod
     def at_rank(cls, structure: Structure, rank: str, reduction: Reduction) -> NodeScores:
@@ -40,13 +46,13 @@ class NodeScores:
         Raises:
             LabelError: when there is no such rank.
         """
-        return cls(structure, groups_at_rank(structure, rank), reduction)
+        return cls(structure, group_labels_at(structure, rank), reduction)
 
     @classmethod
     def of_all(cls, structure: Structure, reduction: Reduction) -> NodeScores:
         """Return the scores of all nodes with something below them."""
         inner = np.flatnonzero(structure.children.counts > 0)
-        return cls(structure, groups_below(structure, inner), reduction)
+        return cls(structure, group_labels_below(structure, inner), reduction)
 
     def best(self, values: Float64, top_k: int) -> list[list[NodePrediction]]:
         """Return the ``top_k`` most probable nodes for each of (B, G) probabilities of groups.
@@ -56,7 +62,7 @@ class NodeScores:
         """
         nodes = self._groups.nodes
         probabilities = self._of_nodes(values)
-        if self._reduction == "sum" and (self._groups.group_of == self._groups.none).any():
+        if self._reduction == "sum" and (self._groups.group_of == self._groups.outside).any():
             nodes = np.append(nodes, -1)
             probabilities = np.append(probabilities, values[:, -1:], axis=1)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
@@ -91,7 +97,7 @@ class NodeScores:
             of_all = np.zeros(len(structure.label_of))
             of_all[label_nodes[best]] = of_best
             of_all[self._groups.nodes] = of_inner
-            node = deepest(structure, of_all, floor, by_rank)
+            node = find_deepest(structure, of_all, floor, by_rank)
             predictions.append(
                 None if node is None else self._prediction(node, float(of_all[node]))
             )

@@ -12,7 +12,7 @@ from zsic_index import taxonomy
 from zsic_index.embedding_arrays import Float32, Int64
 from zsic_index.errors import LabelError
 from zsic_index.scan.pooling import Pooling
-from zsic_index.taxonomy.names import nearest
+from zsic_index.taxonomy.names import suggest_names
 
 if TYPE_CHECKING:
     from zsic_index.label_index.label_index import LabelIndex
@@ -64,7 +64,7 @@ class Subset:
         if missing and not encode_missing:
             raise LabelError(
                 f"label {missing[0]!r} is not in index {index.info.name!r}"
-                f"{nearest(missing[0], index.labels, _MIN_SUGGESTION_SCORE)} "
+                f"{suggest_names(missing[0], index.labels, _MIN_SUGGESTION_SCORE)} "
                 "(encode_missing takes labels from outside)"
             )
         rows = np.array([row_of[label] for label in distinct if label in row_of], dtype=np.int64)

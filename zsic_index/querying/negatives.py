@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from zsic_index.taxonomy.names import folded
+from zsic_index.taxonomy.names import fold_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,4 +64,4 @@ def refuse_negatives(
 
 
 def _folded(name: str) -> str:
-    return " ".join(folded(name).split())
+    return " ".join(fold_name(name).split())

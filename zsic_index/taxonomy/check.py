@@ -1,4 +1,4 @@
-"""Labels that get in each other's way, found before anything is encoded."""
+"""Check for labels that are easily confused, before anything is encoded."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import TypeVar
 from zsic_index.parallel import batched
 from zsic_index.prompts import DEFAULT_TEMPLATE
 from zsic_index.taxonomy.model import Taxonomy
-from zsic_index.taxonomy.names import folded
+from zsic_index.taxonomy.names import fold_name
 from zsic_index.taxonomy.structure import Structure
 
 Tokenise = Callable[[list[str]], Sequence[Sequence[int]]]
-"""From prompts to their token ids, neither padded nor cut."""
+"""Function from prompts to their token ids, neither padded nor truncated."""
 
 _BATCH = 4_096
-"""Labels whose prompts are tokenised together."""
+"""Number of labels whose prompts are tokenised together."""
 
 _LOOK_ALIKES = str.maketrans(
     # Cyrillic and Greek small letters that fonts draw like Latin ones.
@@ -35,22 +35,21 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What is wrong with labels, as far as it can be told without encoding them.
+class LabelReport:
+    """Labels that would share probability or be truncated.
 
     A group is two or more labels, as positions in ``Taxonomy.labels``.
 
     Attributes:
-        duplicates: names that were given again; the first mention is kept.
-        homonyms: groups of the same name under different keys.
+        duplicates: names that occur again; the first one is kept.
+        homonyms: groups with the same name under different keys.
         twins: pairs that differ only in case or Unicode form.
-        look_alikes: groups that a reader cannot tell apart, for letters of other alphabets,
-            characters that show nothing, or kinds of dashes, quotation marks and spaces; without
-            those that are homonyms or twins.
-        same_prompts: groups whose prompts are the same.
-        same_tokens: groups whose prompts differ, but not their tokens: to the text tower they are
-            the same. Empty when nothing was tokenised.
-        too_long: labels with a prompt of more tokens than the limit, and how many it has at most.
+        look_alikes: groups that look the same to a reader: letters of other alphabets, invisible
+            characters, kinds of dashes, quotation marks and spaces; without homonyms and twins.
+        same_prompts: groups with equal prompts.
+        same_tokens: groups with different prompts but equal tokens, so that the text tower cannot
+            tell them apart. Empty without a tokeniser.
+        too_long: pairs of a label with a prompt over the token limit and the length of its longest.
     """
 
     duplicates: tuple[str, ...]
@@ -68,40 +67,40 @@ def check(
     *,
     tokenise: Tokenise | None = None,
     max_tokens: int | None = None,
-) -> Report:
-    """Look for labels that would split probability between them, or be cut.
+) -> LabelReport:
+    """Find labels that would share probability between them or have prompts truncated.
 
     Args:
         taxonomy: the labels.
-        templates: T checked templates, for labels that have none of their own.
-        tokenise: from prompts to token ids; None: tokens are not looked at.
-        max_tokens: how many tokens of a prompt the text tower takes.
+        templates: T checked templates, for labels without their own.
+        tokenise: function from prompts to token ids; None skips the checks of tokens.
+        max_tokens: maximum length of a prompt in tokens; None for no limit.
     """
     structure = Structure(taxonomy)
     names = taxonomy.labels
     prompts: list[Hashable] = []
     tokens: list[Hashable] = []
     too_long: list[tuple[int, int]] = []
-    every = (structure.prompts_of(label, templates) for label in range(len(names)))
-    for batch in batched(every, _BATCH):
-        prompts.extend(_digest("\0".join(one).encode()) for one in batch)
+    by_label = (structure.prompts_of(label, templates) for label in range(len(names)))
+    for batch in batched(by_label, _BATCH):
+        prompts.extend(_digest("\0".join(own_prompts).encode()) for own_prompts in batch)
         if tokenise is None:
             continue
-        ids = iter(tokenise([prompt for one in batch for prompt in one]))
-        for one in batch:
-            found = [array("q", sequence) for sequence in islice(ids, len(one))]
-            longest = max(map(len, found))
+        ids = iter(tokenise([prompt for own_prompts in batch for prompt in own_prompts]))
+        for own_prompts in batch:
+            sequences = [array("q", sequence) for sequence in islice(ids, len(own_prompts))]
+            longest = max(map(len, sequences))
             if max_tokens is not None and longest > max_tokens:
                 too_long.append((len(tokens), longest))
-            # Lengths go in too, so that no two lists of sequences read the same.
+            # Each length is hashed too, so that no two lists of sequences give the same bytes.
             tokens.append(
-                _digest(b"".join(array("q", [len(s)]).tobytes() + s.tobytes() for s in found))
+                _digest(b"".join(array("q", [len(s)]).tobytes() + s.tobytes() for s in sequences))
             )
-    return Report(
+    return LabelReport(
         duplicates=taxonomy.duplicates,
         homonyms=_alike(names),
         twins=taxonomy.twins,
-        look_alikes=_alike(map(_skeleton, names), unless=list(map(folded, names))),
+        look_alikes=_alike(map(_skeleton, names), unless=list(map(fold_name, names))),
         same_prompts=_alike(prompts),
         same_tokens=_alike(tokens, unless=prompts),
         too_long=tuple(too_long),
@@ -111,7 +110,7 @@ def check(
 def _alike(
     values: Iterable[Hashable], unless: Sequence[Hashable] | None = None
 ) -> tuple[tuple[int, ...], ...]:
-    """Return groups of positions with equal values, but not those all equal in ``unless`` too."""
+    """Return groups of positions with equal values, without groups that are equal in ``unless``."""
     first: dict[Hashable, int] = {}
     groups: defaultdict[int, list[int]] = defaultdict(list)
     for position, value in enumerate(values):
@@ -125,11 +124,11 @@ def _alike(
 
 
 def _skeleton(name: str) -> str:
-    """Return what of a name a reader sees."""
+    """Return a string that is equal for names which look the same."""
     if name.isascii():
         return " ".join(name.casefold().split()).translate(_LOOK_ALIKES)
-    seen = "".join(char for char in folded(name) if unicodedata.category(char) != "Cf")
-    return " ".join(seen.translate(_LOOK_ALIKES).split())
+    visible = "".join(char for char in fold_name(name) if unicodedata.category(char) != "Cf")
+    return " ".join(visible.translate(_LOOK_ALIKES).split())
 
 
 def _digest(data: bytes) -> bytes:

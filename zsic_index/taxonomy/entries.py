@@ -1,4 +1,4 @@
-"""What an entry of a label file may say, and what its parts are called in every format."""
+"""Fields of an entry in a label file, and their names in every format."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ FIELDS = {
     "prompt": "prompt",
     "prompts": "prompt",
 }
-"""Columns of tables and keys of objects, and the field that each means."""
+"""Column of a table or key of a JSON object → field."""
 
-LANGUAGE = "lang:"
-"""Goes before a language tag in the name of a column or key: names in that language."""
+LANGUAGE_PREFIX = "lang:"
+"""Prefix of columns and keys with names in a language, such as ``lang:de``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Details:
-    """What an entry may say beside its name.
+class EntryDetails:
+    """Optional fields of an entry: all but its name, key and id.
 
     Attributes:
-        parents: ids or names, as written.
-        rank: its rank; empty when it has none.
+        parents: ids or names of its parents, as written.
+        rank: rank; empty without one.
         aliases: other names.
-        languages: names by language tag.
-        templates: for it and all below it.
-        prompts: whole prompts, instead of templates.
+        languages: language tag → name.
+        templates: templates for the entry and all nodes below it.
+        prompts: whole prompts, used instead of templates.
     """
 
     parents: tuple[str, ...] = ()
@@ -45,13 +45,15 @@ class Details:
     prompts: tuple[str, ...] = ()
 
 
-NOTHING = Details()
+NO_DETAILS = EntryDetails()
+"""Shared by the many entries that are a mere name."""
 
 
-def path_key(names: Sequence[str]) -> str:
+def make_path_key(names: Sequence[str]) -> str:
     r"""Return the key of an entry without an id: names from the root down, joined by ``/``.
 
-    A root's key is its name as it is. Below it, a ``/`` or ``\`` of a name has a ``\`` before it.
+    The key of a root is its name, unchanged. In longer paths ``/`` and ``\`` in names are escaped
+    by a ``\``.
     """
     if len(names) == 1:
         return names[0]

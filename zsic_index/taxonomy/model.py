@@ -1,4 +1,4 @@
-"""What a taxonomy is: nodes in columns, some of which are labels."""
+"""Taxonomy: nodes in columns, some of which are labels."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from zsic_index.embedding_arrays import Int64
-from zsic_index.taxonomy.graph import Csr
+from zsic_index.taxonomy.graph import IntLists
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Taxonomy:
-    """N labels, which are M >= N nodes under one another, and what was noticed about them.
+    """N labels among M >= N nodes of a directed acyclic graph; immutable.
 
-    A node is a number from 0 to M - 1; a parent's is smaller than its children's. What few nodes
-    have is kept by node. Nothing in it is ever changed.
+    A node is a number from 0 to M - 1, smaller than those of its children. Fields that few nodes
+    have are mappings from nodes.
 
     Attributes:
-        labels: N names in the order of their first mention. They are distinct unless the file
-            has ids: then names may be shared.
-        duplicates: names that were given again; the first mention is kept.
-        twins: pairs of labels that differ only in case or Unicode form, which would split
-            probability between them; both are kept.
-        label_nodes: (N,) int64, the node of each label.
+        labels: N names in file order. They are distinct unless the file has ids.
+        duplicates: names that occur again in the file; the first one is kept.
+        twins: pairs of labels that differ only in case or Unicode form and would share
+            probability; both are kept.
+        label_nodes: (N,) int64, node of each label.
         names: M names.
-        keys: M distinct strings by which nodes are known for good: the id where the file has
-            one; else the names from the root down with ``/`` between them.
-        parents: for each node its parents, as the file lists them.
+        keys: M distinct keys, stable across builds: the id where the file has one, else the names
+            from the root down, joined by ``/``.
+        parents: parents of each node, in file order.
         ranks: names of the ranks, from the top down, in lower case.
-        rank_of: (M,) int64, the position in ``ranks``; -1 for a node without one.
-        aliases: other names in the same language, by node.
-        languages: for each language tag, names by node.
-        templates: templates for a node and all below it, by node.
-        prompts: whole prompts that stand in for rendered templates, by node.
+        rank_of: (M,) int64, position in ``ranks``; -1 for a node without a rank.
+        aliases: node → other names in the same language.
+        languages: language tag → node → name.
+        templates: node → templates for it and all nodes below it.
+        prompts: node → whole prompts, used instead of rendered templates.
     """
 
     labels: tuple[str, ...]
@@ -41,7 +40,7 @@ class Taxonomy:
     label_nodes: Int64
     names: tuple[str, ...]
     keys: tuple[str, ...]
-    parents: Csr
+    parents: IntLists
     ranks: tuple[str, ...]
     rank_of: Int64
     aliases: Mapping[int, tuple[str, ...]]
@@ -51,7 +50,7 @@ class Taxonomy:
 
     @property
     def label_keys(self) -> tuple[str, ...]:
-        """The N distinct keys of the labels."""
+        """Distinct keys of the N labels."""
         return tuple(self.keys[node] for node in self.label_nodes.tolist())
 
     def translations(self, node: int) -> tuple[str, ...]:
@@ -60,7 +59,7 @@ class Taxonomy:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it says no more than its labels do."""
+        """Whether it has nothing but names of labels."""
         return not (
             len(self.parents.indices)
             or self.ranks

@@ -1,28 +1,28 @@
-"""Comparing names."""
+"""Comparison of names: folding and did-you-mean suggestions."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
 
-_NEAR = 60
-"""Names that are less alike than this (of 100) are no help to someone who mistyped one."""
+_LEAST_SCORE = 60
+"""Minimum fuzzy score (0 to 100) for a did-you-mean suggestion."""
 
 
-def folded(name: str) -> str:
-    """Return what is left of a name when case and Unicode form do not count."""
+def fold_name(name: str) -> str:
+    """Return a name in NFKC form and without case."""
     return unicodedata.normalize("NFKC", name).casefold()
 
 
-def nearest(name: str, names: Iterable[str], least: float = _NEAR) -> str:
-    """Return a piece of a message that names those most like ``name``; empty when none is.
+def suggest_names(name: str, names: Iterable[str], least_score: float = _LEAST_SCORE) -> str:
+    """Return ``; nearest: ...`` with up to three similar names for a message, or an empty string.
 
     Args:
-        name: what was mistyped.
-        names: what there is.
-        least: how like it they must be, of 100.
+        name: the mistyped name.
+        names: names to choose from.
+        least_score: minimum fuzzy score, 0 to 100.
     """
     import rapidfuzz
 
-    near = rapidfuzz.process.extract(name, list(names), limit=3, score_cutoff=least)
-    return "; nearest: " + ", ".join(repr(found) for found, *_ in near) if near else ""
+    matches = rapidfuzz.process.extract(name, list(names), limit=3, score_cutoff=least_score)
+    return "; nearest: " + ", ".join(repr(match) for match, *_ in matches) if matches else ""

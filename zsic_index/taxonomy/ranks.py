@@ -1,11 +1,11 @@
-"""Names of ranks, and which is above which."""
+"""Names of ranks and their order."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
-USUAL = (
+USUAL_RANKS = (
     "realm",
     "domain",
     "superkingdom",
@@ -46,35 +46,36 @@ USUAL = (
     "form",
     "cultivar",
 )
-"""Ranks as biologists use them, from the top down; a column of that name is a rank."""
+"""Biological ranks from the top down; a column of a table with such a title holds a rank."""
 
-NULLS = frozenset(("", "NA", "N/A", "NaN", "nan", "null", "Null", "NULL"))
-"""What stands in a cell where there is nothing to say."""
+NULL_CELLS = frozenset(("", "NA", "N/A", "NaN", "nan", "null", "Null", "NULL"))
+"""Cells of a table that count as empty."""
 
 _DEPTH = re.compile(r"depth (\d+)")
 
 
-def ordered(mean_levels: Mapping[str, float]) -> tuple[str, ...]:
+def order_ranks(mean_levels: Mapping[str, float]) -> tuple[str, ...]:
     """Return ranks from the top down.
 
     Args:
-        mean_levels: each rank, and the mean level of its nodes (0 for a root).
+        mean_levels: rank → mean level of its nodes (0 for a root).
 
     Returns:
-        In biologists' order where all are theirs; else by mean level, ties as they were given.
+        The ranks in the order of ``USUAL_RANKS`` if all are in there; else by mean level, ties in
+        the order given.
     """
-    place = {rank: position for position, rank in enumerate(USUAL)}
-    if mean_levels.keys() <= place.keys():
-        return tuple(sorted(mean_levels, key=place.__getitem__))
+    positions = {rank: position for position, rank in enumerate(USUAL_RANKS)}
+    if mean_levels.keys() <= positions.keys():
+        return tuple(sorted(mean_levels, key=positions.__getitem__))
     return tuple(sorted(mean_levels, key=mean_levels.__getitem__))
 
 
-def depth_name(depth: int) -> str:
-    """Return what a depth is called where a rank is asked for."""
+def name_depth(depth: int) -> str:
+    """Return the name of a depth, for use in place of a rank: ``depth 2``."""
     return f"depth {depth}"
 
 
-def depth_of(name: str) -> int | None:
-    """Return the depth that ``name`` calls by ``depth_name``; None when it is a rank's name."""
-    found = _DEPTH.fullmatch(name)
-    return int(found[1]) if found else None
+def parse_depth(name: str) -> int | None:
+    """Return the depth in a name such as ``depth 2``; None for the name of a rank."""
+    match = _DEPTH.fullmatch(name)
+    return int(match[1]) if match else None

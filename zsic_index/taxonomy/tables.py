@@ -1,4 +1,4 @@
-"""Tables: one label a row, or one rank a column."""
+"""Label files that are tables: one label per row, or one rank per column."""
 
 from __future__ import annotations
 
@@ -8,22 +8,28 @@ from pathlib import Path
 
 from zsic_index.errors import LabelError
 from zsic_index.formats.tables import NumberedRows, fold_title, parse_delimited
-from zsic_index.taxonomy.draft import ROOT, Draft
-from zsic_index.taxonomy.entries import FIELDS, LANGUAGE, NOTHING, Details, path_key
-from zsic_index.taxonomy.ranks import NULLS, USUAL
+from zsic_index.taxonomy.builder import ROOT, TaxonomyBuilder
+from zsic_index.taxonomy.entries import (
+    FIELDS,
+    LANGUAGE_PREFIX,
+    NO_DETAILS,
+    EntryDetails,
+    make_path_key,
+)
+from zsic_index.taxonomy.ranks import NULL_CELLS, USUAL_RANKS
 
 SEPARATOR = "|"
-"""Between several parents, aliases, templates or prompts in one cell."""
+"""Separator of several parents, aliases, templates or prompts in one cell."""
 
 _COMMON_NAMES = {"common_name", "common_names", "commonname", "vernacular_name", "vernacularname"}
-"""Further columns of aliases in tables of one rank a column."""
+"""Columns that hold aliases too, in tables with one rank per column."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
-    """Which column holds what; columns are counted from 0, and None is a column not there.
+class _Columns:
+    """Positions of the columns of a label table, from 0; None for a missing column.
 
-    Exactly one of ``label`` and ``ranks`` is given.
+    Exactly one of ``label`` and ``ranks`` is set.
     """
 
     label: int | None
@@ -38,38 +44,42 @@ class _Layout:
 
     @property
     def extras(self) -> tuple[int, ...]:
-        """Columns for more than names and ids."""
-        some = (self.parent, self.rank, self.templates, self.prompts)
+        """Columns with optional fields: all but names and ids."""
+        single = (self.parent, self.rank, self.templates, self.prompts)
         return (
             *self.aliases,
             *(column for _, column in self.languages),
-            *(column for column in some if column is not None),
+            *(column for column in single if column is not None),
         )
 
 
-def read_table(text: str, path: Path, ranks: Sequence[str] = ()) -> Draft:
+def read_table(text: str, path: Path, ranks: Sequence[str] = ()) -> TaxonomyBuilder:
     """Read a table with commas, semicolons or tabs; see ``formats.tables``.
 
     Args:
         text: the table.
         path: its file, for the separator and for messages.
-        ranks: columns that hold a rank each, from the top down, above the label.
+        ranks: titles of columns that each hold a rank, from the top down, above the label.
     """
-    draft = Draft(str(path), "line")
+    builder = TaxonomyBuilder(str(path), "line")
     table = parse_delimited(text, path, _is_column, LabelError)
-    layout = _layout(table.header, table.line, draft, ranks)
-    if layout.ranks:
-        _read_ranks(table.rows, layout, draft)
+    columns = _find_columns(table.header, table.line, builder, ranks)
+    if columns.ranks:
+        _read_ranks(table.rows, columns, builder)
     else:
-        _read_labels(table.rows, layout, draft)
-    return draft
+        _read_labels(table.rows, columns, builder)
+    return builder
 
 
 def _is_column(title: str) -> bool:
-    return title in FIELDS or title in USUAL or title.startswith(LANGUAGE)
+    """Return whether a folded title is that of a column which label files may have."""
+    return title in FIELDS or title in USUAL_RANKS or title.startswith(LANGUAGE_PREFIX)
 
 
-def _layout(header: Sequence[str], number: int, draft: Draft, chosen: Sequence[str]) -> _Layout:
+def _find_columns(
+    header: Sequence[str], number: int, builder: TaxonomyBuilder, chosen: Sequence[str]
+) -> _Columns:
+    """Return the columns of a header; ``chosen`` are titles of those that hold a rank."""
     columns: dict[str, int] = {}
     languages: dict[str, int] = {}
     ranks: dict[str, int] = {}
@@ -77,36 +87,36 @@ def _layout(header: Sequence[str], number: int, draft: Draft, chosen: Sequence[s
     for position, cell in enumerate(header):
         title = cell.strip()
         folded = fold_title(title)
-        if folded.startswith(LANGUAGE):
-            kind, name = languages, title[len(LANGUAGE) :].strip()
+        if folded.startswith(LANGUAGE_PREFIX):
+            kind, name = languages, title[len(LANGUAGE_PREFIX) :].strip()
         elif folded in FIELDS:
             kind, name = columns, FIELDS[folded]
-        elif folded in USUAL:
+        elif folded in USUAL_RANKS:
             kind, name = ranks, folded
         else:
             if folded in _COMMON_NAMES:
                 common_names.append(position)
             continue
         if name in kind:
-            draft.fail(number, f"the column {title!r} is there twice: remove or rename one")
+            builder.fail(number, f"the column {title!r} is there twice: remove or rename one")
         kind[name] = position
     label = columns.get("label")
-    order: tuple[str, ...] = USUAL
+    order: tuple[str, ...] = USUAL_RANKS
     if chosen:
         order = tuple(map(fold_title, chosen))
-        ranks = _chosen(header, number, draft, order)
+        ranks = _find_chosen(header, number, builder, order)
         if label is not None:
-            # The lowest of them, and without a name as a rank.
+            # The label column is the lowest rank, one without a name.
             ranks, order, label = ranks | {"": label}, (*order, ""), None
     elif label is not None:
         ranks, common_names = {}, []
     elif len(ranks) < 2:
-        draft.fail(
+        builder.fail(
             number,
             f"no column 'label' in the header, nor two or more ranks such as genus and species; "
             f"it has: {', '.join(header)}",
         )
-    return _Layout(
+    return _Columns(
         label=label,
         ranks=tuple(sorted(ranks.items(), key=lambda rank: order.index(rank[0]))),
         id=columns.get("id"),
@@ -119,116 +129,122 @@ def _layout(header: Sequence[str], number: int, draft: Draft, chosen: Sequence[s
     )
 
 
-def _chosen(
-    header: Sequence[str], number: int, draft: Draft, chosen: Sequence[str]
+def _find_chosen(
+    header: Sequence[str], number: int, builder: TaxonomyBuilder, chosen: Sequence[str]
 ) -> dict[str, int]:
-    """Return the columns that were chosen to be ranks."""
+    """Return rank → position of the columns that were chosen to be ranks."""
     positions = {fold_title(cell): position for position, cell in enumerate(header)}
     for rank in chosen:
         if rank not in positions:
-            draft.fail(number, f"no column {rank!r} in the header; it has: {', '.join(header)}")
+            builder.fail(number, f"no column {rank!r} in the header; it has: {', '.join(header)}")
     return {rank: positions[rank] for rank in chosen}
 
 
-def _read_labels(rows: NumberedRows, layout: _Layout, draft: Draft) -> None:
-    assert layout.label is not None
-    extras = layout.extras
-    for number, row in rows:
-        says_more = any(map(row.__getitem__, extras))
-        details = _details(row, layout) if says_more else NOTHING
-        draft.label(number, row[layout.label], details, id=_cell(row, layout.id))
+def _read_labels(rows: NumberedRows, columns: _Columns, builder: TaxonomyBuilder) -> None:
+    assert columns.label is not None
+    extras = columns.extras
+    for number, cells in rows:
+        has_details = any(map(cells.__getitem__, extras))
+        details = _details(cells, columns) if has_details else NO_DETAILS
+        builder.add_label(number, cells[columns.label], details, id=_text(cells, columns.id))
 
 
-def _read_ranks(rows: NumberedRows, layout: _Layout, draft: Draft) -> None:
-    extras = layout.extras
-    names = [rank for rank, _ in layout.ranks]
-    columns = [column for _, column in layout.ranks]
-    branches = _Branches(names, draft)
-    alone = {rank: Details(rank=rank) for rank in names}
-    for number, row in rows:
-        cells = tuple([row[column] for column in columns])
-        while cells and not (name := _known(cells[-1])):
-            cells = cells[:-1]
-        if not cells:
-            draft.fail(number, f"no name in any of {', '.join(names)}: give one, or remove the row")
-        within, above = branches.of(cells[:-1], number)
+def _read_ranks(rows: NumberedRows, columns: _Columns, builder: TaxonomyBuilder) -> None:
+    extras = columns.extras
+    ranks = [rank for rank, _ in columns.ranks]
+    positions = [position for _, position in columns.ranks]
+    branches = _BranchNodes(ranks, builder)
+    mere_rank = {rank: EntryDetails(rank=rank) for rank in ranks}
+    for number, cells in rows:
+        names = tuple([cells[position] for position in positions])
+        while names and not (name := _without_null(names[-1])):
+            names = names[:-1]
+        if not names:
+            builder.fail(
+                number, f"no name in any of {', '.join(ranks)}: give one, or remove the row"
+            )
+        within, above = branches.open(names[:-1], number)
         path = (*above, name)
-        rank = names[len(above)]
-        says_more = any(map(row.__getitem__, extras))
-        node = draft.label(
+        rank = ranks[len(above)]
+        has_details = any(map(cells.__getitem__, extras))
+        node = builder.add_label(
             number,
             name,
-            _details(row, layout, rank) if says_more else alone[rank],
-            key=path_key(path),
-            id=_cell(row, layout.id),
+            _details(cells, columns, rank) if has_details else mere_rank[rank],
+            key=make_path_key(path),
+            id=_text(cells, columns.id),
             within=within,
         )
-        if len(path) < len(names):
+        if len(path) < len(ranks):
             branches.add(path, node)
 
 
-class _Branches:
-    """Nodes of a table of ranks, by the cells from the top rank down to their own."""
+_RankPath = tuple[str, ...]
+"""Cells of a row from the top rank down to some rank; empty strings for missing ranks."""
 
-    def __init__(self, ranks: Sequence[str], draft: Draft) -> None:
+
+class _BranchNodes:
+    """Nodes above the labels in a table of ranks, by their path."""
+
+    def __init__(self, ranks: Sequence[str], builder: TaxonomyBuilder) -> None:
         self._ranks = ranks
-        self._draft = draft
-        self._nodes: dict[_Cells, int] = {}
-        # By cells as they are written: most rows have those of a row before them.
-        self._seen: dict[_Cells, tuple[int, _Cells]] = {}
+        self._builder = builder
+        self._nodes: dict[_RankPath, int] = {}
+        # Most rows repeat the cells of an earlier row, which need not be cleaned again.
+        self._opened: dict[_RankPath, tuple[int, _RankPath]] = {}
 
-    def add(self, path: _Cells, node: int) -> None:
-        """Have later rows go below ``node``, if they have its cells and nothing had them before."""
+    def add(self, path: _RankPath, node: int) -> None:
+        """Put later rows with this path below ``node``, unless the path has a node already."""
         self._nodes.setdefault(path, node)
 
-    def of(self, written: _Cells, number: int) -> tuple[int, _Cells]:
-        """Return the lowest node that cells name, ROOT where all are null, and the cells cleaned.
+    def open(self, written: _RankPath, number: int) -> tuple[int, _RankPath]:
+        """Return the lowest node on a path of cells as written, and the path without nulls.
 
-        Nodes that are not there yet are made; null cells make none.
+        Missing nodes are added; null cells have none. The node is ROOT if all cells are null.
         """
-        found = self._seen.get(written)
-        if found is None:
-            cells = tuple([_known(cell) for cell in written])
-            found = self._seen[written] = (self._open(cells, number), cells)
-        return found
+        opened = self._opened.get(written)
+        if opened is None:
+            path = tuple([_without_null(cell) for cell in written])
+            opened = self._opened[written] = (self._open_path(path, number), path)
+        return opened
 
-    def _open(self, cells: _Cells, number: int) -> int:
+    def _open_path(self, path: _RankPath, number: int) -> int:
         node = ROOT
-        for width, name in enumerate(cells, start=1):
+        for width, name in enumerate(path, start=1):
             if name:
-                path = cells[:width]
-                if path not in self._nodes:
-                    self._nodes[path] = self._draft.branch(
-                        number, name, self._ranks[width - 1], key=path_key(path), within=node
+                part = path[:width]
+                if part not in self._nodes:
+                    self._nodes[part] = self._builder.add_branch(
+                        number, name, self._ranks[width - 1], key=make_path_key(part), within=node
                     )
-                node = self._nodes[path]
+                node = self._nodes[part]
         return node
 
 
-_Cells = tuple[str, ...]
-
-
-def _known(cell: str) -> str:
+def _without_null(cell: str) -> str:
     cell = cell.strip()
-    return "" if cell in NULLS else cell
+    return "" if cell in NULL_CELLS else cell
 
 
-def _cell(row: list[str], column: int | None) -> str:
-    return "" if column is None else row[column].strip()
+def _text(cells: list[str], column: int | None) -> str:
+    return "" if column is None else cells[column].strip()
 
 
-def _several(row: list[str], column: int | None) -> tuple[str, ...]:
-    if column is None or not row[column]:
+def _split(cells: list[str], column: int | None) -> tuple[str, ...]:
+    """Return the values of a cell that holds several."""
+    if column is None or not cells[column]:
         return ()
-    return tuple(known for part in row[column].split(SEPARATOR) if (known := _known(part)))
+    return tuple(value for part in cells[column].split(SEPARATOR) if (value := _without_null(part)))
 
 
-def _details(row: list[str], layout: _Layout, rank: str = "") -> Details:
-    return Details(
-        parents=_several(row, layout.parent),
-        rank=rank or _known(_cell(row, layout.rank)),
-        aliases=tuple(alias for column in layout.aliases for alias in _several(row, column)),
-        languages={tag: name for tag, column in layout.languages if (name := _known(row[column]))},
-        templates=_several(row, layout.templates),
-        prompts=_several(row, layout.prompts),
+def _details(cells: list[str], columns: _Columns, rank: str = "") -> EntryDetails:
+    return EntryDetails(
+        parents=_split(cells, columns.parent),
+        rank=rank or _without_null(_text(cells, columns.rank)),
+        aliases=tuple(alias for column in columns.aliases for alias in _split(cells, column)),
+        languages={
+            tag: name for tag, column in columns.languages if (name := _without_null(cells[column]))
+        },
+        templates=_split(cells, columns.templates),
+        prompts=_split(cells, columns.prompts),
     )

@@ -10,7 +10,7 @@ import numpy as np
 from zsic_index.embedding_arrays import Int64
 from zsic_index.label_index import LabelIndex
 from zsic_index.store.photo_records import LabelCounts
-from zsic_index.taxonomy.names import folded
+from zsic_index.taxonomy.names import fold_name
 
 _NO_COUNTS = LabelCounts()
 
@@ -54,8 +54,8 @@ class LabelList:
             tuple(names[node] for node in structure.path(label))
             for label in structure.row_order.tolist()
         ]
-        self._folded = [folded(" / ".join(path)) for path in self._paths]
-        self._by_name = np.argsort(np.argsort([folded(path[-1]) for path in self._paths]))
+        self._folded = [fold_name(" / ".join(path)) for path in self._paths]
+        self._by_name = np.argsort(np.argsort([fold_name(path[-1]) for path in self._paths]))
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -79,7 +79,7 @@ class LabelList:
             start: position of the first label of the page, from 0.
             number: maximum number of labels on the page.
         """
-        terms = folded(words).split()
+        terms = fold_name(words).split()
         rows: Int64 = np.array(
             [row for row, path in enumerate(self._folded) if all(term in path for term in terms)],
             dtype=np.int64,

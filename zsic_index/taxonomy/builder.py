@@ -1,4 +1,4 @@
-"""From what readers find, entry by entry, to a checked taxonomy."""
+"""Builder that turns entries of a label file into a checked taxonomy."""
 
 from __future__ import annotations
 
@@ -14,25 +14,29 @@ from zsic_index import prompts
 from zsic_index.embedding_arrays import Int64
 from zsic_index.errors import LabelError, TemplateError
 from zsic_index.taxonomy import graph, ranks
-from zsic_index.taxonomy.entries import NOTHING, Details
-from zsic_index.taxonomy.graph import Csr
+from zsic_index.taxonomy.entries import NO_DETAILS, EntryDetails
+from zsic_index.taxonomy.graph import IntLists
 from zsic_index.taxonomy.model import Taxonomy
-from zsic_index.taxonomy.names import folded, nearest
+from zsic_index.taxonomy.names import fold_name, suggest_names
 
 MAX_LABEL_LENGTH = 2_000
+"""Most characters of a name, alias or prompt."""
 
 ROOT = -1
-"""Stands where the number of a parent would, for a node that has none."""
+"""Parent of a node that has none."""
 
 T = TypeVar("T")
 
 
-class Draft:
-    """A taxonomy while it is read. Nodes are numbered as they come.
+class TaxonomyBuilder:
+    """Builder of one taxonomy: readers add entries in file order, ``build`` checks them.
+
+    Nodes are numbered in the order in which they are added. Parents are kept as written and are
+    resolved in ``build``, because a file may name a parent before its own entry.
 
     Args:
-        source: what to call the input in messages.
-        unit: what its numbers count: lines or entries.
+        source: name of the input in messages.
+        unit: ``line``, ``entry`` or ``label``: the unit that entries are numbered in.
     """
 
     def __init__(self, source: str, unit: str) -> None:
@@ -41,10 +45,10 @@ class Draft:
         self._names: list[str] = []
         self._keys: list[str] = []
         self._numbers = array("q")
-        self._within = array("q")
+        self._within = array("q")  # parents by position in the file: indent, nesting, rank columns
         self._nodes: dict[str, int] = {}  # by key
         self._with_id: set[int] = set()
-        self._labels: dict[int, None] = {}
+        self._labels: dict[int, None] = {}  # ordered sets of nodes and of names
         self._duplicates: dict[str, None] = {}
         self._parents: dict[int, tuple[str, ...]] = {}
         self._ranks: dict[int, str] = {}
@@ -53,38 +57,38 @@ class Draft:
         self._templates: dict[int, tuple[str, ...]] = {}
         self._prompts: dict[int, tuple[str, ...]] = {}
 
-    def place(self, number: int) -> str:
-        """Return how messages name an entry."""
+    def locate(self, number: int) -> str:
+        """Return the prefix of a message about an entry: the input and the entry's number."""
         return f"{self._source}: {self._unit} {number}"
 
     def fail(self, number: int, message: str) -> NoReturn:
         """Raise a LabelError that names an entry."""
-        raise LabelError(f"{self.place(number)}: {message}")
+        raise LabelError(f"{self.locate(number)}: {message}")
 
-    def label(
+    def add_label(
         self,
         number: int,
         name: object,
-        details: Details = NOTHING,
+        details: EntryDetails = NO_DETAILS,
         *,
         key: str = "",
         id: str = "",
         within: int = ROOT,
     ) -> int:
-        """Take in an entry that is a label, and return its node.
+        """Add an entry that is a label and return its node.
 
         Args:
-            number: its line or entry.
-            name: what it is called.
-            details: all else that it says.
-            key: what it is known by when it has no id; empty: by its name. A branch of this key
-                becomes the label.
-            id: its id; empty when it has none.
-            within: the node that it stands below in the file.
+            number: line or entry number.
+            name: name of the label.
+            details: its other fields.
+            key: key of a label without an id; empty for its name. A branch with this key becomes
+                the label.
+            id: id of the label; empty without one.
+            within: node that the entry is nested below in the file.
 
         Raises:
-            LabelError: for a name that cannot be one, or a key that came before and meant
-                something else.
+            LabelError: for an unusable name, or a key that an earlier entry has with another name
+                or other parents.
         """
         name = self._checked(number, name)
         if id:
@@ -95,12 +99,12 @@ class Draft:
             self._duplicates[name] = None
         else:
             self._labels[node] = None
-            if details is not NOTHING:
-                self._describe(number, node, details)
+            if details is not NO_DETAILS:
+                self._add_details(number, node, details)
         return node
 
-    def branch(self, number: int, name: object, rank: str, *, key: str, within: int) -> int:
-        """Take in a node that is no label, or not yet, and return it; ``key`` must be new."""
+    def add_branch(self, number: int, name: object, rank: str, *, key: str, within: int) -> int:
+        """Add a node that is not (yet) a label and return it; ``key`` must be new."""
         node = self._node(number, self._checked(number, name), key, "", within)
         self._ranks[node] = rank
         return node
@@ -142,7 +146,7 @@ class Draft:
         return node
 
     def _identify(self, key: str, id: str) -> None:
-        """Give a branch its id, if ``key`` is one's and the id is new."""
+        """Replace the key of a branch by its id; do nothing for a label or an id already in use."""
         branch = self._nodes.get(key)
         if branch is not None and branch not in self._labels and id not in self._nodes:
             del self._nodes[key]
@@ -151,7 +155,7 @@ class Draft:
             self._with_id.add(branch)
 
     def _check_repeat(
-        self, number: int, node: int, name: str, within: int, details: Details
+        self, number: int, node: int, name: str, within: int, details: EntryDetails
     ) -> None:
         first = f"{self._unit} {self._numbers[node]}"
         if self._names[node] != name:
@@ -167,14 +171,15 @@ class Draft:
                 "or give each its own id",
             )
 
-    def _describe(self, number: int, node: int, details: Details) -> None:
+    def _add_details(self, number: int, node: int, details: EntryDetails) -> None:
         if details.parents:
             self._parents[node] = details.parents
         if details.rank:
             self._ranks[node] = details.rank.casefold()
         if details.aliases:
-            given = (self._checked(number, alias, "alias") for alias in details.aliases)
-            if aliases := tuple(dict.fromkeys(a for a in given if a != self._names[node])):
+            checked = (self._checked(number, alias, "alias") for alias in details.aliases)
+            own_name = self._names[node]
+            if aliases := tuple(dict.fromkeys(alias for alias in checked if alias != own_name)):
                 self._aliases[node] = aliases
         for language, name in details.languages.items():
             self._languages.setdefault(language, {})[node] = self._checked(number, name, "name")
@@ -182,103 +187,107 @@ class Draft:
             try:
                 self._templates[node] = _resolved(details.templates)
             except TemplateError as error:
-                raise TemplateError(f"{self.place(number)}: {error}") from None
+                raise TemplateError(f"{self.locate(number)}: {error}") from None
         if details.prompts:
             self._prompts[node] = tuple(
                 dict.fromkeys(self._checked(number, text, "prompt") for text in details.prompts)
             )
 
-    def finish(self, *, leaves_only: bool = False) -> Taxonomy:
-        """Resolve parents, put nodes in order, and return the taxonomy.
+    def build(self, *, leaves_only: bool = False) -> Taxonomy:
+        """Resolve parents, sort nodes so that parents come first, and return the taxonomy.
 
         Args:
-            leaves_only: take only nodes without children as labels.
+            leaves_only: whether only nodes without children are labels.
 
         Raises:
-            LabelError: for no label at all, a parent that is not there or is not the only one of
-                its name, or a cycle.
+            LabelError: without any label, for a missing or ambiguous parent, or a cycle.
         """
         if not self._labels:
             raise LabelError(f"{self._source}: no labels in it; give at least one")
         parents = self._resolved_parents()
-        level = self._levels(parents)
+        level = self._checked_levels(parents)
         label_nodes = np.fromiter(self._labels, dtype=np.int64, count=len(self._labels))
         if leaves_only:
             is_parent = np.zeros(len(self._names), dtype=np.bool_)
             is_parent[parents.indices] = True
             label_nodes = label_nodes[~is_parent[label_nodes]]
         labels = tuple(map(self._names.__getitem__, label_nodes.tolist()))
-        rank_names, rank_of = self._ranked(level)
-        order = _topological(parents, level)
-        moved = np.empty(len(order), dtype=np.int64)
-        moved[order] = np.arange(len(order))
-        parents = Csr.from_counts(parents.counts[order], moved[parents.gather(order)])
+        rank_names, rank_of = self._resolved_ranks(level)
+        order = _topological_order(parents, level)
+        new_number = np.empty(len(order), dtype=np.int64)
+        new_number[order] = np.arange(len(order))
+        parents = IntLists.from_counts(parents.counts[order], new_number[parents.gather(order)])
         names = tuple(map(self._names.__getitem__, order.tolist()))
         keys = tuple(map(self._keys.__getitem__, order.tolist()))
         if names == labels:
-            names = labels
+            names = labels  # one tuple in memory instead of two
         return Taxonomy(
             labels=labels,
             duplicates=tuple(self._duplicates),
             twins=_twins(labels),
-            label_nodes=moved[label_nodes],
+            label_nodes=new_number[label_nodes],
             names=names,
             keys=names if keys == names else keys,
             parents=parents,
             ranks=rank_names,
             rank_of=rank_of[order],
-            aliases=_moved(self._aliases, moved),
+            aliases=_renumber(self._aliases, new_number),
             languages=MappingProxyType(
-                {tag: _moved(names, moved) for tag, names in sorted(self._languages.items())}
+                {
+                    tag: _renumber(names, new_number)
+                    for tag, names in sorted(self._languages.items())
+                }
             ),
-            templates=_moved(self._templates, moved),
-            prompts=_moved(self._prompts, moved),
+            templates=_renumber(self._templates, new_number),
+            prompts=_renumber(self._prompts, new_number),
         )
 
-    def _resolved_parents(self) -> Csr:
+    def _resolved_parents(self) -> IntLists:
         within = np.array(self._within, dtype=np.int64)
         children = np.flatnonzero(within != ROOT)
         if not self._parents:
-            return Csr.from_pairs(children, within[children], len(within))
-        names = _Names(self._names)
+            return IntLists.from_pairs(children, within[children], len(within))
+        names = _NodesByName(self._names)
         pairs = [
             (node, parent)
             for node, written in self._parents.items()
-            for parent in dict.fromkeys(self._parent(node, name, names) for name in written)
+            for parent in dict.fromkeys(self._find_parent(node, name, names) for name in written)
             if parent != within[node]
         ]
         named = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-        return Csr.from_pairs(
+        return IntLists.from_pairs(
             np.concatenate([children, named[:, 0]]),
             np.concatenate([within[children], named[:, 1]]),
             len(within),
         )
 
-    def _parent(self, child: int, written: str, names: _Names) -> int:
+    def _find_parent(self, child: int, written: str, names: _NodesByName) -> int:
+        """Return the node with the id or else the only node with the name that ``child`` gives."""
         by_id = self._nodes.get(written, ROOT)
         if by_id in self._with_id:
             return by_id
         number, name = self._numbers[child], self._names[child]
-        found = names.first.get(written)
-        if found is None:
-            near = nearest(written, names.first)
+        parent = names.first.get(written)
+        if parent is None:
+            suggestion = suggest_names(written, names.first)
             self.fail(
                 number,
-                f"the parent {written!r} of {name!r} has no {self._unit} of its own{near}: "
+                f"the parent {written!r} of {name!r} has no {self._unit} of its own{suggestion}: "
                 "add one, or mend the name",
             )
         if (other := names.second.get(written)) is not None:
             self.fail(
                 number,
-                f"the parent {written!r} of {name!r} could be {self._unit} {self._numbers[found]} "
+                f"the parent {written!r} of {name!r} could be {self._unit} {self._numbers[parent]} "
                 f"or {self._unit} {self._numbers[other]}: name it by an id",
             )
-        return found
+        return parent
 
-    def _levels(self, parents: Csr) -> Int64:
-        level = graph.levels(parents, parents.transposed(len(self._names)))
+    def _checked_levels(self, parents: IntLists) -> Int64:
+        """Return each node's level, see ``graph.compute_levels``; refuse a cycle."""
+        level = graph.compute_levels(parents, parents.transposed(len(self._names)))
         if len(level) and level.min() < 0:
-            cycle = graph.a_cycle(parents, level)
+            cycle = graph.find_cycle(parents, level)
             path = " → ".join(self._names[node] for node in cycle)
             self.fail(
                 self._numbers[cycle[0]],
@@ -286,7 +295,8 @@ class Draft:
             )
         return level
 
-    def _ranked(self, level: Int64) -> tuple[tuple[str, ...], Int64]:
+    def _resolved_ranks(self, level: Int64) -> tuple[tuple[str, ...], Int64]:
+        """Return the ranks from the top down, and the position of each node's rank (-1: none)."""
         rank_of = np.full(len(self._names), -1, dtype=np.int64)
         if not self._ranks:
             return (), rank_of
@@ -294,13 +304,13 @@ class Draft:
         nodes = np.fromiter(self._ranks, dtype=np.int64, count=len(self._ranks))
         codes = np.array([position[rank] for rank in self._ranks.values()], dtype=np.int64)
         means = np.bincount(codes, weights=level[nodes]) / np.bincount(codes)
-        names = ranks.ordered(dict(zip(position, means.tolist(), strict=True)))
+        names = ranks.order_ranks(dict(zip(position, means.tolist(), strict=True)))
         rank_of[nodes] = np.array([names.index(rank) for rank in position], dtype=np.int64)[codes]
         return names, rank_of
 
 
-class _Names:
-    """Which node has a name, and which is the second to have it."""
+class _NodesByName:
+    """First node of each name, and the second where a name is ambiguous."""
 
     def __init__(self, names: list[str]) -> None:
         self.first: dict[str, int] = {}
@@ -310,27 +320,28 @@ class _Names:
                 self.second.setdefault(name, node)
 
 
-@lru_cache(maxsize=1024)  # whole subtrees of rows say the same
+@lru_cache(maxsize=1024)  # whole subtrees of rows repeat their templates
 def _resolved(templates: tuple[str, ...]) -> tuple[str, ...]:
     return prompts.resolve(templates)
 
 
-def _topological(parents: Csr, level: Int64) -> Int64:
-    """Return nodes with parents before children: as they came, if they came that way."""
-    if np.all(parents.indices < parents.rows):
+def _topological_order(parents: IntLists, level: Int64) -> Int64:
+    """Return nodes with parents before children: in file order if that has parents first."""
+    if np.all(parents.indices < parents.owners):
         return np.arange(len(level), dtype=np.int64)
     return np.argsort(level, kind="stable")
 
 
-def _moved(values: Mapping[int, T], moved: Int64) -> Mapping[int, T]:
-    return MappingProxyType(dict(sorted((int(moved[node]), v) for node, v in values.items())))
+def _renumber(values: Mapping[int, T], new_number: Int64) -> Mapping[int, T]:
+    return MappingProxyType(dict(sorted((int(new_number[node]), v) for node, v in values.items())))
 
 
 def _twins(labels: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return pairs of labels that differ only in case or Unicode form."""
     firsts: dict[str, str] = {}
     twins: list[tuple[str, str]] = []
     for name in labels:
-        first = firsts.setdefault(folded(name), name)
+        first = firsts.setdefault(fold_name(name), name)
         if first != name:
             twins.append((first, name))
     return tuple(twins)
