@@ -14,14 +14,6 @@ VAGUE = {"found", "one", "said", "asked", "known", "wanted", "shown"}
 """No local variable has these names: a noun from the glossary says more."""
 
 TO_DO: tuple[str, ...] = (
-    "zsic_index/bench/__init__.py",
-    "zsic_index/bench/build.py",
-    "zsic_index/bench/checkpoints.py",
-    "zsic_index/bench/drop_in.py",
-    "zsic_index/bench/query.py",
-    "zsic_index/bench/scan.py",
-    "zsic_index/bench/tag.py",
-    "zsic_index/bench/timing.py",
     "zsic_index/builtin/train/__init__.py",
     "zsic_index/builtin/train/__main__.py",
     "zsic_index/builtin/train/augment.py",
@@ -72,13 +64,6 @@ TO_DO: tuple[str, ...] = (
     "zsic_index/index_files/files.py",
     "zsic_index/index_files/flat.py",
     "zsic_index/library/export.py",
-    "zsic_index/library/review/api.py",
-    "zsic_index/library/review/applying.py",
-    "zsic_index/library/review/label_list.py",
-    "zsic_index/library/review/reviewed.py",
-    "zsic_index/library/review/server.py",
-    "zsic_index/library/review/session.py",
-    "zsic_index/library/review/thumbnails.py",
     "zsic_index/library/run_report.py",
     "zsic_index/library/run_settings.py",
     "zsic_index/library/search.py",

@@ -74,8 +74,8 @@ def test_a_wrong_answer_stops_the_bench(
     embeddings = check_embeddings(rng.standard_normal((50, 8)))
     labels = [f"label {row}" for row in range(50)]
     with LabelIndex.from_embeddings(labels, embeddings, logit_scale=100.0, name="a") as index:
-        bench_scan.check(index, embeddings[:3])
+        bench_scan.check_scores(index, embeddings[:3])
         wrong = [index.score(embeddings[3:6], top_k=10)] * 2
         monkeypatch.setattr(LabelIndex, "score", lambda *_, **__: wrong.pop())
         with pytest.raises(AssertionError, match="differs from float64"):
-            bench_scan.check(index, embeddings[:3])
+            bench_scan.check_scores(index, embeddings[:3])

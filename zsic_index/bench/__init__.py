@@ -1,1 +1,1 @@
-"""How fast this machine is, each measurement beside its peer's in the same run on the same work."""
+"""Benchmarks that time zsic-index and its peers in turns, on the same work."""

@@ -1,4 +1,4 @@
-"""Building an index against a loop over labels, and against the text tower alone."""
+"""Building an index, compared with a loop over labels and with the text tower alone."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ LOOPED_LABELS = 50
 
 
 def run(*, labels: int = 10_000, model: str | None = None, rounds: int = 1) -> Comparison:
-    """Time a build of labels that the store has never seen, the model's loading included.
+    """Time a build of labels that are new to the store, including loading the model.
 
-    The first contender encodes one label at a time, padded to the model's full length, as loops in
-    the manner of open_clip's do; it does so for some of the labels. The bound is the text tower
-    alone on ready tokens, sorted by length and padded to the longest of a batch.
+    The first contender encodes one label at a time, padded to the model's full length, as loops
+    modelled on open_clip's examples do; it encodes only LOOPED_LABELS labels. The lower bound is
+    the text tower alone on tokenised prompts, sorted by length and padded to the longest of a
+    batch.
 
     Args:
-        labels: N.
-        model: a checkpoint; by default a random CLIP of the size of ViT-B/32.
-        rounds: turns that count.
+        labels: number of labels, N.
+        model: checkpoint; by default a random CLIP of ViT-B/32's size.
+        rounds: timed rounds.
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     names = checkpoints.two_word_labels(labels)
-    with tempfile.TemporaryDirectory() as name:
-        room = Path(name)
-        folder, said = checkpoints.given_or_random(model, room)
+    with tempfile.TemporaryDirectory() as temporary:
+        workspace = Path(temporary)
+        folder, description = checkpoints.get_checkpoint(model, workspace)
         stock = pipeline("zero-shot-image-classification", model=str(folder), dtype="float32")
         tokenizer, tower = stock.tokenizer, stock.model
         numbers = itertools.count()
@@ -59,13 +60,13 @@ def run(*, labels: int = 10_000, model: str | None = None, rounds: int = 1) -> C
                 names,
                 model=folder,
                 name="bench",
-                store=room / f"{next(numbers)}.db",
+                store=workspace / f"{next(numbers)}.db",
                 device="cpu",
             ).close()
 
         batches = _batches(tokenizer, [render(label, [DEFAULT_TEMPLATE])[0] for label in names])
         return compare(
-            f"{labels:,} labels of two words, one template, {said}",
+            f"{labels:,} labels of two words, one template, {description}",
             [
                 Contender(
                     f"one label at a time, {length} tokens ({LOOPED_LABELS} labels, "

@@ -1,4 +1,4 @@
-"""Random checkpoints of a real size, for timing: what they say means nothing."""
+"""Checkpoints for timing: given ones, or random ones of a real size with meaningless answers."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ kite apple pear plum grape lemon bread cheese cake tent rope bell
 """
 
 _MERGES = 49_152 - 256 - 2
-"""How many of the vocabulary's lines CLIP uses."""
+"""Number of lines of the vocabulary that CLIP uses."""
 
 
-def vit_b_32(folder: Path) -> str:
-    """Write a random CLIP of the size of ViT-B/32 and say what tokenizer it has.
+def write_random_clip(folder: Path) -> str:
+    """Write a random CLIP of ViT-B/32's size and return the name of its tokenizer.
 
-    The tokenizer is CLIP's own where open_clip, whose distribution has its vocabulary, is
-    installed (it need not be importable), else that of ``builtin:clip``.
+    The tokenizer is CLIP's own if open_clip is installed, whose distribution contains the
+    vocabulary (it need not be importable), else that of ``builtin:clip``.
     """
     vocabulary = _clip_vocabulary()
     if vocabulary is None:
         tokenizer = transformers.AutoTokenizer.from_pretrained(builtin.model_path("builtin:clip"))
-        said = "the tokenizer of builtin:clip"
+        tokenizer_name = "the tokenizer of builtin:clip"
     else:
-        tokenizer, said = _clip_tokenizer(vocabulary), "CLIP's tokenizer"
+        tokenizer, tokenizer_name = _clip_tokenizer(vocabulary), "CLIP's tokenizer"
     tokenizer.model_max_length = 77
     tokenizer.save_pretrained(folder)
     config = transformers.CLIPConfig(
@@ -62,31 +62,31 @@ def vit_b_32(folder: Path) -> str:
     torch.manual_seed(0)
     transformers.CLIPModel(config).save_pretrained(folder)
     transformers.CLIPImageProcessor().save_pretrained(folder)
-    return said
+    return tokenizer_name
 
 
-def given_or_random(model: str | None, room: Path) -> tuple[Path, str]:
-    """Return the folder of a checkpoint, and what it is: ``model``, or a random one in ``room``."""
+def get_checkpoint(model: str | None, workspace: Path) -> tuple[Path, str]:
+    """Return the folder and a description of ``model``, or of a random CLIP in ``workspace``."""
     if model is not None:
-        return folder_of(model), model
-    folder = room / "vit-b-32"
-    return folder, f"a random CLIP of ViT-B/32's size with {vit_b_32(folder)}"
+        return find_folder(model), model
+    folder = workspace / "vit-b-32"
+    return folder, f"a random CLIP of ViT-B/32's size with {write_random_clip(folder)}"
 
 
 def two_word_labels(count: int) -> list[str]:
-    """Return distinct labels of two words; beyond 10,000 a number comes behind them."""
-    pairs = [f"{one} {other}" for one in _ADJECTIVES.split() for other in _NOUNS.split()]
+    """Return distinct labels of an adjective and a noun, with a number once these run out."""
+    pairs = [f"{adjective} {noun}" for adjective in _ADJECTIVES.split() for noun in _NOUNS.split()]
     return [
         pairs[n % len(pairs)] + (f" {n // len(pairs)}" if n >= len(pairs) else "")
         for n in range(count)
     ]
 
 
-def folder_of(model: str) -> Path:
+def find_folder(model: str) -> Path:
     """Return the folder of a checkpoint in transformers' format.
 
     Raises:
-        ModelError: when there is none.
+        ModelError: for a model that is missing or has another format.
     """
     files = encoders.resolve(model).files
     if not isinstance(files, TransformersFiles):
@@ -95,17 +95,17 @@ def folder_of(model: str) -> Path:
 
 
 def _clip_vocabulary() -> Path | None:
-    found = importlib.util.find_spec("open_clip")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("open_clip")
+    if spec is None or spec.origin is None:
         return None
-    path = Path(found.origin).with_name("bpe_simple_vocab_16e6.txt.gz")
+    path = Path(spec.origin).with_name("bpe_simple_vocab_16e6.txt.gz")
     return path if path.exists() else None
 
 
 def _clip_tokenizer(vocabulary: Path) -> Any:
     lines = gzip.decompress(vocabulary.read_bytes()).decode().split("\n")
     merges = [tuple(line.split()) for line in lines[1 : _MERGES + 1]]
-    # The order of GPT-2's byte alphabet: printable bytes first, then the others.
+    # GPT-2's byte alphabet lists printable bytes first, then the others.
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     letters = [chr(byte) for byte in printable] + [chr(256 + n) for n in range(len(others))]

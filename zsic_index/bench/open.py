@@ -1,4 +1,4 @@
-"""A first answer in a new process from a small and from a large index, and building it again."""
+"""The first answer of a new process from a small and a large index, and a second import."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def run(*, labels: int = 100_000, dim: int = 512, rounds: int = 3) -> Comparison
     """Time new processes that open an index and score one image embedding.
 
     Args:
-        labels: N of the large index.
-        dim: D.
-        rounds: turns that count.
+        labels: number of labels of the large index, N.
+        dim: dimensions, D.
+        rounds: timed rounds.
     """
     rng = np.random.default_rng(0)
     embeddings = rng.standard_normal((labels, dim), dtype=np.float32)
     names = [f"label {number}" for number in range(labels)]
-    with tempfile.TemporaryDirectory() as room:
-        store = str(Path(room) / "store.db")
+    with tempfile.TemporaryDirectory() as temporary:
+        store = str(Path(temporary) / "store.db")
 
-        def make(count: int) -> None:
+        def import_labels(count: int) -> None:
             LabelIndex.from_embeddings(
                 names[:count],
                 embeddings[:count],
@@ -49,14 +49,14 @@ def run(*, labels: int = 100_000, dim: int = 512, rounds: int = 3) -> Comparison
             arguments = [sys.executable, "-c", _FIRST_ANSWER, f"of-{count}", store]
             subprocess.run(arguments, check=True)
 
-        make(SMALL)
-        make(labels)
+        import_labels(SMALL)
+        import_labels(labels)
         return compare(
             f"{labels:,} labels x {dim}: first answer of a new process, without a model",
             [
                 Contender(f"of {SMALL} labels", lambda: answer(SMALL)),
                 Contender(f"of {labels:,} labels", lambda: answer(labels)),
-                Contender("importing the same again", lambda: make(labels)),
+                Contender("importing the same again", lambda: import_labels(labels)),
             ],
             rounds=rounds,
         )

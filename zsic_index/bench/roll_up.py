@@ -1,4 +1,4 @@
-"""Rolling answers up to a rank against the scan alone."""
+"""Rolling up to a rank, compared with the scan alone."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from zsic_index import taxonomy
-from zsic_index.bench.scan import LOGIT_SCALE, sizes, unit
+from zsic_index.bench.scan import LOGIT_SCALE, block_sizes, random_units
 from zsic_index.bench.timing import Comparison, Contender, compare
 from zsic_index.label_index import LabelIndex
 
 RANKS = ("class", "order", "family", "genus")
 
 _CHILDREN = (12, 9, 18)
-"""Orders of a class, families of an order, genera of a family; species fill the rest."""
+"""Orders per class, families per order and genera per family; species fill the genera."""
 
 _CLASSES = 10
 
@@ -27,23 +27,23 @@ def run(
     """Time ``score_rank`` for families against ``search`` for the best label.
 
     Args:
-        labels: N species, in an order that has nothing to do with their families.
-        images: B.
-        dim: D.
-        rounds: turns that count.
+        labels: number of species, N, in an order unrelated to their families.
+        images: number of image embeddings, B.
+        dim: dimensions, D.
+        rounds: timed rounds.
     """
     rng = np.random.default_rng(0)
-    embeddings = unit(rng, images, dim)
-    with tempfile.TemporaryDirectory() as room:
-        path = Path(room) / "species.tsv"
-        path.write_text("\n".join(_rows(labels, rng)) + "\n", encoding="utf-8")
+    embeddings = random_units(rng, images, dim)
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "species.tsv"
+        path.write_text("\n".join(_table_lines(labels, rng)) + "\n", encoding="utf-8")
         species = taxonomy.read(path)
         with LabelIndex.from_embeddings(
             species,
-            np.concatenate([unit(rng, rows, dim) for rows in sizes(labels)]),
+            np.concatenate([random_units(rng, rows, dim) for rows in block_sizes(labels)]),
             logit_scale=LOGIT_SCALE,
             name="bench",
-            store=Path(room) / "store.db",
+            store=Path(temporary) / "store.db",
         ) as index:
             families = len(index.structure.nodes_at("family"))
             return compare(
@@ -64,7 +64,8 @@ def run(
             )
 
 
-def _rows(labels: int, rng: np.random.Generator) -> Iterator[str]:
+def _table_lines(labels: int, rng: np.random.Generator) -> Iterator[str]:
+    """Yield the lines of a table with one column per rank, in random order."""
     yield "\t".join((*RANKS, "species"))
     orders, families, genera = _CHILDREN
     for number in rng.permutation(labels).tolist():

@@ -1,4 +1,4 @@
-"""The scan against FAISS's, against a bare matrix product, and against reading the matrix."""
+"""The exact scan, compared with FAISS, a bare matrix product and reading the matrix."""
 
 from __future__ import annotations
 
@@ -35,33 +35,33 @@ def run(
 ) -> Iterator[Comparison]:
     """Yield a comparison for each batch size.
 
-    The first contender is ``IndexFlatIP``, for the top-k alone. Ours is ``LabelIndex.score``, all
-    of it: top-k, log-partition, probabilities and labels. Before it is timed, ``checked`` answers
-    are compared with float64.
+    The first contender, FAISS's ``IndexFlatIP``, computes the top-k alone; ``LabelIndex.score``
+    computes top-k, log-partition, probabilities and labels. Some of its answers are checked
+    against float64 before any timing.
 
     Args:
-        labels: N.
-        dim: D.
-        batches: the numbers of image embeddings, B.
-        rounds: turns that count.
-        checked: answers that are compared.
+        labels: number of labels, N.
+        dim: dimensions, D.
+        batches: numbers of image embeddings, B.
+        rounds: timed rounds.
+        checked: number of answers to check.
 
     Raises:
-        AssertionError: when an answer is wrong.
+        AssertionError: for a wrong answer.
     """
     rng = np.random.default_rng(0)
-    queries = unit(rng, max(batches), dim)
+    queries = random_units(rng, max(batches), dim)
     with (
-        tempfile.TemporaryDirectory() as room,
+        tempfile.TemporaryDirectory() as temporary,
         LabelIndex.from_embeddings(
             [f"label {number}" for number in range(labels)],
-            np.concatenate([unit(rng, rows, dim) for rows in sizes(labels)]),
+            np.concatenate([random_units(rng, rows, dim) for rows in block_sizes(labels)]),
             logit_scale=LOGIT_SCALE,
             name="bench",
-            store=Path(room) / "store.db",
+            store=Path(temporary) / "store.db",
         ) as index,
     ):
-        check(index, queries[:checked])
+        check_scores(index, queries[:checked])
         for batch in batches:
             yield compare(
                 f"{labels:,} labels x {dim}, {batch} images, top {TOP_K}",
@@ -70,22 +70,22 @@ def run(
             )
 
 
-def check(index: LabelIndex, queries: Float32) -> None:
-    """Compare answers with float64: the same rows, but for ties, and the same log-partition."""
+def check_scores(index: LabelIndex, queries: Float32) -> None:
+    """Check the top-k similarities and the log-partition of answers against float64."""
     wide = queries.astype(np.float64)
     exact = np.concatenate(
-        [index.embeddings[at : at + _BLOCK].astype(np.float64) @ wide.T
-         for at in range(0, len(index), _BLOCK)]
+        [index.embeddings[start : start + _BLOCK].astype(np.float64) @ wide.T
+         for start in range(0, len(index), _BLOCK)]
     ).T  # fmt: skip
     top = exact.max(axis=1) * LOGIT_SCALE
     partition = top + np.log(np.exp(exact * LOGIT_SCALE - top[:, None]).sum(axis=1))
     for row, predictions in enumerate(index.score(queries, top_k=TOP_K)):
         best = np.sort(exact[row])[::-1][:TOP_K]
-        found = np.array([prediction.similarity for prediction in predictions])
-        assert np.abs(best - found).max() < 1e-6, "top-k differs from float64"
+        similarities = np.array([prediction.similarity for prediction in predictions])
+        assert np.abs(best - similarities).max() < 1e-6, "top-k differs from float64"
         logit, probability = predictions[0].logit, predictions[0].probability
-        off = abs(logit - np.log(probability) - partition[row])
-        assert off < 1e-5, f"log-partition is off by {off}"
+        error = abs(logit - np.log(probability) - partition[row])
+        assert error < 1e-5, f"log-partition is off by {error}"
 
 
 def _contenders(index: LabelIndex, queries: Float32) -> list[Contender]:
@@ -97,13 +97,13 @@ def _contenders(index: LabelIndex, queries: Float32) -> list[Contender]:
         tensor, tensor_queries = torch.from_numpy(matrix.copy()), torch.from_numpy(queries)
 
     def numpy_product() -> None:
-        for at in range(0, len(matrix), _BLOCK):
-            block = matrix[at : at + _BLOCK]
+        for start in range(0, len(matrix), _BLOCK):
+            block = matrix[start : start + _BLOCK]
             np.matmul(queries, block.T, out=out[:, : len(block)])
 
     def torch_product() -> None:
-        for at in range(0, len(matrix), _BLOCK):
-            torch.mm(tensor_queries, tensor[at : at + _BLOCK].T)
+        for start in range(0, len(matrix), _BLOCK):
+            torch.mm(tensor_queries, tensor[start : start + _BLOCK].T)
 
     return [
         Contender("FAISS IndexFlatIP, top-k alone", lambda: flat.search(queries, TOP_K)),
@@ -115,14 +115,14 @@ def _contenders(index: LabelIndex, queries: Float32) -> list[Contender]:
 
 
 def _reader(matrix: Float32) -> Callable[[], None]:
-    """Return what reads the whole matrix with as many threads as there are cores."""
+    """Return a function that reads the whole matrix with one thread per core."""
     words = matrix.reshape(-1).view(np.uint32)
     cores = available_cores()
     bounds = [len(words) * core // cores for core in range(cores + 1)]
 
     def read(core: int) -> None:
-        for at in range(bounds[core], bounds[core + 1], 1 << 20):
-            words[at : min(at + (1 << 20), bounds[core + 1])].max()
+        for start in range(bounds[core], bounds[core + 1], 1 << 20):
+            words[start : min(start + (1 << 20), bounds[core + 1])].max()
 
     def run() -> None:
         with ThreadPoolExecutor(cores) as pool:
@@ -131,13 +131,13 @@ def _reader(matrix: Float32) -> Callable[[], None]:
     return run
 
 
-def unit(rng: np.random.Generator, count: int, dim: int) -> Float32:
+def random_units(rng: np.random.Generator, count: int, dim: int) -> Float32:
     """Return (count, dim) float32 random vectors of norm 1."""
     vectors = rng.standard_normal((count, dim), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors
 
 
-def sizes(count: int) -> list[int]:
-    """Return how many rows each block has."""
-    return [min(_BLOCK, count - at) for at in range(0, count, _BLOCK)]
+def block_sizes(count: int) -> list[int]:
+    """Return the number of rows of each block of ``count`` rows."""
+    return [min(_BLOCK, count - start) for start in range(0, count, _BLOCK)]

@@ -1,9 +1,10 @@
-"""Tagging a photo library against decoding and the vision tower alone, and against a bare walk."""
+"""Tagging photos, compared with decoding, with the vision tower alone and with a bare walk."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import os
 import shutil
 import tempfile
@@ -32,16 +33,16 @@ from zsic_index.store import Store
 from zsic_index.store.photo_records import PhotoOutcome, Run
 
 SIZE = (2_048, 1_536)
-"""Pixels of the photos."""
+"""Width and height of the photos in pixels."""
 
 TAGS = 3
-"""Tags that every photo gets."""
+"""Number of tags that every photo gets."""
 
 FILES_PER_FOLDER = 1_000
 
-_BAD_EVERY = 100
+_DAMAGED_EVERY = 100
 
-_SEEDED_AT_ONCE = 10_000
+_SEED_BATCH = 10_000
 
 _NAME = "bench"
 
@@ -55,66 +56,70 @@ def run(
     model: str | None = None,
     rounds: int = 3,
 ) -> Iterator[Comparison]:
-    """Time tagging.
+    """Yield comparisons for new photos, for unchanged files and for a new taxonomy.
 
     Args:
-        photos: JPEG files of 3 megapixels that are tagged for the first time.
-        files: small files that have not changed since they were tagged.
-        embeddings: photos whose embeddings are there, under a new taxonomy.
-        labels: N.
-        model: a checkpoint; by default a random CLIP of the size of ViT-B/32.
-        rounds: turns that count.
+        photos: number of new JPEG files, of 3 megapixels each.
+        files: number of small files that have not changed since they were tagged.
+        embeddings: number of photos with stored embeddings, tagged with a new taxonomy.
+        labels: number of labels, N.
+        model: checkpoint; by default a random CLIP of ViT-B/32's size.
+        rounds: timed rounds.
     """
-    with tempfile.TemporaryDirectory() as name:
-        room = Path(name)
-        folder, said = checkpoints.given_or_random(model, room)
+    with tempfile.TemporaryDirectory() as temporary:
+        workspace = Path(temporary)
+        folder, description = checkpoints.get_checkpoint(model, workspace)
         names = checkpoints.two_word_labels(labels)
-        store = room / "store.db"
+        store = workspace / "store.db"
         LabelIndex.build(names, model=folder, name=_NAME, store=store, device="cpu").close()
-        empty = _copied(store, room / "empty.db")
-        yield _first_run(room, empty, photos, said, rounds)
-        yield _unchanged(room, _copied(empty, room / "unchanged.db"), files, rounds)
-        yield _new_taxonomy(room, _copied(empty, room / "new.db"), embeddings, names, rounds)
+        empty = _copy_store(store, workspace / "empty.db")
+        yield _time_new_photos(workspace, empty, photos, description, rounds)
+        unchanged = _copy_store(empty, workspace / "unchanged.db")
+        yield _time_unchanged_files(workspace, unchanged, files, rounds)
+        new = _copy_store(empty, workspace / "new.db")
+        yield _time_new_taxonomy(workspace, new, embeddings, names, rounds)
 
 
-def _first_run(room: Path, empty: Path, photos: int, said: str, rounds: int) -> Comparison:
-    good, bad = room / "good", room / "bad"
-    _make_photos(good, photos)
-    shutil.copytree(good, bad)
-    for number in range(0, photos, _BAD_EVERY):
-        path = bad / f"{number}.jpg"
+def _time_new_photos(
+    workspace: Path, empty: Path, photos: int, description: str, rounds: int
+) -> Comparison:
+    good, damaged = workspace / "good", workspace / "damaged"
+    _write_photos(good, photos)
+    shutil.copytree(good, damaged)
+    for number in range(0, photos, _DAMAGED_EVERY):
+        path = damaged / f"{number}.jpg"
         path.write_bytes(path.read_bytes()[:5_000])
-    store = room / "first.db"
-    encoder = EncoderSource.of(resolve(_model_of(empty)), device="cpu").encoder()
-    prepared = [_prepare(encoder, path) for path in sorted(good.iterdir())]
+    store = workspace / "first.db"
+    encoder = EncoderSource.of(resolve(_get_model(empty)), device="cpu").encoder()
+    pixels = [_preprocess(encoder, path) for path in sorted(good.iterdir())]
 
     def decode() -> None:
         with ThreadPoolExecutor(available_cores()) as pool:
-            for _ in pool.map(lambda path: _prepare(encoder, path), sorted(good.iterdir())):
+            for _ in pool.map(lambda path: _preprocess(encoder, path), sorted(good.iterdir())):
                 pass
 
     def tower() -> None:
         for start in range(0, photos, IMAGES_PER_BATCH):
-            encoder.encode_images(prepared[start : start + IMAGES_PER_BATCH])
+            encoder.encode_images(pixels[start : start + IMAGES_PER_BATCH])
 
-    def fresh() -> None:
-        _copied(empty, store)
+    def reset_store() -> None:
+        _copy_store(empty, store)
 
     return compare(
-        f"{photos} JPEG files of {SIZE[0]} x {SIZE[1]}, {said}",
+        f"{photos} JPEG files of {SIZE[0]} x {SIZE[1]}, {description}",
         [
-            Contender("tag", lambda: _tag(store, good), fresh),
+            Contender("tag", lambda: _tag(store, good), reset_store),
             Contender("decoding alone", decode),
             Contender("the vision tower alone", tower),
-            Contender("tag, 1 % of the files cut off", lambda: _tag(store, bad), fresh),
+            Contender("tag, 1 % of the files cut off", lambda: _tag(store, damaged), reset_store),
         ],
         rounds=rounds,
     )
 
 
-def _unchanged(room: Path, store: Path, files: int, rounds: int) -> Comparison:
-    root = room / "unchanged"
-    _seed(store, _make_files(root, files))
+def _time_unchanged_files(workspace: Path, store: Path, files: int, rounds: int) -> Comparison:
+    root = workspace / "unchanged"
+    _add_embeddings(store, _write_small_files(root, files))
     _tag(store, root)
 
     def walk() -> int:
@@ -134,21 +139,20 @@ def _unchanged(room: Path, store: Path, files: int, rounds: int) -> Comparison:
     )
 
 
-def _new_taxonomy(
-    room: Path, store: Path, embeddings: int, names: list[str], rounds: int
+def _time_new_taxonomy(
+    workspace: Path, store: Path, embeddings: int, names: list[str], rounds: int
 ) -> Comparison:
-    root = room / "cached"
-    _seed(store, _make_files(root, embeddings))
-    given = [0]
+    root = workspace / "cached"
+    _add_embeddings(store, _write_small_files(root, embeddings))
+    numbers = itertools.count(1)
 
-    def other_labels() -> None:
-        given[0] += 1
-        changed = [*names[:-1], f"something new {given[0]}"]
-        LabelIndex.build(changed, model=_model_of(store), name=_NAME, store=store).close()
+    def replace_one_label() -> None:
+        labels = [*names[:-1], f"something new {next(numbers)}"]
+        LabelIndex.build(labels, model=_get_model(store), name=_NAME, store=store).close()
 
     return compare(
         f"{embeddings:,} photos with embeddings, {len(names):,} labels of which one is new",
-        [Contender("tag", lambda: _tag(store, root), other_labels)],
+        [Contender("tag", lambda: _tag(store, root), replace_one_label)],
         rounds=rounds,
         warmup=0,
     )
@@ -164,25 +168,25 @@ def _tag(store: Path, root: Path) -> RunReport:
         return Tagging(index, settings.rules(index), settings).run()
 
 
-def _model_of(store: Path) -> str:
+def _get_model(store: Path) -> str:
     with Store.open(store) as opened:
         model_id = opened.indexes.get(_NAME).model_id
-    assert model_id is not None, "it was built with one"
+    assert model_id is not None, "the index was built with a model"
     return model_id
 
 
-def _prepare(encoder: Encoder, path: Path) -> Pixels:
-    enough = OVERSAMPLING * encoder.image_size
-    return encoder.preprocess(opening.decode(path.read_bytes(), str(path), at_least=enough))
+def _preprocess(encoder: Encoder, path: Path) -> Pixels:
+    size = OVERSAMPLING * encoder.image_size
+    return encoder.preprocess(opening.decode(path.read_bytes(), str(path), at_least=size))
 
 
-def _copied(store: Path, target: Path) -> Path:
+def _copy_store(store: Path, target: Path) -> Path:
     shutil.copy2(store, target)
     shutil.copytree(f"{store}.indexes", f"{target}.indexes", dirs_exist_ok=True)
     return target
 
 
-def _make_photos(folder: Path, count: int) -> None:
+def _write_photos(folder: Path, count: int) -> None:
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(count):
@@ -191,8 +195,8 @@ def _make_photos(folder: Path, count: int) -> None:
         picture.save(folder / f"{number}.jpg", quality=90)
 
 
-def _make_files(root: Path, count: int) -> list[Path]:
-    """Make small files, each a picture with a number behind its end; return them."""
+def _write_small_files(root: Path, count: int) -> list[Path]:
+    """Write small JPEG files with distinct content and return their paths."""
     picture = io.BytesIO()
     Image.new("RGB", (32, 32), "teal").save(picture, "JPEG")
     paths = []
@@ -201,30 +205,31 @@ def _make_files(root: Path, count: int) -> list[Path]:
         if number % FILES_PER_FOLDER == 0:
             folder.mkdir(parents=True)
         path = folder / f"IMG_{number:06}.jpg"
+        # A number behind the end of the JPEG makes the content distinct.
         path.write_bytes(picture.getvalue() + str(number).encode())
         paths.append(path)
     return paths
 
 
-def _seed(store: Path, paths: list[Path]) -> None:
-    """Give photos random embeddings, as if they had been tagged before."""
+def _add_embeddings(store: Path, paths: list[Path]) -> None:
+    """Record photos with random embeddings, as if they had been tagged before."""
     rng = np.random.default_rng(0)
     with LabelIndex.open(_NAME, store=store, decode="scaled", keep_images=True) as index:
         embedder, opened = index.encoder.image_embedder(), index.store
         run = opened.runs.start(Run("seed", "seed", _NAME, None, "", {}))
         fingerprint = index.info.encoder_fingerprint
-        for part in batched(paths, _SEEDED_AT_ONCE):
+        for part in batched(paths, _SEED_BATCH):
             hashes = [hashlib.sha256(path.read_bytes()).digest() for path in part]
             rows = check_embeddings(rng.standard_normal((len(part), index.info.dim)))
             opened.embeddings.add(fingerprint, list(map(embedder.key, hashes)), rows)
             opened.photos.record(
-                [_looked(path, content) for path, content in zip(part, hashes, strict=True)],
+                [_outcome(path, content) for path, content in zip(part, hashes, strict=True)],
                 index.info.index_id,
                 run.run_id,
             )
         opened.runs.finish(run.run_id, "done", {})
 
 
-def _looked(path: Path, content: bytes) -> PhotoOutcome:
-    found = path.stat()
-    return PhotoOutcome(str(path.parent), path.name, found.st_size, found.st_mtime_ns, content)
+def _outcome(path: Path, content_hash: bytes) -> PhotoOutcome:
+    stat = path.stat()
+    return PhotoOutcome(str(path.parent), path.name, stat.st_size, stat.st_mtime_ns, content_hash)

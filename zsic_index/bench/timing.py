@@ -1,4 +1,4 @@
-"""Contenders that take turns, and what they were measured on."""
+"""Timing of contenders in turns, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from zsic_index.parallel import available_cores
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """Something to be timed.
+    """A function to be timed.
 
     Attributes:
-        name: what it is called.
-        run: what is timed.
-        prepare: what comes before each run, not timed.
-        share: the part of the work that it does; its times are divided by it, and its name says so.
+        name: name in the report.
+        run: function that is timed.
+        prepare: function called before each run, not timed.
+        share: share of the work that ``run`` does, by which its times are divided; a share below 1
+            belongs in the name.
     """
 
     name: str
@@ -36,36 +37,36 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One contender's times in seconds, in the order of the rounds."""
+    """The times of one contender in seconds, in the order of the rounds."""
 
     name: str
     seconds: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The middle of the times."""
+        """Median of the times, in seconds."""
         return statistics.median(self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Contenders that did the same work in turns.
+    """The times of contenders that did the same work in turns.
 
     Attributes:
-        work: what they did.
-        timings: their times; ratios are to the first.
+        work: description of the work.
+        timings: times of each contender; ratios are to the first.
     """
 
     work: str
     timings: tuple[Timing, ...]
 
     def ratio(self, timing: Timing) -> float:
-        """Return how many times as long the first contender took, as the median of the rounds."""
+        """Return the first contender's time divided by this one's, as the median of the rounds."""
         pairs = zip(self.timings[0].seconds, timing.seconds, strict=True)
         return statistics.median(base / own for base, own in pairs)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return the comparison as a JSON object."""
         return {
             "work": self.work,
             "contenders": [
@@ -83,28 +84,28 @@ class Comparison:
 def compare(
     work: str, contenders: Sequence[Contender], *, rounds: int, warmup: int = 1
 ) -> Comparison:
-    """Let contenders take turns, so that a machine that slows down slows all of them.
+    """Time contenders in turns, so that a machine that slows down slows all of them.
 
     Args:
-        work: what they do.
-        contenders: who does it.
-        rounds: turns that count.
-        warmup: turns before these that do not.
+        work: description of the work.
+        contenders: functions to time; the first is the baseline.
+        rounds: timed rounds.
+        warmup: rounds before these that are not counted.
     """
     times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-    for turn in range(warmup + rounds):
+    for current in range(warmup + rounds):
         for contender in contenders:
             contender.prepare()
             started = time.perf_counter()
             contender.run()
             elapsed = (time.perf_counter() - started) / contender.share
-            if turn >= warmup:
+            if current >= warmup:
                 times[contender.name].append(elapsed)
-    return Comparison(work, tuple(Timing(name, tuple(found)) for name, found in times.items()))
+    return Comparison(work, tuple(Timing(name, tuple(seconds)) for name, seconds in times.items()))
 
 
-def machine() -> dict[str, Any]:
-    """Return what a measurement was made on: processor, threads, BLAS, versions, environment."""
+def describe_machine() -> dict[str, Any]:
+    """Return the processor, BLAS, versions and environment variables that affect timings."""
     names = ("zsic-index", "numpy", "torch", "transformers", "faiss-cpu")
     overrides = ("OPENBLAS_CORETYPE", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {

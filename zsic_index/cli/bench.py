@@ -233,7 +233,9 @@ def _print_comparisons(comparisons: Iterable[Comparison], *, as_json: bool) -> N
 
     if as_json:
         records = [comparison.as_dict() for comparison in comparisons]
-        click.echo(json.dumps({"machine": timing.machine(), "comparisons": records}, indent=2))
+        click.echo(
+            json.dumps({"machine": timing.describe_machine(), "comparisons": records}, indent=2)
+        )
         return
     for comparison in comparisons:
         click.echo(f"{comparison.work}, median of {len(comparison.timings[0].seconds)} rounds:")
@@ -245,7 +247,7 @@ def _print_comparisons(comparisons: Iterable[Comparison], *, as_json: bool) -> N
             ],
             sys.stdout,
         )
-    machine = timing.machine()
+    machine = timing.describe_machine()
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     click.echo(
         f"on {machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {versions}"
