@@ -2,9 +2,10 @@
 
 import warnings
 
-from zsic_index.evaluation.fitting import calibrate, fit_hubs
-from zsic_index.evaluation.known import Known, References, embed, embed_references
-from zsic_index.evaluation.measuring import evaluate
+from zsic_index.evaluation import LabelledEmbeddings as Known
+from zsic_index.evaluation import ReferenceEmbeddings as References
+from zsic_index.evaluation import calibrate, embed_references, evaluate, fit_hubs
+from zsic_index.evaluation import embed_labelled as embed
 
 __all__ = ["Known", "References", "calibrate", "embed", "embed_references", "evaluate", "fit_hubs"]
 

@@ -14,10 +14,10 @@ from zsic_index.calibration import (
     NEVER,
     Calibration,
     FittedOn,
+    fit_hub_bias,
     fit_sigmoid,
     fit_temperature,
-    hub_bias,
-    thresholds_for_precision,
+    fit_thresholds,
 )
 from zsic_index.calibration.conformal import ConformalLimit
 from zsic_index.calibration.reliability import reliability
@@ -243,7 +243,7 @@ def test_thresholds_are_those_of_brute_force(seed: int, precision: float) -> Non
     ids = rng.choice([3, 7, 8, 100], 200)
     probabilities = rng.integers(0, 30, 200) / 30  # many ties
     correct = rng.random(200) < np.where(ids == 8, 0.2, probabilities)
-    found = thresholds_for_precision(ids, probabilities, correct, precision)
+    found = fit_thresholds(ids, probabilities, correct, precision)
     overall = brute_threshold(probabilities, correct, precision)
     assert found.overall == overall
     for label in (3, 7, 8, 100, 55):
@@ -260,17 +260,17 @@ def test_thresholds_are_those_of_brute_force(seed: int, precision: float) -> Non
 
 def test_few_answers_are_not_enough() -> None:
     high = np.full(24, 0.9)
-    assert thresholds_for_precision(np.zeros(24), high, high > 0, 0.9).overall == NEVER
+    assert fit_thresholds(np.zeros(24), high, high > 0, 0.9).overall == NEVER
     high = np.full(25, 0.9)
-    assert thresholds_for_precision(np.zeros(25), high, high > 0, 0.9).overall == 0.9
-    empty = thresholds_for_precision(np.zeros(0), np.zeros(0), np.zeros(0, bool), 0.9)
+    assert fit_thresholds(np.zeros(25), high, high > 0, 0.9).overall == 0.9
+    empty = fit_thresholds(np.zeros(0), np.zeros(0), np.zeros(0, bool), 0.9)
     assert empty.overall == NEVER
 
 
 def test_a_bad_label_does_not_hide_behind_the_others() -> None:
     ids = np.repeat([1, 2], [300, 20])
     correct = ids == 1
-    found = thresholds_for_precision(ids, np.full(320, 0.9), correct, 0.9)
+    found = fit_thresholds(ids, np.full(320, 0.9), correct, 0.9)
     assert found.overall == 0.9
     assert found.of(np.array([[1, 2], [3, 1]])).tolist() == [[0.9, NEVER], [0.9, 0.9]]
 
@@ -283,7 +283,7 @@ def test_wanted_precision_is_kept_on_new_answers() -> None:
     for _ in range(200):
         probabilities = rng.random(300)
         correct = rng.random(300) < probabilities**2
-        threshold = thresholds_for_precision(np.zeros(300), probabilities, correct, 0.8).overall
+        threshold = fit_thresholds(np.zeros(300), probabilities, correct, 0.8).overall
         if threshold < NEVER:
             short += (grid[grid >= threshold] ** 2).mean() < 0.8
     # The bound is for one threshold and the lowest of several is taken: 5 % may become more.
@@ -296,7 +296,7 @@ def test_wanted_precision_is_kept_on_new_answers() -> None:
 def test_thresholds_refuse(precision: float, confidence: float, message: str) -> None:
     one = np.ones(3)
     with pytest.raises(InputError, match=message):
-        thresholds_for_precision(one, one, one > 0, precision, confidence=confidence)
+        fit_thresholds(one, one, one > 0, precision, confidence=confidence)
 
 
 # Hubs
@@ -308,7 +308,7 @@ def test_hub_bias_is_the_mean_of_the_nearest(seed: int, k: int, alpha: float) ->
     rng = np.random.default_rng(seed)
     matrix, references = unit(rng.standard_normal((60, 5))), unit(rng.standard_normal((9, 5)))
     ids = rng.permutation(1_000)[:60]
-    found = hub_bias(matrix, references, k, alpha, label_ids=ids)
+    found = fit_hub_bias(matrix, references, k, alpha, label_ids=ids)
     nearest = np.sort(matrix.astype(np.float64) @ references.T.astype(np.float64))[:, -k:]
     raw = alpha * nearest.mean(axis=1)
     np.testing.assert_allclose(found.of(ids), raw - raw.mean(), atol=1e-6)
@@ -319,9 +319,11 @@ def test_hub_bias_over_several_blocks(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matrix, references = unit(rng.standard_normal((700, 8))), unit(rng.standard_normal((90, 8)))
-    whole = hub_bias(matrix, references, 12, 0.5)
+    whole = fit_hub_bias(matrix, references, 12, 0.5)
     monkeypatch.setattr(calibration.hubs, "REFERENCE_BLOCK", 7)
-    np.testing.assert_allclose(hub_bias(matrix, references, 12, 0.5).bias, whole.bias, atol=1e-7)
+    np.testing.assert_allclose(
+        fit_hub_bias(matrix, references, 12, 0.5).bias, whole.bias, atol=1e-7
+    )
 
 
 def test_a_hub_loses_its_lead(rng: np.random.Generator) -> None:
@@ -331,7 +333,7 @@ def test_a_hub_loses_its_lead(rng: np.random.Generator) -> None:
     matrix = unit(images[:200] - 0.85 * images[:200] @ common[:, None] * common)
     matrix = np.concatenate([matrix, common[None].astype(np.float32)])
     assert ((images[:200] @ matrix.T).argmax(axis=1) == 200).mean() > 0.5
-    bias = hub_bias(matrix, images[200:], 100, 1.0).of(np.arange(201))
+    bias = fit_hub_bias(matrix, images[200:], 100, 1.0).of(np.arange(201))
     best = (images[:200] @ matrix.T - bias).argmax(axis=1)
     assert (best == np.arange(200)).mean() > 0.9
 
@@ -362,7 +364,7 @@ def test_a_scan_takes_the_bias_as_it_is_meant(rng: np.random.Generator) -> None:
 def test_hub_bias_refuses(k: int, alpha: float, ids: list[int] | None, message: str) -> None:
     matrix = unit(np.eye(5, 4) + 0.1)
     with pytest.raises(InputError, match=message):
-        hub_bias(matrix, matrix, k, alpha, label_ids=ids)
+        fit_hub_bias(matrix, matrix, k, alpha, label_ids=ids)
 
 
 # The record
@@ -372,7 +374,7 @@ def test_hub_bias_refuses(k: int, alpha: float, ids: list[int] | None, message: 
 def whole(rng: np.random.Generator) -> Calibration:
     matrix, queries, targets = world(rng, labels=80, images=300)
     ids = np.arange(80)[::-1] * 3
-    thresholds = thresholds_for_precision(
+    thresholds = fit_thresholds(
         np.repeat([6, 9, 12], 40), np.tile(rng.random(40), 3), np.arange(120) < 70, 0.8
     )
     assert NEVER in thresholds.of(ids)
@@ -380,7 +382,7 @@ def whole(rng: np.random.Generator) -> Calibration:
         "softmax",
         fit_temperature(matrix, queries, targets, logit_scale=10.0),
         FittedOn(300, calibration.digest(queries, targets), "2026-01-31"),
-        hubs=hub_bias(matrix, queries, 5, 0.7, label_ids=ids),
+        hubs=fit_hub_bias(matrix, queries, 5, 0.7, label_ids=ids),
         thresholds=thresholds,
         conformal=ConformalLimit(0.9, 0.0123, 300),
     )

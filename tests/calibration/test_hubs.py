@@ -18,10 +18,14 @@ from zsic_index import InputError, LabelIndex, StoreError, builtin
 from zsic_index.calibration import Calibration
 from zsic_index.cli import main
 from zsic_index.embedding_arrays import Float32, Float64
-from zsic_index.evaluation import read_labelled, read_unlabelled
-from zsic_index.evaluation.fitting import calibrate, fit_hubs
-from zsic_index.evaluation.known import embed
-from zsic_index.evaluation.measuring import evaluate
+from zsic_index.evaluation import (
+    calibrate,
+    embed_labelled,
+    evaluate,
+    fit_hubs,
+    read_labelled,
+    read_unlabelled,
+)
 from zsic_index.querying.decider import Decider
 from zsic_index.querying.rules import MostNegativeMass
 from zsic_index.records import Prediction
@@ -153,9 +157,9 @@ def test_all_answers_follow_the_bias(
     index: LabelIndex, hubs: Calibration, store: Path, with_scale: bool
 ) -> None:
     if with_scale:
-        known = embed(index, read_labelled(store.parent / "labelled"))
+        known = embed_labelled(index, read_labelled(store.parent / "labelled"))
         # Ten images, most of them easy, say little of a scale: their labels are turned round.
-        turned = known.part(np.arange(len(known.paths)))
+        turned = known.take(np.arange(len(known.paths)))
         turned.truth.label[:3] = turned.truth.label[:3][::-1]
         hubs = calibrate(index, turned, hubs=hubs)
         assert hubs.fit is not None
@@ -265,7 +269,7 @@ def test_a_search_by_similarity_cannot_use_it(store: Path, kind: Literal["hnsw",
 
 def test_an_evaluation_has_both(store: Path) -> None:
     with LabelIndex.open("plain") as index:
-        known = embed(index, read_labelled(store.parent / "labelled"))
+        known = embed_labelled(index, read_labelled(store.parent / "labelled"))
         fitted = fit_hubs(index, index.embed(builtin.samples()), k=3, alpha=9.0)
         found = evaluate(index, known, source="x", calibration=fitted)
         right = [path.parent.name for path in known.paths]
@@ -356,7 +360,7 @@ def test_the_command_line_fits_a_scale_on_top(store: Path) -> None:
         kept = index.load_calibration()
         assert kept.hubs is not None
         assert kept.fit is not None
-        known = embed(index, read_labelled(labelled))
+        known = embed_labelled(index, read_labelled(labelled))
         hubs = fit_hubs(index, index.embed(read_unlabelled(unlabelled)), alpha=0.1)
         logits = []
         for scale in (kept.fit.scale * 0.9, kept.fit.scale, kept.fit.scale * 1.1):
@@ -364,7 +368,7 @@ def test_the_command_line_fits_a_scale_on_top(store: Path) -> None:
             less = similarities(index, known.embeddings, scale) - hubs.hubs.of(index.label_ids)
             logits.append(scale * less)
         losses = [
-            float((log_sum_exp(one) - one[np.arange(len(one)), known.first]).mean())
+            float((log_sum_exp(one) - one[np.arange(len(one)), known.truth.first_labels()]).mean())
             for one in logits
         ]
         assert losses[1] == min(losses)

@@ -21,8 +21,8 @@ from zsic_index.calibration.reliability import Binning, reliability
 from zsic_index.calibration.truth import Truth
 from zsic_index.errors import InputError
 from zsic_index.evaluation import metrics, read_labelled, record, report
-from zsic_index.evaluation.labelled import LabelledImage
 from zsic_index.evaluation.metrics import NO_NODE
+from zsic_index.evaluation.reading import LabelledImage
 from zsic_index.evaluation.record import Evaluation
 from zsic_index.scan.exact import scan
 from zsic_index.scan.probabilities import activate, log_sum_exp
@@ -272,7 +272,7 @@ def touch(path: Path, data: bytes = b"") -> Path:
     return path
 
 
-def adds_up(found: evaluation.Labelled) -> bool:
+def adds_up(found: evaluation.LabelledImages) -> bool:
     parts = (len(found.images), found.repeated, len(found.missing), found.unlabelled, found.ignored)
     return found.entries == sum(parts)
 
@@ -403,7 +403,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
         labels=len(labels),
         source="samples",
         date="2026-01-31",
-        counts=record.Counts(43, 40, missing=2, ignored=1),
+        counts=record.InputCounts(43, 40, missing=2, ignored=1),
         top1=top1,
         top5=top5,
         calibration=record.CalibrationFigures(
@@ -452,7 +452,7 @@ def hostile(measured: Evaluation) -> Evaluation:
 def bare(measured: Evaluation) -> Evaluation:
     """The same without anything that is optional."""
     return Evaluation(
-        "emoji", None, 9, "samples", "2026-01-31", record.Counts(40, 40), measured.top1,
+        "emoji", None, 9, "samples", "2026-01-31", record.InputCounts(40, 40), measured.top1,
         measured.top5, record.CalibrationFigures(5, measured.calibration.before),
     )  # fmt: skip
 

@@ -12,10 +12,7 @@ from click.testing import CliRunner, Result
 
 from zsic_index import InputError, LabelIndex, StoreError, builtin, taxonomy
 from zsic_index.cli import main
-from zsic_index.evaluation import read_labelled
-from zsic_index.evaluation.fitting import calibrate
-from zsic_index.evaluation.known import embed
-from zsic_index.evaluation.measuring import evaluate
+from zsic_index.evaluation import calibrate, embed_labelled, evaluate, fit_hubs, read_labelled
 
 
 def run(*arguments: str | Path) -> Result:
@@ -56,7 +53,7 @@ def index(built: Path, store: Path) -> LabelIndex:
 
 
 def test_figures_are_those_of_the_answers(index: LabelIndex, pictures: Path) -> None:
-    known = embed(index, read_labelled(pictures))
+    known = embed_labelled(index, read_labelled(pictures))
     found = evaluate(index, known, source="pictures")
     hits, within = 0, 0
     for path in known.paths:
@@ -72,7 +69,7 @@ def test_figures_are_those_of_the_answers(index: LabelIndex, pictures: Path) -> 
 
 
 def test_a_calibration_is_kept_and_used(index: LabelIndex, pictures: Path) -> None:
-    known = embed(index, read_labelled(pictures))
+    known = embed_labelled(index, read_labelled(pictures))
     fitted = calibrate(index, known, coverage=0.8)
     assert fitted.fit.nll < fitted.fit.nll_before
     assert fitted.conformal is not None
@@ -97,10 +94,31 @@ def test_a_calibration_is_kept_and_used(index: LabelIndex, pictures: Path) -> No
     assert index.find_calibration() is None
 
 
+def test_a_calibrated_index_is_left_as_it_was(index: LabelIndex, pictures: Path) -> None:
+    labelled = embed_labelled(index, read_labelled(pictures))
+    fitted = calibrate(index, labelled, precision=0.3, coverage=0.8)
+    figures = evaluate(index, labelled, source="pictures", calibration=fitted)
+    own = index.score(labelled.embeddings, top_k=3)
+    calibrated = index.with_calibration(fitted)
+    before = calibrated.score(labelled.embeddings, top_k=3)
+    assert before != own
+
+    again = calibrate(calibrated, labelled, precision=0.3, coverage=0.8)
+    hubs = fit_hubs(calibrated, labelled.embeddings, k=3)
+    of_calibrated = evaluate(calibrated, labelled, source="pictures", calibration=again)
+
+    assert calibrated.searcher.calibration is fitted
+    assert calibrated.score(labelled.embeddings, top_k=3) == before
+    assert index.score(labelled.embeddings, top_k=3) == own
+    assert again.to_json() == fitted.to_json(), "a fit starts from the model's own numbers"
+    assert hubs.to_json() == fit_hubs(index, labelled.embeddings, k=3).to_json()
+    assert of_calibrated == figures
+
+
 def test_an_index_that_has_changed_wants_another_calibration(
     index: LabelIndex, pictures: Path
 ) -> None:
-    known = embed(index, read_labelled(pictures))
+    known = embed_labelled(index, read_labelled(pictures))
     index.save_calibration(calibrate(index, known))
     emoji = taxonomy.read(builtin.emoji_labels())
     with (
@@ -111,7 +129,7 @@ def test_an_index_that_has_changed_wants_another_calibration(
 
 
 def test_other_templates_are_measured_and_make_no_index(index: LabelIndex, pictures: Path) -> None:
-    known = embed(index, read_labelled(pictures))
+    known = embed_labelled(index, read_labelled(pictures))
     other = index.with_templates("{}")
     with LabelIndex.build(
         taxonomy.read(builtin.emoji_labels(), ranks=("group", "subgroup")),
@@ -166,4 +184,4 @@ def test_nothing_to_measure_is_an_error(index: LabelIndex, tmp_path: Path) -> No
     folder.mkdir(parents=True)
     shutil.copy(builtin.samples()[0], folder)
     with pytest.raises(InputError, match="none of 1 images can be used"):
-        embed(index, read_labelled(tmp_path / "x"))
+        embed_labelled(index, read_labelled(tmp_path / "x"))

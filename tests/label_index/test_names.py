@@ -19,10 +19,7 @@ from hypothesis import strategies as st
 from zsic_index import InputError, LabelIndex, builtin, taxonomy
 from zsic_index.cli import main
 from zsic_index.embedding_arrays import Float32, Float64, check_embeddings
-from zsic_index.evaluation import read_labelled
-from zsic_index.evaluation.fitting import calibrate
-from zsic_index.evaluation.known import embed
-from zsic_index.evaluation.measuring import evaluate
+from zsic_index.evaluation import calibrate, embed_labelled, evaluate, read_labelled
 from zsic_index.querying.decider import Decider
 from zsic_index.querying.rules import MostNegativeMass
 from zsic_index.scan.probabilities import activate, log_sum_exp
@@ -472,7 +469,7 @@ def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", ["max", "mass", "sigmoid"])
 def test_calibrating_and_evaluating(emoji: Path, store: Path, name: str) -> None:
     with LabelIndex.open(name, store=emoji / "store.db") as index:
-        known = embed(index, read_labelled(emoji / "pictures"))
+        known = embed_labelled(index, read_labelled(emoji / "pictures"))
         assert index.searcher.pooling is not None
         fitted = calibrate(index, known, coverage=0.8, precision=0.3)
         assert fitted.fit.nll < fitted.fit.nll_before

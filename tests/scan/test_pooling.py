@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsic_index import calibration
-from zsic_index.calibration import fit_sigmoid, fit_temperature, hub_bias, pair_similarities
+from zsic_index.calibration import fit_hub_bias, fit_sigmoid, fit_temperature, pair_similarities
 from zsic_index.calibration.truth import Truth
 from zsic_index.embedding_arrays import Float32, Float64, Int64, check_embeddings
 from zsic_index.errors import EmbeddingError
@@ -247,7 +247,7 @@ def test_pairs_hubs_and_precision_are_of_labels(rng: np.random.Generator, how: H
     found = pair_similarities(matrix, queries, images, targets, pooling=pooling, scale=25.0)
     np.testing.assert_allclose(found, full[images, targets], atol=1e-12)
 
-    bias = hub_bias(matrix, queries, 6, 0.4, pooling=pooling, logit_scale=25.0)
+    bias = fit_hub_bias(matrix, queries, 6, 0.4, pooling=pooling, logit_scale=25.0)
     raw = 0.4 * np.sort(full, axis=0)[-6:].mean(axis=0)
     np.testing.assert_allclose(bias.of(np.arange(90)), raw - raw.mean(), atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""Walking all B x N similarities in pieces that fit into memory."""
+"""Passes over all B x N similarities in blocks that fit into memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zsic_index.parallel import available_cores, one_blas_thread
 from zsic_index.scan.pooling import Pooling
 
 IMAGE_BATCH = 256
-"""Images that a worker takes at a time."""
+"""Images that a worker processes at a time."""
 
 LABEL_BLOCK = 1_024
 """Labels per block: with IMAGE_BATCH images 1 MiB of similarities."""
@@ -23,25 +23,29 @@ LABEL_BLOCK = 1_024
 Result = TypeVar("Result")
 
 
-def in_batches(
-    total: int, size: int, work: Callable[[slice], Result], threads: int | None
+def map_slices(
+    function: Callable[[slice], Result], total: int, size: int, threads: int | None
 ) -> list[Result]:
-    """Do ``work`` for each slice of ``size`` of ``total`` things, in threads; results in order."""
+    """Call a function for each slice of ``size`` of 0 to ``total``, in threads.
+
+    Returns:
+        The results, in the order of the slices.
+    """
     slices = [slice(start, min(start + size, total)) for start in range(0, total, size)]
     workers = max(1, min(threads or available_cores(), len(slices)))
     with (
         one_blas_thread(),
         ThreadPoolExecutor(workers, thread_name_prefix="zsic-calibrate") as pool,
     ):
-        return list(pool.map(work, slices))
+        return list(pool.map(function, slices))
 
 
 def row_blocks(
     matrix: Float32, queries: Float32, pooling: Pooling | None
 ) -> Iterator[tuple[int, int, Float32]]:
-    """Yield the first and the last label, and the (B, rows) similarities, of each block of rows.
+    """Yield first label, end (excluded) and (B, rows) similarities of each block of labels.
 
-    The array is the same one each time; a caller may overwrite it.
+    The array is reused for the next block, and the caller may overwrite it.
     """
     if pooling is None:
         edges = [*range(0, len(matrix), LABEL_BLOCK), len(matrix)]
@@ -50,12 +54,12 @@ def row_blocks(
         edges = pooling.edges(0, pooling.labels, LABEL_BLOCK)
         starts = pooling.starts
     widest = LABEL_BLOCK if pooling is None else max(LABEL_BLOCK, pooling.most)
-    space = np.empty((len(queries), widest), dtype=np.float32)
-    for first, last in itertools.pairwise(edges):
-        rows = matrix[starts[first] : starts[last]]
-        block = space[:, : len(rows)]
+    buffer = np.empty((len(queries), widest), dtype=np.float32)
+    for first, end in itertools.pairwise(edges):
+        rows = matrix[starts[first] : starts[end]]
+        block = buffer[:, : len(rows)]
         np.matmul(queries, rows.T, out=block)
-        yield first, last, block
+        yield first, end, block
 
 
 def similarity_blocks(
@@ -64,15 +68,15 @@ def similarity_blocks(
     label_bias: Float32 | None,
     pooling: Pooling | None = None,
 ) -> Iterator[tuple[int, Float32]]:
-    """Yield the first label and the (B, block) similarities of each block of labels, less its bias.
+    """Yield first label and (B, block) similarities, less the label bias, of each block of labels.
 
-    Names are pooled by ``max``. A caller may overwrite the array.
+    Names are pooled by ``max``. The caller may overwrite the array.
     """
-    for first, last, block in row_blocks(matrix, queries, pooling):
+    for first, end, block in row_blocks(matrix, queries, pooling):
         if pooling is not None:
-            block = pooling.pool(block, first, last)
+            block = pooling.pool(block, first, end)
         if label_bias is not None:
-            block -= label_bias[first:last]
+            block -= label_bias[first:end]
         yield first, block
 
 
@@ -86,29 +90,29 @@ def pair_similarities(
     pooling: Pooling | None = None,
     scale: float = 1.0,
 ) -> Float64:
-    """Return the (P,) float64 similarities of pairs, less the label's bias.
+    """Return the (P,) float64 similarities of (image, label) pairs, less the label bias.
 
     Args:
         matrix: (N, D) float32 label embeddings, or with ``pooling`` a row for each name.
         queries: (B, D) float32 image embeddings.
-        image: (P,) int64 images.
-        label: (P,) int64 labels.
-        label_bias: (N,) float32; None for nothing.
-        pooling: which rows are one label; None where each is.
-        scale: multiplier of similarities, which matters where names are pooled by ``mass``.
+        image: (P,) int64 image of each pair.
+        label: (P,) int64 label of each pair.
+        label_bias: (N,) float32; None for no bias.
+        pooling: groups of rows that form one label; None if each row is a label.
+        scale: multiplier of similarities; only used if names are pooled by ``mass``.
     """
     rows, of_row = label, image
     if pooling is not None:
         rows, of_row = pooling.rows_of(label), np.repeat(image, pooling.counts[label])
-    found = np.empty(len(rows))
+    similarities = np.empty(len(rows))
     for start in range(0, len(rows), 4_096):
         part = slice(start, start + 4_096)
-        found[part] = np.einsum(
+        similarities[part] = np.einsum(
             "pd,pd->p", matrix[rows[part]].astype(np.float64), queries[of_row[part]]
         )
     if pooling is not None:
-        found = pooling.take(label).similarities(found[None], scale)[0]
-    return found if label_bias is None else found - label_bias[label]
+        similarities = pooling.take(label).similarities(similarities[None], scale)[0]
+    return similarities if label_bias is None else similarities - label_bias[label]
 
 
 def check_arrays(
@@ -117,9 +121,9 @@ def check_arrays(
     label_bias: Float32 | None = None,
     pooling: Pooling | None = None,
 ) -> None:
-    """Raise an EmbeddingError unless the shapes are (R, D), (B, D) and (N,), N and B above 0.
+    """Raise an EmbeddingError unless the shapes are (R, D), (B, D) and (N,), with N and B above 0.
 
-    R is N, or with ``pooling`` the number of its rows.
+    R is N, or with ``pooling`` its number of rows.
     """
     if matrix.ndim != 2 or queries.ndim != 2 or matrix.shape[1] != queries.shape[1]:
         raise EmbeddingError(

@@ -1,4 +1,4 @@
-"""What was fitted, on what, as one record that can be kept beside an index."""
+"""A calibration as one record, with its JSON form."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from zsic_index.errors import InputError
 from zsic_index.records import Activation
 
 VERSION = 1
-"""Of the JSON form."""
+"""Version of the JSON form."""
 
-Part = TypeVar("Part")
+FittedPart = TypeVar("FittedPart")
 
 
 @dataclass(frozen=True, slots=True)
 class FittedOn:
-    """What a calibration was fitted on.
+    """Images that a calibration was fitted on.
 
     Attributes:
-        images: how many images with labels; those without are counted by ``HubBias``.
-        digest: of all that went in; see ``digest``.
-        date: when, as the caller writes it (ISO 8601).
+        images: number of labelled images; ``HubBias`` counts those without labels.
+        digest: hash of all inputs of the fit; see ``digest``.
+        date: day of the fit (ISO 8601).
     """
 
     images: int
@@ -43,19 +43,19 @@ class FittedOn:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """Everything that was fitted for one index.
+    """Everything fitted for one index: label bias, logit scale and bias, thresholds, sets.
 
-    The index's own logit scale and bias stay what they are; this stands beside them. A calibrated
-    logit is ``scale * (similarity - bias of the label) + bias``, and all else follows from logits.
+    It does not change the index's own logit scale and bias. A calibrated logit is
+    ``scale * (similarity - label bias) + bias``; everything else is computed from the logits.
 
     Attributes:
-        activation: the model's.
-        fit: logit scale and bias, before and after, fitted with ``hubs`` where there is one; None
+        activation: activation of the model.
+        fit: logit scale and bias, before and after, fitted on top of ``hubs`` if there is one; None
             for the model's own.
-        fitted_on: what it was fitted on.
-        hubs: what is subtracted from similarities first; None for nothing.
-        thresholds: probabilities from which on answers are accepted; None where none were fitted.
-        conformal: the limit of prediction sets; None where none was fitted.
+        fitted_on: images that it was fitted on.
+        hubs: label bias, subtracted from similarities first; None for no bias.
+        thresholds: probabilities from which predictions are accepted; None if not fitted.
+        conformal: limit of prediction sets; None if not fitted.
     """
 
     activation: Activation
@@ -66,7 +66,7 @@ class Calibration:
     conformal: ConformalLimit | None = None
 
     def to_json(self) -> str:
-        """Return a JSON object that ``from_json`` reads back, every number as it was."""
+        """Return a JSON object from which ``from_json`` restores every number exactly."""
         return json.dumps(
             {
                 "version": VERSION,
@@ -83,22 +83,22 @@ class Calibration:
 
     @classmethod
     def from_json(cls, text: str) -> Calibration:
-        """Read what ``to_json`` wrote.
+        """Read a JSON object written by ``to_json``.
 
         Raises:
-            InputError: when it is not such an object, or of another version.
+            InputError: for anything else, or another version.
         """
         try:
             value = json.loads(text)
             version = value["version"]
             if version == VERSION:
                 return cls(
-                    activation=_activation(value["activation"]),
-                    fit=_where_given(_scale_fit, value["fit"]),
+                    activation=_read_activation(value["activation"]),
+                    fit=_read_optional(_read_scale_fit, value["fit"]),
                     fitted_on=FittedOn(**value["fitted_on"]),
-                    hubs=_where_given(_hubs, value["hubs"]),
-                    thresholds=_where_given(_thresholds, value["thresholds"]),
-                    conformal=_where_given(_conformal, value["conformal"]),
+                    hubs=_read_optional(_read_hubs, value["hubs"]),
+                    thresholds=_read_optional(_read_thresholds, value["thresholds"]),
+                    conformal=_read_optional(_read_conformal, value["conformal"]),
                 )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
@@ -109,57 +109,58 @@ class Calibration:
         )
 
 
-def required(found: Part | None, what: str, option: str) -> Part:
-    """Return a part of a calibration.
+def require_part(part: FittedPart | None, name: str, option: str) -> FittedPart:
+    """Return a part of a calibration after checking that it was fitted.
 
     Raises:
-        InputError: when it was not fitted; the message names the option that fits it.
+        InputError: when it is None; the message says which option of ``calibrate`` fits it.
     """
-    if found is None:
-        raise InputError(f"no {what} were fitted: run 'zsic-index calibrate' with {option}")
-    return found
+    if part is None:
+        raise InputError(f"no {name} were fitted: run 'zsic-index calibrate' with {option}")
+    return part
 
 
 def digest(*inputs: npt.NDArray[Any] | str) -> str:
-    """Return the sha256 over arrays (shape, dtype, numbers) and texts, in order, hexadecimal."""
-    found = hashlib.sha256()
+    """Return the sha256, hexadecimal, of arrays (shape, dtype, numbers) and texts, in order."""
+    checksum = hashlib.sha256()
     for value in inputs:
         if isinstance(value, str):
             head, data = f"text {len(value.encode())};", [value.encode()]
         else:
             head = f"array {value.dtype.str} {value.shape};"
-            # Some rows at a time: a memory-mapped matrix may be larger than memory.
+            # In blocks of rows: a memory-mapped matrix may be larger than memory.
             step = max(1, (1 << 24) // max(value[:1].nbytes, 1)) if value.ndim else 1
             rows = np.atleast_1d(value)
             data = [
                 np.ascontiguousarray(rows[start : start + step]).tobytes()
                 for start in range(0, len(rows), step)
             ]
-        found.update(head.encode())
-        for part in data:
-            found.update(part)
-    return found.hexdigest()
+        checksum.update(head.encode())
+        for block in data:
+            checksum.update(block)
+    return checksum.hexdigest()
 
 
-def _activation(value: object) -> Activation:
+def _read_activation(value: object) -> Activation:
     if value == "softmax" or value == "sigmoid":
         return value
     raise ValueError(f"activation {value!r}")
 
 
-def _where_given(read: Callable[[Any], Part], value: object) -> Part | None:
+def _read_optional(read: Callable[[Any], FittedPart], value: object) -> FittedPart | None:
     return None if value is None else read(value)
 
 
-def _scale_fit(value: dict[str, Any]) -> ScaleFit:
-    return ScaleFit(**_numbers(value))
+def _read_scale_fit(value: dict[str, Any]) -> ScaleFit:
+    return ScaleFit(**_check_finite(value))
 
 
-def _conformal(value: dict[str, Any]) -> ConformalLimit:
-    return ConformalLimit(**_numbers(value))
+def _read_conformal(value: dict[str, Any]) -> ConformalLimit:
+    return ConformalLimit(**_check_finite(value))
 
 
-def _numbers(value: dict[str, Any]) -> dict[str, Any]:
+def _check_finite(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the object after checking that all of its values are finite numbers."""
     for name, number in value.items():
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise ValueError(f"{name} is {number!r}")
@@ -173,8 +174,8 @@ def _pack(array: npt.NDArray[Any], dtype: str) -> str:
 
 
 def _unpack(text: str, dtype: str) -> npt.NDArray[Any]:
-    found = np.frombuffer(base64.b64decode(text, validate=True), dtype=dtype)
-    return found.astype(np.dtype(dtype).newbyteorder("="))
+    packed = np.frombuffer(base64.b64decode(text, validate=True), dtype=dtype)
+    return packed.astype(np.dtype(dtype).newbyteorder("="))
 
 
 def _hubs_dict(hubs: HubBias) -> dict[str, Any]:
@@ -182,13 +183,13 @@ def _hubs_dict(hubs: HubBias) -> dict[str, Any]:
         "k": hubs.k,
         "alpha": hubs.alpha,
         "references": hubs.references,
-        # A million labels: 16 MB instead of 40, and no digit lost.
+        # Base64 rather than decimals: for a million labels 16 MB instead of 40, without rounding.
         "label_ids": _pack(hubs.label_ids, "<i8"),
         "bias": _pack(hubs.bias, "<f4"),
     }
 
 
-def _hubs(value: dict[str, Any]) -> HubBias:
+def _read_hubs(value: dict[str, Any]) -> HubBias:
     ids, bias = _unpack(value["label_ids"], "<i8"), _unpack(value["bias"], "<f4")
     if len(ids) != len(bias):
         raise ValueError(f"{len(ids)} label ids but {len(bias)} biases")
@@ -196,16 +197,17 @@ def _hubs(value: dict[str, Any]) -> HubBias:
 
 
 def _thresholds_dict(thresholds: PrecisionThresholds) -> dict[str, Any]:
+    # JSON has no infinity.
     never = {NEVER: None}
-    found = {item.name: getattr(thresholds, item.name) for item in fields(thresholds)}
-    return found | {
+    values = {field.name: getattr(thresholds, field.name) for field in fields(thresholds)}
+    return values | {
         "overall": never.get(thresholds.overall, thresholds.overall),
         "label_ids": thresholds.label_ids.tolist(),
         "thresholds": [never.get(number, number) for number in thresholds.thresholds.tolist()],
     }
 
 
-def _thresholds(value: dict[str, Any]) -> PrecisionThresholds:
+def _read_thresholds(value: dict[str, Any]) -> PrecisionThresholds:
     numbers = [NEVER if number is None else number for number in value["thresholds"]]
     if len(numbers) != len(value["label_ids"]):
         raise ValueError(f"{len(value['label_ids'])} label ids but {len(numbers)} thresholds")

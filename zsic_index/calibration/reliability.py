@@ -1,4 +1,4 @@
-"""How far probabilities can be believed: reliability diagrams and the error they sum up to."""
+"""Reliability diagrams and the expected calibration error."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Binning = Literal["equal-width", "equal-mass"]
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Answers whose probability lies between two bounds.
+    """Predictions whose probability lies between two bounds.
 
     Attributes:
-        low: the lower bound, included.
-        high: the upper bound, excluded but in the last bin.
-        answers: how many there are, at least 1.
+        low: lower bound, included.
+        high: upper bound, excluded except in the last bin.
+        answers: number of predictions, at least 1.
         probability: their mean probability.
-        accuracy: the fraction of them that is right.
+        accuracy: fraction of them that is correct.
     """
 
     low: float
@@ -39,10 +39,11 @@ class Reliability:
     """A reliability diagram.
 
     Attributes:
-        bins: those that are not empty, in ascending order.
-        answers: how many there are in all.
-        error: expected calibration error: the mean over answers of their bin's distance between
-            accuracy and probability (Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599).
+        bins: bins that are not empty, in ascending order.
+        answers: number of predictions in all bins.
+        error: expected calibration error: the mean over predictions of the difference between
+            accuracy and probability of their bin (Naeini et al. 2015; Guo et al. 2017,
+            arXiv 1706.04599).
     """
 
     bins: tuple[ReliabilityBin, ...]
@@ -53,15 +54,15 @@ class Reliability:
 def reliability(
     probabilities: Float64, correct: Bool, *, bins: int = BINS, binning: Binning = "equal-width"
 ) -> Reliability:
-    """Compare probabilities with how often they come true.
+    """Compare the probabilities of predictions with the fraction that is correct.
 
     Args:
         probabilities: (M,) in [0, 1].
-        correct: (M,) whether each answer is right.
-        bins: how many at most.
+        correct: (M,) True for predictions that are correct.
+        bins: maximum number of bins.
         binning: ``equal-width`` cuts [0, 1] into equal parts; ``equal-mass`` cuts at quantiles, so
-            that bins hold about as many answers each. Equal probabilities are never separated, so
-            the order of the answers does not matter.
+            that all bins hold about the same number of predictions. Equal probabilities are never
+            separated, so the order of the predictions does not matter.
 
     Raises:
         InputError: for shapes that differ, no answers, or a probability outside [0, 1].
@@ -88,7 +89,7 @@ def reliability(
     answers = np.bincount(at, minlength=size)
     mass = np.bincount(at, weights=probabilities, minlength=size)
     right = np.bincount(at, weights=correct, minlength=size)
-    found = tuple(
+    filled = tuple(
         ReliabilityBin(
             float(edges[index]),
             float(edges[min(index + 1, len(edges) - 1)]),
@@ -99,4 +100,4 @@ def reliability(
         for index in np.flatnonzero(answers).tolist()
     )
     error = float(np.abs(mass - right).sum() / len(probabilities))
-    return Reliability(found, len(probabilities), error)
+    return Reliability(filled, len(probabilities), error)

@@ -1,17 +1,17 @@
-"""The one number that calibrates a softmax: the logit scale.
+"""Fit the logit scale of a softmax.
 
-Temperature scaling (Guo et al. 2017, arXiv 1706.04599), where the model has a temperature already:
-a corrected ``logit_scale``. One per checkpoint carries over to other prompts and label sets (LeVine
-et al. 2023, arXiv 2303.12748).
+Temperature scaling (Guo et al. 2017, arXiv 1706.04599) of a model that already has a temperature:
+it corrects ``logit_scale``. A scale fitted for a checkpoint also suits other prompts and label sets
+(LeVine et al. 2023, arXiv 2303.12748).
 
-The mean negative log-likelihood is convex in the scale. Its value, slope and curvature are taken at
-several scales in one pass over all similarities; the slope's zero is found by interpolation between
-the two scales that enclose it. Three passes are usual. What is held is one block of similarities
-per worker, and a few numbers per image.
+The mean negative log-likelihood is convex in the scale. One pass over all similarities computes its
+value, slope and curvature at several scales; the zero of the slope is interpolated between the two
+scales that enclose it. Three passes are usual. Each worker holds one block of similarities, and a
+few numbers per image.
 
-Where names are pooled by their mass, the scale stands inside of each label's sum over its names.
-The likelihood is then a difference of convex functions, which may have several minima: the lowest
-of those that the passes enclose is taken.
+With names pooled by ``mass``, the scale is inside each label's sum over its names. The likelihood
+is then a difference of convex functions and may have several minima: the result is the lowest of
+those that the passes enclose.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy.typing as npt
 from zsic_index.calibration.passes import (
     IMAGE_BATCH,
     check_arrays,
-    in_batches,
+    map_slices,
     pair_similarities,
     row_blocks,
     similarity_blocks,
@@ -38,37 +38,37 @@ from zsic_index.errors import InputError
 from zsic_index.scan.pooling import Pooling
 
 MAX_CHANGE = 64.0
-"""The scale is looked for between the model's own divided and multiplied by this."""
+"""The search covers the model's own scale divided by this to the same multiplied by this."""
 
 _FIRST = tuple(4.0**power for power in (0, -3, -2, -1, 1, 2, 3))
-"""Factors of the first pass; the model's own scale stands first."""
+"""Factors on the model's scale in the first pass; 1 must be first."""
 
 _SPREAD = np.array([-0.05, 0.0, 0.05])
-"""Where later passes look, around the expected zero, in widths of what encloses it."""
+"""Points of later passes relative to the expected zero, in widths of the enclosing interval."""
 
 _TOLERANCE = 1e-4
-"""How near the scale must be, of itself; its statistical error is far larger."""
+"""Relative tolerance of the scale, far below its statistical error."""
 
 _MAX_PASSES = 12
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleFit:
-    """A fitted logit scale and bias, and what they did to the images that they were fitted on.
+    """A fitted logit scale and bias, with likelihood and calibration error before and after.
 
     Attributes:
         scale_before: the model's logit scale.
-        scale: the fitted one.
+        scale: the fitted logit scale.
         bias_before: the model's logit bias; 0.0 under softmax.
-        bias: the fitted one; 0.0 under softmax.
-        nll_before: mean negative log-likelihood per image, in nats. Under sigmoid that is the sum
-            over all labels of an image.
-        nll: the same after the fit.
-        ece_before: expected calibration error. Under softmax it is that of each image's most
-            probable label, under sigmoid that of its five most probable ones: a sigmoid looks at
-            every label alone, and cannot know that being the first of all makes one more likely.
-        ece: the same after the fit.
-        images: how many images it was fitted on.
+        bias: the fitted logit bias; 0.0 under softmax.
+        nll_before: mean negative log-likelihood per image, in nats; under sigmoid summed over all
+            labels of an image.
+        nll: ``nll_before`` after the fit.
+        ece_before: expected calibration error of each image's most probable label under softmax, of
+            its five most probable ones under sigmoid: a sigmoid scores each label by itself, and
+            underestimates the label that ranks first among all.
+        ece: ``ece_before`` after the fit.
+        images: number of images that it was fitted on.
     """
 
     scale_before: float
@@ -92,22 +92,22 @@ def fit_temperature(
     pooling: Pooling | None = None,
     threads: int | None = None,
 ) -> ScaleFit:
-    """Find the logit scale at which the right labels are most likely under softmax.
+    """Find the logit scale that maximises the likelihood of the correct labels under softmax.
 
     Args:
         matrix: (N, D) float32 unit-norm label embeddings, or with ``pooling`` a row for each name;
             may be memory-mapped.
         embeddings: (B, D) float32 unit-norm image embeddings.
-        targets: (B,) rows of the right labels, one per image; with ``pooling`` their places.
+        targets: (B,) correct label of each image, 0 to N - 1.
         logit_scale: the model's own, > 0.
-        label_bias: (N,) float32 subtracted from the similarities, if they are to be used so.
-        pooling: which rows are one label; None where each is.
-        threads: workers; by default one per available core.
+        label_bias: (N,) float32 bias that is subtracted from the similarities, if any.
+        pooling: groups of rows that form one label; None if each row is a label.
+        threads: number of workers; by default one per available core.
 
     Raises:
         EmbeddingError: for shapes that do not fit.
-        InputError: for a target out of range, and when no scale is best: images that are all
-            right by far want an infinite one, images that the labels do not fit want none.
+        InputError: for a target out of range, or when no scale is best: with all images correct by
+            a wide margin the best is infinite, with labels that do not fit the images it is 0.
     """
     check_arrays(matrix, embeddings, label_bias, pooling)
     labels = len(matrix) if pooling is None else pooling.labels
@@ -116,25 +116,25 @@ def fit_temperature(
         raise InputError(f"{len(embeddings)} images but {len(rows)} right labels: give one each")
     if not (np.isfinite(logit_scale) and logit_scale > 0):
         raise InputError(f"logit_scale is {logit_scale}; it must be finite and above 0")
-    held = _Labels(matrix, label_bias, pooling)
+    label_matrix = _LabelMatrix(matrix, label_bias, pooling)
 
-    def look(scales: Float64) -> _Pass:
-        def work(part: slice) -> _Pass:
-            return _batch(held, embeddings[part], rows[part], scales)
+    def losses_at(scales: Float64) -> _SoftmaxLosses:
+        def batch_losses(part: slice) -> _SoftmaxLosses:
+            return _batch_losses(label_matrix, embeddings[part], rows[part], scales)
 
-        return _joined(in_batches(len(rows), IMAGE_BATCH, work, threads))
+        return _concatenated(map_slices(batch_losses, len(rows), IMAGE_BATCH, threads))
 
-    found = look(logit_scale * np.array(_FIRST))
-    before, curve = found.point(0), found.points()
+    losses = losses_at(logit_scale * np.array(_FIRST))
+    before, curve = losses.point(0), losses.points()
     _check_enclosed(curve, logit_scale)
     for _ in range(_MAX_PASSES):
-        low, high, zero = _enclose(curve)
+        low, high, zero = _enclose_zero(curve)
         best = min(curve, key=lambda point: abs(np.log(point.scale) - zero))
         if abs(np.log(best.scale) - zero) <= _TOLERANCE:
             break
         width = np.log(high.scale / low.scale)
-        found = look(np.exp(np.clip(zero + _SPREAD * width, np.log(low.scale), np.log(high.scale))))
-        curve += found.points()
+        log_scales = np.clip(zero + _SPREAD * width, np.log(low.scale), np.log(high.scale))
+        curve += losses_at(np.exp(log_scales)).points()
     return ScaleFit(
         scale_before=before.scale,
         scale=best.scale,
@@ -149,11 +149,16 @@ def fit_temperature(
 
 
 @dataclass(frozen=True, slots=True)
-class _Point:
-    """The mean negative log-likelihood at one scale.
+class _LossPoint:
+    """Mean negative log-likelihood at one scale.
 
-    ``slope`` and ``bend`` are its derivatives in the scale; ``confidence`` is the (B,) probability
-    of each image's best label, ``correct`` whether that is right.
+    Attributes:
+        scale: the logit scale.
+        nll: the loss.
+        slope: its first derivative in the scale.
+        bend: its second derivative.
+        confidence: (B,) probability of each image's most probable label.
+        correct: (B,) True where that label is correct.
     """
 
     scale: float
@@ -165,11 +170,16 @@ class _Point:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pass:
-    """What one pass found: (S, B) arrays for S scales.
+class _SoftmaxLosses:
+    """Negative log-likelihood of each image at S scales; the other arrays are (S, B).
 
-    For each image ``nll`` is the negative log-likelihood, ``slope`` and ``bend`` its derivatives,
-    ``confidence`` the best label's probability and ``correct`` whether that one is right.
+    Attributes:
+        scales: (S,) logit scales.
+        nll: the loss.
+        slope: its first derivative in the scale.
+        bend: its second derivative.
+        confidence: probability of the most probable label.
+        correct: True where that label is correct.
     """
 
     scales: Float64
@@ -179,23 +189,23 @@ class _Pass:
     confidence: Float64
     correct: Bool
 
-    def point(self, at: int) -> _Point:
-        return _Point(
-            float(self.scales[at]),
-            float(self.nll[at].mean()),
-            float(self.slope[at].mean()),
-            float(self.bend[at].mean()),
-            self.confidence[at],
-            self.correct[at],
+    def point(self, number: int) -> _LossPoint:
+        return _LossPoint(
+            float(self.scales[number]),
+            float(self.nll[number].mean()),
+            float(self.slope[number].mean()),
+            float(self.bend[number].mean()),
+            self.confidence[number],
+            self.correct[number],
         )
 
-    def points(self) -> list[_Point]:
-        return [self.point(at) for at in range(len(self.scales))]
+    def points(self) -> list[_LossPoint]:
+        return [self.point(number) for number in range(len(self.scales))]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Labels:
-    """What labels are: see ``fit_temperature``."""
+class _LabelMatrix:
+    """Label embeddings with bias and pooling; see ``fit_temperature``."""
 
     matrix: Float32
     bias: Float32 | None
@@ -203,25 +213,28 @@ class _Labels:
 
     @property
     def by_mass(self) -> Pooling | None:
-        """What pools names by their mass, if anything does."""
+        """The pooling if it is by ``mass``, else None."""
         return self.pooling if self.pooling and self.pooling.how == "mass" else None
 
     def blocks(self, queries: Float32) -> Iterator[tuple[int, int, Float32]]:
-        """Yield the first and last label, and (B, n) similarities: of names under ``mass``."""
+        """Yield first label, end (excluded) and (B, n) similarities: of names if ``by_mass``."""
         if (pooling := self.by_mass) is None:
             for first, block in similarity_blocks(self.matrix, queries, self.bias, self.pooling):
                 yield first, first + block.shape[1], block
             return
-        for first, last, block in row_blocks(self.matrix, queries, pooling):
+        for first, end, block in row_blocks(self.matrix, queries, pooling):
             if self.bias is not None:
-                block -= np.repeat(self.bias[first:last], pooling.counts[first:last])
-            yield first, last, block
+                block -= np.repeat(self.bias[first:end], pooling.counts[first:end])
+            yield first, end, block
 
     def of_targets(self, queries: Float32, rows: Int64) -> tuple[Float64, Int64]:
-        """Return similarities with the right labels, image by image, and how many each has."""
+        """Return similarities to the correct labels, image after image, and (B,) their number.
+
+        There is one per image, or under ``mass`` one for each name of the correct label.
+        """
         images = np.arange(len(rows))
         if (pooling := self.by_mass) is None:
-            found = pair_similarities(
+            similarities = pair_similarities(
                 self.matrix,
                 queries,
                 images,
@@ -229,22 +242,24 @@ class _Labels:
                 label_bias=self.bias,
                 pooling=self.pooling,
             )
-            return found, np.ones_like(images)
+            return similarities, np.ones_like(images)
         counts = pooling.counts[rows]
         names, of_row = pooling.rows_of(rows), np.repeat(images, counts)
-        found = pair_similarities(self.matrix, queries, of_row, names)
+        similarities = pair_similarities(self.matrix, queries, of_row, names)
         if self.bias is not None:
-            found -= np.repeat(self.bias[rows], counts)
-        return found, counts
+            similarities -= np.repeat(self.bias[rows], counts)
+        return similarities, counts
 
 
-def _batch(labels: _Labels, queries: Float32, rows: Int64, scales: Float64) -> _Pass:
-    """Take one batch of images past all labels.
+def _batch_losses(
+    labels: _LabelMatrix, queries: Float32, rows: Int64, scales: Float64
+) -> _SoftmaxLosses:
+    """Compute the losses of one batch of images in one pass over all labels.
 
-    With d the similarity to a label less that to the right one, the likelihood's negative logarithm
-    is log(sum(exp(scale * d))), and its derivatives are mean and variance of d under the softmax.
-    Under ``mass`` d is that of a name, less that of the right label's nearest name; the same
-    three of the right label's names alone are then taken from those of all.
+    With d the similarity to a label less that to the correct one, the negative log-likelihood is
+    log(sum(exp(scale * d))), and its derivatives are mean and variance of d under the softmax.
+    Under ``mass``, d is the similarity to a name less that to the correct label's nearest name; the
+    same three terms over the names of the correct label alone are then subtracted.
     """
     batch = len(queries)
     own, counts = labels.of_targets(queries, rows)
@@ -253,25 +268,25 @@ def _batch(labels: _Labels, queries: Float32, rows: Int64, scales: Float64) -> _
     target = nearest.astype(np.float32)
     peak = np.full(batch, -np.inf, dtype=np.float32)
     best = np.zeros((len(scales), batch), dtype=np.int64)
-    # The best label's share of the sum; without mass it is that of the peak.
+    # The best label's share of the sum; unless pooled by mass, that of the peak, exp(0).
     share = np.ones((len(scales), batch))
     sums = np.zeros((3, len(scales), batch))
-    every = np.arange(batch)
+    images = np.arange(batch)
     if labels.by_mass:
         share[:] = 0
-    for first, last, distance in labels.blocks(queries):
+    for first, end, distance in labels.blocks(queries):
         distance -= target[:, None]
         at = distance.argmax(axis=1)
-        top = distance[every, at]
+        top = distance[images, at]
         higher = np.maximum(peak, top)
-        # What was summed relative to the old peak is made relative to the new one.
-        down = np.exp(scales[:, None] * (peak.astype(np.float64) - higher))
-        sums *= down
+        # Sums so far are relative to the old peak; make them relative to the new one.
+        rescale = np.exp(scales[:, None] * (peak.astype(np.float64) - higher))
+        sums *= rescale
         if labels.by_mass is None:
             best[:, top > peak] = at[top > peak] + first
         else:
-            share *= down
-            edges = labels.by_mass.starts[first:last] - labels.by_mass.starts[first]
+            share *= rescale
+            edges = labels.by_mass.starts[first:end] - labels.by_mass.starts[first]
         peak = higher
         below = distance - peak[:, None]
         weight = np.empty_like(below)
@@ -281,9 +296,9 @@ def _batch(labels: _Labels, queries: Float32, rows: Int64, scales: Float64) -> _
             if labels.by_mass is not None:
                 masses = np.add.reduceat(weight, edges, axis=1)
                 at = masses.argmax(axis=1)
-                risen = masses[every, at] > share[number]
-                best[number, risen] = at[risen] + first
-                share[number, risen] = masses[every, at][risen]
+                improved = masses[images, at] > share[number]
+                best[number, improved] = at[improved] + first
+                share[number, improved] = masses[images, at][improved]
             weight *= distance
             sums[1, number] += weight.sum(axis=1)
             sums[2, number] += np.vecdot(weight, distance)
@@ -296,7 +311,7 @@ def _batch(labels: _Labels, queries: Float32, rows: Int64, scales: Float64) -> _
     )
     own_mean /= own_sum
     own_second /= own_sum
-    return _Pass(
+    return _SoftmaxLosses(
         scales,
         log_sum + scales[:, None] * peak - np.log(own_sum),
         mean - own_mean,
@@ -306,18 +321,19 @@ def _batch(labels: _Labels, queries: Float32, rows: Int64, scales: Float64) -> _
     )
 
 
-def _joined(parts: list[_Pass]) -> _Pass:
-    return _Pass(
-        parts[0].scales,
-        np.concatenate([part.nll for part in parts], axis=1),
-        np.concatenate([part.slope for part in parts], axis=1),
-        np.concatenate([part.bend for part in parts], axis=1),
-        np.concatenate([part.confidence for part in parts], axis=1),
-        np.concatenate([part.correct for part in parts], axis=1),
+def _concatenated(batches: list[_SoftmaxLosses]) -> _SoftmaxLosses:
+    return _SoftmaxLosses(
+        batches[0].scales,
+        np.concatenate([batch.nll for batch in batches], axis=1),
+        np.concatenate([batch.slope for batch in batches], axis=1),
+        np.concatenate([batch.bend for batch in batches], axis=1),
+        np.concatenate([batch.confidence for batch in batches], axis=1),
+        np.concatenate([batch.correct for batch in batches], axis=1),
     )
 
 
-def _check_enclosed(curve: list[_Point], logit_scale: float) -> None:
+def _check_enclosed(curve: list[_LossPoint], logit_scale: float) -> None:
+    """Raise an InputError unless the slope changes its sign along the curve."""
     smallest, *_, largest = sorted(curve, key=lambda point: point.scale)
     if largest.slope < 0:
         raise InputError(
@@ -332,11 +348,11 @@ def _check_enclosed(curve: list[_Point], logit_scale: float) -> None:
         )
 
 
-def _enclose(curve: list[_Point]) -> tuple[_Point, _Point, float]:
-    """Return the nearest points on both sides of the slope's zero, and where it is expected.
+def _enclose_zero(curve: list[_LossPoint]) -> tuple[_LossPoint, _LossPoint, float]:
+    """Return the nearest points on both sides of the slope's zero, and the log scale of the zero.
 
-    The place is the logarithm of a scale: the zero of the cubic that has the slope's values and
-    derivatives at both points.
+    That is interpolated: the zero of the cubic with the slope's values and derivatives at both
+    points.
     """
     by_scale = sorted(curve, key=lambda point: point.scale)
     pairs = [pair for pair in itertools.pairwise(by_scale) if pair[0].slope < 0 <= pair[1].slope]

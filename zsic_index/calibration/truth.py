@@ -1,4 +1,4 @@
-"""Which labels are right for which images, as arrays."""
+"""Correct labels of images, as arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from zsic_index.errors import InputError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """Right labels of B images; one image may have several, or none. Make it with ``of``.
+    """Correct labels of B images, as (image, label) pairs; built by ``Truth.of``.
+
+    An image may have several correct labels, or none.
 
     Attributes:
         images: B, the number of images.
@@ -29,7 +31,7 @@ class Truth:
 
     @classmethod
     def of(cls, images: int, labels: int, image: npt.ArrayLike, label: npt.ArrayLike) -> Truth:
-        """Check pairs of (image, label) and put them in order; a repeated pair counts once.
+        """Check and sort (image, label) pairs; a repeated pair counts once.
 
         Args:
             images: B.
@@ -47,20 +49,32 @@ class Truth:
         return cls(images, labels, *np.divmod(keys, max(labels, 1)))
 
     def contains(self, rows: Int64) -> Bool:
-        """Tell which of (B, k) rows are right for their image: (B, k) bool."""
+        """Tell which of (B, k) rows are correct for their image: (B, k) bool."""
         own = self.image * self.labels + self.label
-        asked = np.arange(self.images)[:, None] * self.labels + rows
+        keys = np.arange(self.images)[:, None] * self.labels + rows
         if not len(own):
-            return np.zeros(asked.shape, dtype=np.bool_)
-        at = np.minimum(np.searchsorted(own, asked), len(own) - 1)
-        return np.asarray(own[at] == asked)
+            return np.zeros(keys.shape, dtype=np.bool_)
+        at = np.minimum(np.searchsorted(own, keys), len(own) - 1)
+        return np.asarray(own[at] == keys)
+
+    def first_labels(self) -> Int64:
+        """Return (B,) rows: the first correct label of each image, all of which must have one."""
+        starts = np.searchsorted(self.image, np.arange(self.images))
+        return self.label[starts]
+
+    def take(self, images: Int64) -> Truth:
+        """Return the correct labels of the images at the given positions, in that order."""
+        position = np.full(self.images, -1)
+        position[images] = np.arange(len(images))
+        taken = position[self.image] >= 0
+        return Truth.of(len(images), self.labels, position[self.image[taken]], self.label[taken])
 
 
 def checked_rows(rows: npt.ArrayLike, limit: int, what: str) -> Int64:
-    """Return (P,) int64 rows, all of them from 0 to ``limit`` - 1.
+    """Return (P,) int64 rows after checking that all are from 0 to ``limit`` - 1.
 
     Raises:
-        InputError: for another shape or dtype, or a number out of range.
+        InputError: for another shape or dtype, or a number out of range; names ``what``.
     """
     array = np.asarray(rows)
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
@@ -68,7 +82,7 @@ def checked_rows(rows: npt.ArrayLike, limit: int, what: str) -> Int64:
             f"{what} rows have shape {array.shape} and dtype {array.dtype}; give (P,) integers"
         )
     array = array.astype(np.int64)
-    bad = array[(array < 0) | (array >= limit)]
-    if len(bad):
-        raise InputError(f"{what} row {bad[0]} is out of range; there are {limit:,}")
+    outside = array[(array < 0) | (array >= limit)]
+    if len(outside):
+        raise InputError(f"{what} row {outside[0]} is out of range; there are {limit:,}")
     return array

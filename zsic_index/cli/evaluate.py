@@ -17,7 +17,7 @@ from zsic_index.records import HUB_ALPHA, HUB_K
 if TYPE_CHECKING:
     from zsic_index.calibration import Calibration
     from zsic_index.embedding_arrays import Float32
-    from zsic_index.evaluation.known import Known
+    from zsic_index.evaluation import LabelledEmbeddings
     from zsic_index.label_index import LabelIndex
 
 _EXAMPLES = 3
@@ -213,8 +213,7 @@ def _print_calibration(name: str, calibration: Calibration) -> None:
 
 def _embed_references(index: LabelIndex, source: Path) -> Float32:
     """Return the (R, D) embeddings of images without labels; print those refused."""
-    from zsic_index.evaluation import read_unlabelled
-    from zsic_index.evaluation.known import embed_references
+    from zsic_index.evaluation import embed_references, read_unlabelled
 
     references = embed_references(index, read_unlabelled(source))
     for reason in references.refused:
@@ -222,13 +221,12 @@ def _embed_references(index: LabelIndex, source: Path) -> Float32:
     return references.embeddings
 
 
-def _embed_labelled(index: LabelIndex, source: Path) -> Known:
+def _embed_labelled(index: LabelIndex, source: Path) -> LabelledEmbeddings:
     """Return labelled images with their embeddings; print what was left out."""
-    from zsic_index.evaluation import read_labelled
-    from zsic_index.evaluation.known import embed
+    from zsic_index.evaluation import embed_labelled, read_labelled
 
     labelled = read_labelled(source)
-    embedded = embed(index, labelled)
+    embedded = embed_labelled(index, labelled)
     for path in labelled.missing[:_EXAMPLES]:
         click.echo(f"missing: {path}", err=True)
     for reason in embedded.refused:

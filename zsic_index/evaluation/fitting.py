@@ -1,4 +1,4 @@
-"""Fit a calibration to an index and its images."""
+"""Fit a calibration to an index."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from zsic_index.calibration import (
     Calibration,
     FittedOn,
     digest,
+    fit_conformal,
+    fit_hub_bias,
     fit_sigmoid,
     fit_temperature,
-    hub_bias,
-    thresholds_for_precision,
+    fit_thresholds,
 )
-from zsic_index.calibration.conformal import fit_conformal
 from zsic_index.embedding_arrays import Float32
-from zsic_index.evaluation.answers import _Answers, _shown
-from zsic_index.evaluation.known import Known
+from zsic_index.evaluation.embedding import LabelledEmbeddings
+from zsic_index.evaluation.predictions import LabelledPredictions, ece_top_k
 from zsic_index.label_index import LabelIndex
 from zsic_index.label_index.searcher import check_takes_label_bias
 from zsic_index.records import HUB_ALPHA, HUB_K
@@ -28,19 +28,21 @@ from zsic_index.records import HUB_ALPHA, HUB_K
 def fit_hubs(
     index: LabelIndex, references: Float32, *, k: int = HUB_K, alpha: float = HUB_ALPHA
 ) -> Calibration:
-    """Fit a bias per label to images without labels, against labels that are near to every image.
+    """Fit a label bias against hubs (labels that are close to every image) to unlabelled images.
+
+    The result does not depend on the calibration that the index answers with.
 
     Args:
-        index: with the model's own scale and bias.
-        references: (R, D) float32 unit-norm embeddings of images such as will be asked about.
-        k: how many of the images nearest to a label are averaged, at most R.
-        alpha: the part of their mean similarity that is taken from the label's.
+        index: the index to calibrate.
+        references: (R, D) float32 unit-norm embeddings of images like those of later queries.
+        k: number of nearest images per label whose similarity is averaged, at most R.
+        alpha: fraction of that mean similarity that is subtracted from the label's similarities.
 
     Raises:
-        InputError: for k or alpha out of range, or a kind of index that cannot use it.
+        InputError: for k or alpha out of range, or a kind of index that cannot use a bias.
     """
     check_takes_label_bias(index.info)
-    hubs = hub_bias(
+    hubs = fit_hub_bias(
         index.embeddings,
         references,
         k,
@@ -55,41 +57,43 @@ def fit_hubs(
 
 def calibrate(
     index: LabelIndex,
-    known: Known,
+    labelled: LabelledEmbeddings,
     *,
     hubs: Calibration | None = None,
     precision: float | None = None,
     coverage: float | None = None,
     seed: int = 0,
 ) -> Calibration:
-    """Fit a logit scale (and a bias under sigmoid), and what is asked for beside it.
+    """Fit a logit scale (and a bias under sigmoid), optionally thresholds and prediction sets.
 
-    Where thresholds or sets are asked for, half of the images fit the scale and the others these:
-    what was fitted on an image is too sure of it.
+    The result does not depend on the calibration that the index answers with. With ``precision`` or
+    ``coverage``, half of the images fit the scale and the other half the rest: probabilities are
+    too confident on the images that they were fitted to.
 
     Args:
-        index: with the model's own scale and bias.
-        known: its labelled images.
-        hubs: what ``fit_hubs`` gave: the scale is fitted to similarities less its bias.
-        precision: what thresholds are to keep; None for no thresholds.
-        coverage: how often prediction sets are to hold the right label; None for no sets.
-        seed: of the split.
+        index: the index to calibrate.
+        labelled: labelled images.
+        hubs: calibration from ``fit_hubs``, whose label bias is applied before the scale is fitted.
+        precision: precision that thresholds should keep; None for no thresholds.
+        coverage: fraction of images whose prediction set should hold all correct labels; None for
+            no sets.
+        seed: seed of the random split.
 
     Raises:
         InputError: when the images determine no scale, or are too few for the coverage.
     """
     info = index.info
-    order = np.random.default_rng(seed).permutation(len(known.paths))
+    order = np.random.default_rng(seed).permutation(len(labelled.paths))
     split = precision is not None or coverage is not None
     half = (len(order) + 1) // 2 if split else len(order)
-    first, second = known.part(order[:half]), known.part(order[half:])
-    bias = None if hubs is None else hubs.hubs
-    label_bias = None if bias is None else bias.of(index.label_ids)
+    first, second = labelled.take(order[:half]), labelled.take(order[half:])
+    hub_bias = None if hubs is None else hubs.hubs
+    label_bias = None if hub_bias is None else hub_bias.of(index.label_ids)
     if info.activation == "softmax":
         fit = fit_temperature(
             index.embeddings,
             first.embeddings,
-            first.first,
+            first.truth.first_labels(),
             logit_scale=info.logit_scale,
             label_bias=label_bias,
             pooling=index.searcher.pooling,
@@ -104,29 +108,32 @@ def calibrate(
             label_bias=label_bias,
             pooling=index.searcher.pooling,
         )
-    fitted_on = digest(
+    inputs = digest(
         info.plan,
-        known.embeddings,
-        known.truth.image,
-        known.truth.label,
+        labelled.embeddings,
+        labelled.truth.image,
+        labelled.truth.label,
         "" if hubs is None else hubs.fitted_on.digest,
     )
     calibration = Calibration(
         info.activation,
         fit,
-        FittedOn(len(known.paths), fitted_on, _today()),
-        hubs=bias,
+        FittedOn(len(labelled.paths), inputs, _today()),
+        hubs=hub_bias,
     )
     if not split:
         return calibration
-    answers = _Answers.of(index.with_calibration(calibration), second, _shown(index))
+    predictions = LabelledPredictions.of(
+        index.with_calibration(calibration), second, ece_top_k(index)
+    )
     if coverage is not None:
-        calibration = replace(calibration, conformal=fit_conformal(answers.right, coverage))
+        conformal = fit_conformal(predictions.lowest_correct, coverage)
+        calibration = replace(calibration, conformal=conformal)
     if precision is not None:
-        thresholds = thresholds_for_precision(
-            index.label_ids[answers.rows].ravel(),
-            answers.probabilities.ravel(),
-            second.truth.contains(answers.rows).ravel(),
+        thresholds = fit_thresholds(
+            index.label_ids[predictions.rows].ravel(),
+            predictions.probabilities.ravel(),
+            second.truth.contains(predictions.rows).ravel(),
             precision,
         )
         calibration = replace(calibration, thresholds=thresholds)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zsic_index.evaluation.diagram import ReliabilityDiagram, lay_out
 from zsic_index.evaluation.metrics import Figure
-from zsic_index.evaluation.record import CalibrationFigures, Counts, Evaluation
+from zsic_index.evaluation.record import CalibrationFigures, Evaluation, InputCounts
 from zsic_index.formats.html import render
 from zsic_index.formats.text import percent, short_percent
 
@@ -67,7 +67,7 @@ def _diagrams(calibration: CalibrationFigures) -> Iterator[ReliabilityDiagram]:
         yield lay_out(calibration.after, "after calibration")
 
 
-def _outcomes(counts: Counts) -> list[tuple[str, int]]:
+def _outcomes(counts: InputCounts) -> list[tuple[str, int]]:
     """Return the counts that are not zero with their descriptions."""
     outcomes = [
         ("Evaluated", counts.evaluated),

@@ -1,4 +1,4 @@
-"""What an evaluation found, as one record that every form of output is made of."""
+"""The record of an evaluation, from which all output formats are made."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from zsic_index.evaluation.metrics import F1, Figure
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """What became of everything that was given.
+class InputCounts:
+    """Number of inputs by outcome.
 
     ``given == evaluated + repeated + missing + unlabelled + ignored + refused + unknown``.
 
     Attributes:
         given: rows of the table, or files below the folder.
-        evaluated: images that were measured with.
-        repeated: rows that name an image again.
-        missing: rows without a file.
+        evaluated: images that were measured.
+        repeated: rows that name an image of an earlier row.
+        missing: rows whose file does not exist.
         unlabelled: images without a label.
-        ignored: files that are no images.
+        ignored: hidden files, and files that are not images.
         refused: images that cannot be read.
-        unknown: images none of whose labels is in the index.
+        unknown: images without a label that is in the index.
     """
 
     given: int
@@ -38,7 +38,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class RankFigure:
-    """Accuracy at one rank; ``nodes`` is how many nodes it has."""
+    """Accuracy at one rank, with the number of nodes of that rank."""
 
     rank: str
     nodes: int
@@ -50,9 +50,9 @@ class MultiLabel:
     """Figures for images with several labels.
 
     Attributes:
-        mean_average_precision: over labels that are right for at least one image.
-        f1: of the labels that reach their thresholds.
-        thresholds: what these are, as a sentence's end, such as ``0.5 for every label``.
+        mean_average_precision: mean over labels that are correct for at least one image.
+        f1: F1 of the labels that reach their thresholds.
+        thresholds: description of the thresholds, such as ``0.5 for every label``.
     """
 
     mean_average_precision: float
@@ -62,15 +62,14 @@ class MultiLabel:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationFigures:
-    """How far probabilities can be believed, with and without calibration.
+    """Reliability of probabilities, with and without calibration.
 
     Attributes:
-        shown: how many labels of each image are looked at, the most probable ones: 1 under softmax.
-            Several under sigmoid, where being the first of all makes a label more likely than its
-            own probability can say.
-        before: with the model's own scale and bias.
-        after: with the fitted ones; None without a calibration.
-        note: what the calibration was fitted on; empty without one.
+        shown: number of most probable labels of each image that are measured: 1 under softmax,
+            several under sigmoid, which underestimates the label that ranks first among all.
+        before: reliability with the model's own scale and bias.
+        after: reliability with the calibration; None without one.
+        note: sentence about the images that the calibration was fitted on; empty without one.
     """
 
     shown: int
@@ -81,13 +80,13 @@ class CalibrationFigures:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How prediction sets did on images that they were not fitted on.
+    """Coverage of prediction sets on images that they were not fitted on.
 
     Attributes:
-        wanted: how often sets are to hold the right label.
-        found: how often they did.
-        mean_size: labels per set.
-        median_size: the same, the middle one.
+        wanted: fraction of sets that should hold all correct labels.
+        found: fraction of sets that do.
+        mean_size: mean number of labels per set.
+        median_size: median number of labels per set.
         empty: fraction of sets without any label.
     """
 
@@ -100,7 +99,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Two labels, and how many images of the first were taken for the second."""
+    """A pair of labels, with the number of images of the first that were taken for the second."""
 
     true: str
     predicted: str
@@ -109,15 +108,15 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class WorstImage:
-    """An image that was got wrong with a high probability.
+    """An image with a wrong prediction of high probability.
 
     Attributes:
-        name: what to call it.
-        true: its right labels.
-        true_probability: of the most probable right one.
-        predicted: the most probable label.
-        probability: of that one.
-        thumbnail: a ``data:`` URI of a small picture; None for none.
+        name: name to display, such as its path.
+        true: correct labels.
+        true_probability: probability of the most probable correct label.
+        predicted: most probable label.
+        probability: probability of the most probable label.
+        thumbnail: ``data:`` URI of a small picture; None without one.
     """
 
     name: str
@@ -130,7 +129,7 @@ class WorstImage:
 
 @dataclass(frozen=True, slots=True)
 class TemplateSet:
-    """One template set on the same images; ``ece`` is of the same answers as ``calibration``."""
+    """Accuracy and expected calibration error of one template set on the same images."""
 
     name: str
     templates: tuple[str, ...]
@@ -141,27 +140,27 @@ class TemplateSet:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What an evaluation found.
+    """Figures of an index on labelled images.
 
     Attributes:
-        index: the index's name.
+        index: name of the index.
         model: the checkpoint, or None for imported embeddings.
         labels: N, the number of labels.
         source: the folder or table of labelled images.
-        date: when, as the caller writes it.
-        counts: what became of what was given.
-        top1: how often the most probable label is right.
-        top5: how often one of the five most probable labels is.
-        calibrated_top1: the same as ``top1`` with a calibration that can change the order; None
-            without one. What is said by rank and of confusions is without it.
-        calibrated_top5: the same as ``top5``.
-        calibration: how far probabilities can be believed.
+        date: day of the evaluation (ISO 8601).
+        counts: number of inputs by outcome.
+        top1: fraction of images whose most probable label is correct.
+        top5: fraction of images with a correct label among the five most probable ones.
+        calibrated_top1: ``top1`` with a calibration that can change the order of labels; None
+            without one. Ranks and confusions are always without calibration.
+        calibrated_top5: ``top5`` with such a calibration.
+        calibration: reliability of the probabilities.
         ranks: accuracy per rank, from the highest rank down; empty without a taxonomy.
-        multi_label: None where no image has several labels.
-        coverage: None without prediction sets.
+        multi_label: figures for several labels per image; None if no image has several.
+        coverage: coverage of prediction sets; None without them.
         confusions: most frequent first.
-        worst: most confident first.
-        template_sets: in the order that was asked for; empty where none were compared.
+        worst: most probable first.
+        template_sets: in the order given; empty if none were compared.
     """
 
     index: str
@@ -169,7 +168,7 @@ class Evaluation:
     labels: int
     source: str
     date: str
-    counts: Counts
+    counts: InputCounts
     top1: Figure
     top5: Figure
     calibration: CalibrationFigures
@@ -184,8 +183,8 @@ class Evaluation:
 
 
 def as_dict(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the record as JSON has it: dicts, lists, strings, numbers; thumbnails are left out."""
-    found = asdict(evaluation)
-    for image in found["worst"]:
+    """Return the record as JSON values, without thumbnails."""
+    values = asdict(evaluation)
+    for image in values["worst"]:
         del image["thumbnail"]
-    return found
+    return values

@@ -1,4 +1,4 @@
-"""An evaluation as a table of text, JSON, or a page."""
+"""An evaluation written as a text table, as JSON, or as an HTML page."""
 
 from __future__ import annotations
 
@@ -33,15 +33,23 @@ def _write_table(evaluation: Evaluation, out: TextIO) -> None:
         write_columns(
             ["template set", "top-1", "top-5", "ECE"],
             [
-                [one.name, percent(one.top1.value), percent(one.top5.value), percent(one.ece)]
-                for one in evaluation.template_sets
+                [
+                    template_set.name,
+                    percent(template_set.top1.value),
+                    percent(template_set.top5.value),
+                    percent(template_set.ece),
+                ]
+                for template_set in evaluation.template_sets
             ],
             out,
         )
     if evaluation.confusions:
         write_columns(
             ["right label", "taken for", "images"],
-            [[one.true, one.predicted, f"{one.images:,}"] for one in evaluation.confusions],
+            [
+                [confusion.true, confusion.predicted, f"{confusion.images:,}"]
+                for confusion in evaluation.confusions
+            ],
             out,
         )
     counts = evaluation.counts
@@ -53,11 +61,12 @@ def _write_table(evaluation: Evaluation, out: TextIO) -> None:
         "refused": counts.refused,
         "of unknown labels": counts.unknown,
     }
-    named = "".join(f", {number:,} {what}" for what, number in left_out.items() if number)
-    out.write(f"{counts.given:,} given: {counts.evaluated:,} evaluated{named}.\n")
+    outcomes = "".join(f", {number:,} {name}" for name, number in left_out.items() if number)
+    out.write(f"{counts.given:,} given: {counts.evaluated:,} evaluated{outcomes}.\n")
 
 
 def _figures(evaluation: Evaluation) -> list[list[str]]:
+    """Return a row of name, value, interval and number of images for each figure."""
     rows = [_row("top-1", evaluation.top1), _row("top-5", evaluation.top5)]
     for name, figure in (
         ("top-1, calibrated", evaluation.calibrated_top1),
@@ -65,12 +74,12 @@ def _figures(evaluation: Evaluation) -> list[list[str]]:
     ):
         if figure is not None:
             rows.append(_row(name, figure))
-    rows += [_row(f"top-1, {one.rank}", one.accuracy) for one in evaluation.ranks]
-    if (many := evaluation.multi_label) is not None:
+    rows += [_row(f"top-1, {rank.rank}", rank.accuracy) for rank in evaluation.ranks]
+    if (multi_label := evaluation.multi_label) is not None:
         rows += [
-            ["mAP", percent(many.mean_average_precision), "", ""],
-            ["F1, micro", percent(many.f1.micro), "", ""],
-            ["F1, macro", percent(many.f1.macro), "", ""],
+            ["mAP", percent(multi_label.mean_average_precision), "", ""],
+            ["F1, micro", percent(multi_label.f1.micro), "", ""],
+            ["F1, macro", percent(multi_label.f1.macro), "", ""],
         ]
     calibration = evaluation.calibration
     rows.append(["ECE", percent(calibration.before.error), "", f"{calibration.before.answers:,}"])

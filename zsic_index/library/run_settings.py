@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from zsic_index.calibration import required
+from zsic_index.calibration import require_part
 from zsic_index.label_index import LabelIndex
 from zsic_index.library.sidecars.paths import Style
 from zsic_index.library.tag_rules import DEFAULT_THRESHOLD, TagRules, TagSettings
@@ -73,7 +73,7 @@ class RunSettings:
         index = index.with_calibration(fitted)
         thresholds: Any = self.thresholds
         if thresholds is None:
-            thresholds = required(fitted and fitted.thresholds, "thresholds", "--precision")
+            thresholds = require_part(fitted and fitted.thresholds, "thresholds", "--precision")
         if own is None:
             own = index.store.verdicts.find_thresholds(index.info.index_id)
         return TagRules(index, self.tags, thresholds, own)

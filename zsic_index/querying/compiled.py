@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from zsic_index.calibration import Calibration, PrecisionThresholds, required
+from zsic_index.calibration import Calibration, PrecisionThresholds, require_part
 from zsic_index.embedding_arrays import Float32
 from zsic_index.label_index import LabelIndex
 from zsic_index.label_index.scorers import DeepestScorer, LabelScorer, RankScorer
@@ -60,7 +60,7 @@ def _with_decider(
     """Compile a query with thresholds, prediction sets or rules."""
     thresholds: Thresholds | PrecisionThresholds | None
     if query.thresholds == "calibrated":
-        thresholds = required(
+        thresholds = require_part(
             calibration.thresholds if calibration else None, "thresholds", "--precision"
         )
     else:
@@ -68,7 +68,7 @@ def _with_decider(
         thresholds = query.thresholds or overall
     limit = None
     if query.sets:
-        limit = required(calibration.conformal if calibration else None, "sets", "--coverage")
+        limit = require_part(calibration.conformal if calibration else None, "sets", "--coverage")
     decider = Decider(
         index,
         rules=_rules(query),

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from zsic_index.calibration.precision import CONFIDENCE, thresholds_for_precision
+from zsic_index.calibration.precision import CONFIDENCE, fit_thresholds
 from zsic_index.embedding_arrays import Bool, Float64
 from zsic_index.errors import InputError
 from zsic_index.formats.text import percent, short_percent
@@ -61,7 +61,7 @@ def fit(probabilities: Float64, accepted: Bool, precision: float) -> FittedThres
             "about more photos, near the threshold best"
         )
     ids = np.zeros(len(accepted), dtype=np.int64)
-    threshold = thresholds_for_precision(ids, probabilities, accepted, precision).overall
+    threshold = fit_thresholds(ids, probabilities, accepted, precision).overall
     if math.isfinite(threshold):
         note = (
             f"At least {short_percent(precision)} of the photos above are right, with "
