@@ -13,7 +13,7 @@ import pytest
 
 from zsic_index import LabelIndex
 from zsic_index.errors import IndexFileError, StoreError
-from zsic_index.index_files import open_file, path_of, verify, write
+from zsic_index.index_files import file_path, open_files, verify_files, write_files
 
 N, D = 300, 24
 
@@ -25,7 +25,7 @@ def make(name: str, seed: int) -> LabelIndex:
 
 
 def file_of(opened: LabelIndex) -> Path:
-    return path_of(opened._store.location.files, opened.info)
+    return file_path(opened._store.location.files, opened.info)
 
 
 def delete(file: Path, _other: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_file_of_an_older_generation_is_stale() -> None:
     with make("one", 3) as new:
         file_of(new).write_bytes(stale)
         with pytest.raises(IndexFileError, match="stale"):
-            open_file(file_of(new).parent, new.info)
+            open_files(file_of(new).parent, new.info)
 
 
 def test_one_flipped_bit_is_found_by_verify() -> None:
@@ -125,7 +125,7 @@ def test_one_flipped_bit_is_found_by_verify() -> None:
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     with pytest.raises(IndexFileError, match="checksum"):
-        verify(file.parent, info)
+        verify_files(file.parent, info)
 
 
 def test_older_generations_are_removed_while_their_reader_goes_on(
@@ -164,7 +164,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         blocker = tmp_path / "blocked"
         blocker.write_text("a file where the folder should be")
         with pytest.raises(StoreError, match="what is in the store is safe"):
-            write(blocker, info, opened.label_ids, [opened.embeddings])
+            write_files(blocker, info, opened.label_ids, [opened.embeddings])
 
 
 def test_embeddings_that_are_not_of_norm_one_are_never_published(tmp_path: Path) -> None:
@@ -172,5 +172,5 @@ def test_embeddings_that_are_not_of_norm_one_are_never_published(tmp_path: Path)
         wrong = np.array(opened.embeddings)
         wrong[7] *= 2
         with pytest.raises(StoreError, match="norm 2"):
-            write(tmp_path, opened.info, opened.label_ids, [wrong])
+            write_files(tmp_path, opened.info, opened.label_ids, [wrong])
     assert not list(tmp_path.glob("*.faiss"))

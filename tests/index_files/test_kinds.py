@@ -14,7 +14,7 @@ from zsic_index import LabelIndex, builtin
 from zsic_index.cli import main
 from zsic_index.embedding_arrays import Float32, check_embeddings
 from zsic_index.errors import IndexFileError, InputError
-from zsic_index.index_files import Approximate, Half, path_of, verify
+from zsic_index.index_files import ApproximateSearch, HalfPrecision, file_path, verify_files
 from zsic_index.records import Kind
 from zsic_index.scan.probabilities import log_sum_exp
 from zsic_index.scan.sampled import CONFIDENCE, draw, estimate
@@ -65,10 +65,10 @@ def test_half_precision_finds_the_same_labels_and_the_same_similarities(
 
 def test_half_precision_takes_half_the_bytes(embeddings: Float32) -> None:
     with make(embeddings, "float16") as half:
-        assert isinstance(half._opened.first, Half)
-        assert half._opened.first.matrix.nbytes == 2 * N * D
-        assert half._opened.first.rounding < 4e-4
-        assert half._opened.first.matrix.flags.aligned
+        assert isinstance(half.searcher.files.first_pass, HalfPrecision)
+        assert half.searcher.files.first_pass.matrix.nbytes == 2 * N * D
+        assert half.searcher.files.first_pass.rounding < 4e-4
+        assert half.searcher.files.first_pass.matrix.flags.aligned
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
@@ -76,9 +76,9 @@ def test_an_approximate_kind_finds_what_it_says(
     kind: Kind, embeddings: Float32, queries: Float32
 ) -> None:
     with make(embeddings, kind) as opened:
-        assert isinstance(opened._opened.first, Approximate)
-        assert opened._opened.first.recall >= 0.99
-        assert opened.recall(queries) >= 0.97
+        assert isinstance(opened.searcher.files.first_pass, ApproximateSearch)
+        assert opened.searcher.files.first_pass.recall >= 0.99
+        assert opened.searcher.recall(queries) >= 0.97
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
@@ -172,7 +172,7 @@ def test_a_second_file_that_is_wrong_is_rebuilt(
 ) -> None:
     with make(embeddings[:1_500], kind) as opened:
         before = opened.score(queries, top_k=3)
-        file = path_of(opened._store.location.files, opened.info, kind)
+        file = file_path(opened._store.location.files, opened.info, kind)
     content = file.read_bytes()
     match damage:
         case "missing":
@@ -192,12 +192,12 @@ def test_a_second_file_that_is_wrong_is_rebuilt(
 def test_verify_compares_half_precision_with_float32(embeddings: Float32) -> None:
     with make(embeddings[:400], "float16") as opened:
         info, folder = opened.info, opened._store.location.files
-    file = path_of(folder, info, "float16")
+    file = file_path(folder, info, "float16")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     with pytest.raises(IndexFileError, match="differs from the float32 one"):
-        verify(folder, info)
+        verify_files(folder, info)
 
 
 def test_another_kind_encodes_nothing_and_is_another_generation() -> None:

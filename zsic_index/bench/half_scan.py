@@ -9,7 +9,7 @@ import numpy as np
 
 from zsic_index.bench.scan import BATCHES, LOGIT_SCALE, TOP_K, block_sizes, random_units
 from zsic_index.bench.timing import Comparison, Contender, compare
-from zsic_index.index_files import half
+from zsic_index.index_files import half_precision
 from zsic_index.scan.exact import scan
 
 
@@ -29,7 +29,7 @@ def run(
         rounds: timed rounds.
     """
     rng = np.random.default_rng(0)
-    index, halves = half.empty(labels, dim)
+    index, halves = half_precision.allocate(labels, dim)
     start = 0
     for rows in block_sizes(labels):
         halves[start : start + rows] = random_units(rng, rows, dim)

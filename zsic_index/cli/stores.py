@@ -49,7 +49,7 @@ def list_(as_json: bool, store: str | None) -> None:
 @common_options
 def info(name: str, as_json: bool, store: str | None) -> None:
     """Show the model, templates, size and file of index NAME."""
-    from zsic_index.index_files import Approximate, Half, path_of
+    from zsic_index.index_files import ApproximateSearch, HalfPrecision, file_path
     from zsic_index.label_index import opening
     from zsic_index.store import Store
 
@@ -58,12 +58,12 @@ def info(name: str, as_json: bool, store: str | None) -> None:
         location = opened.location
     values = to_json(index_info) | {
         "store": location.shown,
-        "file": str(path_of(location.files, index_info)),
+        "file": str(file_path(location.files, index_info)),
     }
-    match files.first:
-        case Half() as half:
+    match files.first_pass:
+        case HalfPrecision() as half:
             values["rounding"] = half.rounding
-        case Approximate() as approximate:
+        case ApproximateSearch() as approximate:
             values |= {"effort": approximate.effort, "recall_at_10": approximate.recall}
         case None:
             pass

@@ -1,27 +1,28 @@
-"""The files of an index, derived from the store and disposable. The only room that knows FAISS.
+"""FAISS files of an index, derived from the store and disposable; the only package that uses FAISS.
 
-Every index has one file of its float32 embeddings (``flat``). The other kinds have a second file
-beside it, which is what a scan or a search goes through first: half-precision embeddings
-(``half``), or a graph or inverted lists (``approximate``).
+Every index has one file of its float32 embeddings (``matrix``). Kinds other than ``flat`` have a
+second file, which a scan or a search goes through first: half-precision embeddings
+(``half_precision``), or a graph or inverted lists (``approximate_search``). ``kinds`` handles the
+files of an index together.
 
-A file's name holds its generation and the head of its checksum, so a reader goes on with the one
-it has mapped while the next is written, builders never write to each other's files, and a file is
-whole before its generation becomes current.
+A file's name contains its generation and the start of its checksum. So a reader goes on with the
+file that it has mapped while the next one is written, concurrent builders never write to the same
+file, and a file is complete before its generation becomes current.
 """
 
-from zsic_index.index_files.approximate import Approximate
-from zsic_index.index_files.files import checksum, path_of, remove_files
-from zsic_index.index_files.flat import OpenIndex, open_file, verify, write
-from zsic_index.index_files.half import Half
+from zsic_index.index_files.approximate_search import ApproximateSearch
+from zsic_index.index_files.files import compute_checksum, file_path, remove_files
+from zsic_index.index_files.half_precision import HalfPrecision
+from zsic_index.index_files.kinds import IndexFiles, open_files, verify_files, write_files
 
 __all__ = [
-    "Approximate",
-    "Half",
-    "OpenIndex",
-    "checksum",
-    "open_file",
-    "path_of",
+    "ApproximateSearch",
+    "HalfPrecision",
+    "IndexFiles",
+    "compute_checksum",
+    "file_path",
+    "open_files",
     "remove_files",
-    "verify",
-    "write",
+    "verify_files",
+    "write_files",
 ]

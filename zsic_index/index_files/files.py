@@ -1,6 +1,6 @@
-"""Files that appear whole or not at all, and the trailer that says which one a file is.
+"""Atomic creation of index files, and the trailer that identifies them.
 
-A file is what FAISS wrote, and behind it, where FAISS does not look, a trailer of ours.
+A file has the content that FAISS wrote, followed by a trailer, which FAISS ignores.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from zsic_index.records import IndexInfo
 _MAGIC = b"zsicidx2"
 _TRAILER = struct.Struct("<8sQ32s32sQQd")
 _HEAD_BYTES = 64
-"""So many bytes at a file's start are hashed; FAISS's headers are about that long."""
+"""Number of bytes hashed at the start of a file: about the length of FAISS's headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trailer:
-    """What is written behind a file.
+    """Trailer of a file.
 
     Attributes:
-        generation: the index's.
-        checksum: the store's, over label ids and embeddings, hexadecimal.
+        generation: of the index.
+        checksum: of label ids and embeddings, hexadecimal; see ``compute_checksum``.
         head: sha256 of the file's first bytes.
-        size: of what FAISS wrote, in bytes.
-        effort: how thoroughly a search looks, for approximate kinds; else 0.
-        measured: what was measured when it was written: recall, or a rounding error; else 0.
+        size: bytes of FAISS's content.
+        effort: search effort of approximate kinds; else 0.
+        measured: recall of approximate kinds, largest rounding error of half precision; else 0.
     """
 
     generation: int
@@ -47,32 +47,32 @@ class Trailer:
     measured: float = 0.0
 
 
-def path_of(files: Path, info: IndexInfo, suffix: str = "faiss") -> Path:
-    """Return a file of one generation of an index."""
-    return files / f"{info.name}-{info.index_id}.g{info.generation}-{info.checksum[:12]}.{suffix}"
+def file_path(folder: Path, info: IndexInfo, suffix: str = "faiss") -> Path:
+    """Return the path of a file of one generation of an index."""
+    return folder / f"{info.name}-{info.index_id}.g{info.generation}-{info.checksum[:12]}.{suffix}"
 
 
 class NewFile:
-    """A temporary file that becomes one of an index when it is finished; see ``new_file``.
+    """A temporary file that becomes a file of an index when it is finished; see ``create_file``.
 
     Attributes:
-        path: where to write what FAISS is to read.
+        path: where to write FAISS's content.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def finish(self, path: Path, info: IndexInfo, *, effort: int = 0, measured: float = 0) -> None:
-        """Append a trailer and put the file at ``path``, atomically."""
+        """Append a trailer and move the file to ``path``, atomically."""
         with self.path.open("r+b") as file:
-            head = _hash_of_head(file.read(_HEAD_BYTES))
+            head = _hash_head(file.read(_HEAD_BYTES))
             size = file.seek(0, os.SEEK_END)
             digest = bytes.fromhex(info.checksum)
             trailer = (_MAGIC, info.generation, digest, head, size, effort, measured)
             file.write(_TRAILER.pack(*trailer))
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp lets nobody else read; a store shared by a group must stay so.
+        # mkstemp makes files private; a store may be shared by a group.
         umask = os.umask(0)
         os.umask(umask)
         self.path.chmod(0o666 & ~umask)
@@ -86,8 +86,8 @@ class NewFile:
 
 
 @contextlib.contextmanager
-def new_file(folder: Path) -> Iterator[NewFile]:
-    """Give a temporary file in ``folder``, which is made when missing.
+def create_file(folder: Path) -> Iterator[NewFile]:
+    """Yield a temporary file in ``folder``, which is created when missing; delete it at the end.
 
     Raises:
         StoreError: when it cannot be written.
@@ -112,50 +112,51 @@ def new_file(folder: Path) -> Iterator[NewFile]:
 
 
 def read_trailer(path: Path, info: IndexInfo) -> Trailer:
-    """Return a file's trailer when it is the file that ``info`` asks for and as long as it was.
+    """Return the trailer of a file, after checking that the file is a complete one of ``info``.
 
     Raises:
-        IndexFileError: when it is missing, truncated, stale or another's, and says which.
+        IndexFileError: when it is missing, truncated, stale or belongs to another index; the
+            message says which.
     """
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TRAILER.size))
-            last = file.read()
+            tail = file.read()
     except FileNotFoundError:
         raise IndexFileError(f"index file {path} is missing") from None
     except OSError as error:
         raise IndexFileError(f"index file {path}: {error.strerror}") from error
-    if len(last) < _TRAILER.size or not last.startswith(_MAGIC):
+    if len(tail) < _TRAILER.size or not tail.startswith(_MAGIC):
         raise IndexFileError(
             f"index file {path} is truncated, of an older version, or not one of ours"
         )
-    _, generation, digest, said_head, said_size, effort, measured = _TRAILER.unpack(last)
+    _, generation, digest, written_head, written_size, effort, measured = _TRAILER.unpack(tail)
     if (generation, digest.hex()) != (info.generation, info.checksum):
         raise IndexFileError(f"index file {path} is stale or belongs to another index")
-    if said_head != _hash_of_head(head) or said_size != size - _TRAILER.size:
+    if written_head != _hash_head(head) or written_size != size - _TRAILER.size:
         raise IndexFileError(f"index file {path} is damaged")
-    return Trailer(generation, digest.hex(), said_head, said_size, effort, measured)
+    return Trailer(generation, digest.hex(), written_head, written_size, effort, measured)
 
 
-def checksum(label_ids: Int64, embeddings: Iterable[Float32]) -> str:
-    """Return the SHA-256 of (N,) label ids and their (n, D) blocks of embeddings, in hex."""
+def compute_checksum(label_ids: Int64, embeddings: Iterable[Float32]) -> str:
+    """Return the sha256 of (R,) label ids and their (n, D) blocks of embeddings, in hex."""
     digest = hashlib.sha256(np.ascontiguousarray(label_ids, "<i8").data)
     for block in embeddings:
         digest.update(np.ascontiguousarray(block, "<f4").data)
     return digest.hexdigest()
 
 
-def remove_files(files: Path, info: IndexInfo, *, before: int | None = None) -> None:
-    """Delete the files of an index: all of them, or those of generations ``before`` that one."""
-    for path in files.glob(f"{info.name}-{info.index_id}.g*-*.*"):
+def remove_files(folder: Path, info: IndexInfo, *, before: int | None = None) -> None:
+    """Delete the files of an index: all, or those of generations ``before`` the given one."""
+    for path in folder.glob(f"{info.name}-{info.index_id}.g*-*.*"):
         generation = path.name.rpartition(".g")[2].partition("-")[0]
         if before is None or (generation.isdigit() and int(generation) < before):
-            # Another builder may have been quicker; a system that locks open files keeps it.
+            # Another builder may have deleted it already, or the system locks open files.
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
-def _hash_of_head(head: bytes) -> bytes:
+def _hash_head(head: bytes) -> bytes:
     return hashlib.sha256(head).digest()

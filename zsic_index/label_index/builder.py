@@ -16,7 +16,7 @@ from zsic_index.embeddings.labels import Ensured, Progress, ensure
 from zsic_index.encoders import Checkpoint
 from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import EmbeddingError, InputError
-from zsic_index.index_files import remove_files, write
+from zsic_index.index_files import remove_files, write_files
 from zsic_index.label_index.arguments import check_name
 from zsic_index.label_index.opening import open_index
 from zsic_index.records import BuildReport, EncoderRecord, IndexInfo, Kind, NamePooling
@@ -260,7 +260,7 @@ def publish(store: Store, plan: BuildPlan, embedding_ids: Int64) -> tuple[IndexI
             updated_at=now,
         )
         blocks = store.embeddings.read(embedding_ids, encoder.dim)
-        info = write(files, info, label_ids, blocks)
+        info = write_files(files, info, label_ids, blocks)
         rows = (label_ids, embedding_ids, labels, names)
         if store.indexes.publish(info, *rows, taxonomy=plan.packed):
             remove_files(files, info, before=info.generation)

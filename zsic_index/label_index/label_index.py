@@ -20,7 +20,7 @@ from zsic_index.embeddings.label_rows import LabelRows
 from zsic_index.embeddings.labels import Progress, fetch
 from zsic_index.errors import ImageError, InputError, LabelError, StoreError
 from zsic_index.images.opening import Decode, ImageSource, listed
-from zsic_index.index_files import OpenIndex
+from zsic_index.index_files import IndexFiles
 from zsic_index.label_index import builder, opening
 from zsic_index.label_index.arguments import (
     check_logit_numbers,
@@ -63,7 +63,7 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         self,
         store: Store,
         info: IndexInfo,
-        opened: OpenIndex,
+        files: IndexFiles,
         *,
         device: str = "auto",
         decode: Decode = "exact",
@@ -72,8 +72,8 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
     ) -> None:
         self._store = store
         self._report = report
-        self._searcher = Searcher(info, opened, device)
-        self._label_names = LabelNames(store, info, opened.label_ids)
+        self._searcher = Searcher(info, files, device)
+        self._label_names = LabelNames(store, info, files.label_ids)
         self._encoder = IndexEncoder(
             store, info, device=device, decode=decode, keep_images=keep_images
         )
@@ -274,12 +274,12 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
 
         R is N, or with name pooling the number of all names of all labels.
         """
-        return self._searcher.opened.matrix
+        return self._searcher.files.matrix
 
     @property
     def label_ids(self) -> Int64:
         """(N,) int64 label ids in row order."""
-        return self._searcher.opened.label_ids
+        return self._searcher.files.label_ids
 
     @property
     def labels(self) -> list[str]:
@@ -364,9 +364,9 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         matrix = fetch(self._store, self._encoder.source, rows.names, rows.prompts_of)
         in_row_order = matrix[rows.in_order(self.structure.row_order)]
         info = replace(self.info, templates=resolved, kind="flat")
-        opened = OpenIndex(self.label_ids, in_row_order, None, self._searcher.pooling)
+        files = IndexFiles(self.label_ids, in_row_order, None, self._searcher.pooling)
         return self._variant(
-            _searcher=self._searcher.with_files(info, opened),
+            _searcher=self._searcher.with_files(info, files),
             _encoder=self._encoder.with_info(info),
             _report=None,
         )

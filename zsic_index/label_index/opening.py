@@ -5,7 +5,13 @@ from __future__ import annotations
 import logging
 
 from zsic_index.errors import IndexFileError, StoreError
-from zsic_index.index_files import OpenIndex, checksum, open_file, verify, write
+from zsic_index.index_files import (
+    IndexFiles,
+    compute_checksum,
+    open_files,
+    verify_files,
+    write_files,
+)
 from zsic_index.records import IndexInfo
 from zsic_index.store import Store
 
@@ -15,7 +21,7 @@ _OPEN_ATTEMPTS = 5
 """Generations that another process may publish while this one opens the index."""
 
 
-def open_index(store: Store, name: str) -> tuple[IndexInfo, OpenIndex]:
+def open_index(store: Store, name: str) -> tuple[IndexInfo, IndexFiles]:
     """Open an index's files; a missing, stale or damaged one is rebuilt from the store.
 
     Raises:
@@ -26,7 +32,7 @@ def open_index(store: Store, name: str) -> tuple[IndexInfo, OpenIndex]:
     info = store.indexes.get(name)
     for _ in range(_OPEN_ATTEMPTS):
         try:
-            return info, open_file(store.location.files, info)
+            return info, open_files(store.location.files, info)
         except IndexFileError as error:
             latest = store.indexes.get(name)
             if latest.generation == info.generation:
@@ -34,13 +40,13 @@ def open_index(store: Store, name: str) -> tuple[IndexInfo, OpenIndex]:
                 latest = rebuild_file(store, name)
             # Otherwise another process has published in between and removed the older file.
             info = latest
-    return info, open_file(store.location.files, info)
+    return info, open_files(store.location.files, info)
 
 
 def verify_file(store: Store, info: IndexInfo) -> str | None:
     """Read an index's whole file; if it is wrong, rebuild it and return the problem."""
     try:
-        verify(store.location.files, info)
+        verify_files(store.location.files, info)
     except IndexFileError as error:
         rebuild_file(store, info.name)
         return str(error)
@@ -57,7 +63,7 @@ def verify_rows(store: Store, name: str) -> None:
     if snapshot is None:
         return
     blocks = store.embeddings.read(snapshot.embedding_ids, snapshot.info.dim)
-    if checksum(snapshot.label_ids, blocks) != snapshot.info.checksum:
+    if compute_checksum(snapshot.label_ids, blocks) != snapshot.info.checksum:
         raise StoreError(
             f"index {name!r}: its labels or embeddings in the store are not those it was built "
             "from: restore the store from a backup, or rm the index with --prune and build it again"
@@ -70,7 +76,7 @@ def rebuild_file(store: Store, name: str) -> IndexInfo:
     if snapshot is None:
         return store.indexes.get(name)  # raises
     blocks = store.embeddings.read(snapshot.embedding_ids, snapshot.info.dim)
-    return write(
+    return write_files(
         store.location.files,
         snapshot.info,
         snapshot.label_ids,

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from zsic_index.calibration import Calibration, pair_similarities
 from zsic_index.embedding_arrays import Float32, Float64, Int64, check_embeddings
 from zsic_index.errors import InputError
-from zsic_index.index_files import Approximate, Half, OpenIndex
-from zsic_index.index_files.approximate import CANDIDATES, recall_of
+from zsic_index.index_files import ApproximateSearch, HalfPrecision, IndexFiles
+from zsic_index.index_files.approximate_search import CANDIDATES, compute_recall
 from zsic_index.label_index.arguments import check_top_k
 from zsic_index.records import IndexInfo
 from zsic_index.scan import sampled
@@ -58,7 +58,7 @@ class Searcher:
 
     Attributes:
         info: the index.
-        opened: its open files.
+        files: its open files.
         calibration: fitted numbers that logits are made with; None for the model's own.
         logit_scale: multiplier of similarities.
         logit_bias: offset of logits.
@@ -71,7 +71,7 @@ class Searcher:
     def __init__(
         self,
         info: IndexInfo,
-        opened: OpenIndex,
+        files: IndexFiles,
         device: str,
         calibration: Calibration | None = None,
         *,
@@ -80,27 +80,27 @@ class Searcher:
         if calibration is not None:
             _check_fits(calibration, info)
         self.info = info
-        self.opened = opened
+        self.files = files
         self.calibration = calibration
         fit = calibration and calibration.fit
         self.logit_scale = fit.scale if fit else info.logit_scale
         self.logit_bias = fit.bias if fit else info.logit_bias
         self._device = device
-        self._gpu_copy = gpu_copy or _GpuCopy(info, opened, device)
-        self._label_bias = self.label_bias_of(opened.label_ids)
+        self._gpu_copy = gpu_copy or _GpuCopy(info, files, device)
+        self._label_bias = self.label_bias_of(files.label_ids)
 
     def with_calibration(self, calibration: Calibration | None) -> Searcher:
         """Return a searcher over the same files, GPU copy included, with other numbers."""
-        return Searcher(self.info, self.opened, self._device, calibration, gpu_copy=self._gpu_copy)
+        return Searcher(self.info, self.files, self._device, calibration, gpu_copy=self._gpu_copy)
 
-    def with_files(self, info: IndexInfo, opened: OpenIndex) -> Searcher:
+    def with_files(self, info: IndexInfo, files: IndexFiles) -> Searcher:
         """Return a searcher over other files, on the same device, with the model's own numbers."""
-        return Searcher(info, opened, self._device)
+        return Searcher(info, files, self._device)
 
     @property
     def pooling(self) -> Pooling | None:
         """Rows that are names of one label; None where each label has one row."""
-        return self.opened.pooling
+        return self.files.pooling
 
     def search(self, embeddings: npt.ArrayLike, top_k: int) -> ScanResult:
         """Return rows, similarities, logits and log-partition as arrays.
@@ -119,14 +119,14 @@ class Searcher:
         """Return (B, k) label ids and their float64 probabilities, best first; see ``search``."""
         best = self.search(embeddings, top_k)
         probabilities = activate(best.logits, self.info.activation, best.log_partition)
-        return self.opened.label_ids[best.rows], probabilities
+        return self.files.label_ids[best.rows], probabilities
 
     def all_probabilities(self, queries: Float32) -> Float32:
         """Return the probability of every label, (B, N) float32 in row order, for small N."""
-        similarities = (queries @ self.opened.matrix.T).astype(np.float64)
+        similarities = (queries @ self.files.matrix.T).astype(np.float64)
         if self.pooling is not None:
             similarities = self.pooling.similarities(similarities, self.logit_scale)
-        logits = self.logits(similarities, np.arange(len(self.opened.label_ids)))
+        logits = self.logits(similarities, np.arange(len(self.files.label_ids)))
         partition = log_sum_exp(logits)
         return activate(logits, self.info.activation, partition).astype(np.float32)
 
@@ -139,7 +139,7 @@ class Searcher:
             label: (P,) int64 rows of labels.
         """
         similarities = pair_similarities(
-            self.opened.matrix,
+            self.files.matrix,
             embeddings,
             image,
             label,
@@ -150,7 +150,7 @@ class Searcher:
 
     def logits(self, similarities: Float64, labels: Int64) -> Float64:
         """Return the logits of similarities with labels, given by row; shapes broadcast."""
-        label_bias = self.label_bias_of(self.opened.label_ids[labels])
+        label_bias = self.label_bias_of(self.files.label_ids[labels])
         if label_bias is not None:
             similarities = similarities - label_bias
         return similarities * self.logit_scale + self.logit_bias
@@ -165,8 +165,8 @@ class Searcher:
 
     def find(self, queries: Float32, top_k: int) -> SearchResult:
         """Find the ``top_k`` best rows for (B, D) float32 unit-norm queries."""
-        match self.opened.first:
-            case Half() | None if (gpu_matrix := self._gpu_matrix()) is not None:
+        match self.files.first_pass:
+            case HalfPrecision() | None if (gpu_matrix := self._gpu_matrix()) is not None:
                 return SearchResult(
                     gpu_matrix.scan(
                         queries,
@@ -176,26 +176,26 @@ class Searcher:
                         partition=self._is_softmax,
                     )
                 )
-            case Half() as half:
+            case HalfPrecision() as half:
                 return SearchResult(
                     self._scan_index(
                         half.matrix,
                         queries,
                         top_k,
-                        exact=self.opened.matrix,
+                        exact=self.files.matrix,
                         rounding=half.rounding,
                     )
                 )
-            case Approximate() as approximate if max(CANDIDATES, _OVERFETCH * top_k) < (
+            case ApproximateSearch() as approximate if max(CANDIDATES, _OVERFETCH * top_k) < (
                 self.info.labels
             ):
                 return self._search_approximately(approximate, queries, top_k)
             case _:
-                return SearchResult(self._scan_index(self.opened.matrix, queries, top_k))
+                return SearchResult(self._scan_index(self.files.matrix, queries, top_k))
 
     def find_groups(self, queries: Float32, top_k: int, grouping: Grouping) -> ScanResult:
         """Find the ``top_k`` best rows in one exact pass that also reduces groups of rows."""
-        return self._scan_index(self.opened.matrix, queries, top_k, grouping=grouping)
+        return self._scan_index(self.files.matrix, queries, top_k, grouping=grouping)
 
     def scan(
         self,
@@ -236,9 +236,9 @@ class Searcher:
         """
         check_top_k(top_k)
         queries = check_embeddings(embeddings, self.info.dim)
-        top_k = min(top_k, len(self.opened.label_ids))
-        exact = self._scan_index(self.opened.matrix, queries, top_k)
-        return recall_of(self.find(queries, top_k).best.rows, exact.rows)
+        top_k = min(top_k, len(self.files.label_ids))
+        exact = self._scan_index(self.files.matrix, queries, top_k)
+        return compute_recall(self.find(queries, top_k).best.rows, exact.rows)
 
     def _scan_index(
         self,
@@ -262,16 +262,16 @@ class Searcher:
         )
 
     def _search_approximately(
-        self, approximate: Approximate, queries: Float32, top_k: int
+        self, approximate: ApproximateSearch, queries: Float32, top_k: int
     ) -> SearchResult:
         rows = approximate.search(queries, max(CANDIDATES, _OVERFETCH * top_k))
         if (rows[:, :top_k] < 0).any():
             # HNSW can return fewer than k rows; fall back to the exact scan.
-            return SearchResult(self._scan_index(self.opened.matrix, queries, top_k))
+            return SearchResult(self._scan_index(self.files.matrix, queries, top_k))
         similarities = np.full(rows.shape, -np.inf)
         for query, row_line, similarity_line in zip(queries, rows, similarities, strict=True):
             present = row_line >= 0
-            similarity_line[present] = similarities_of(self.opened.matrix, row_line[present], query)
+            similarity_line[present] = similarities_of(self.files.matrix, row_line[present], query)
         order = np.lexsort((rows, -similarities))
         rows = np.take_along_axis(rows, order, axis=1)
         similarities = np.take_along_axis(similarities, order, axis=1)
@@ -302,15 +302,15 @@ class Searcher:
 
     @cached_property
     def _sample(self) -> Sample:
-        return sampled.draw(self.opened.matrix)
+        return sampled.draw(self.files.matrix)
 
 
 class _GpuCopy:
     """The label matrix on a GPU, copied at the first search; shared by searchers of one index."""
 
-    def __init__(self, info: IndexInfo, opened: OpenIndex, device: str) -> None:
+    def __init__(self, info: IndexInfo, files: IndexFiles, device: str) -> None:
         self._info = info
-        self._opened = opened
+        self._files = files
         self._device = device
         self._matrix: DeviceMatrix | None = None
 
@@ -333,7 +333,7 @@ class _GpuCopy:
 
         dtype: Literal["float16", "float32"] = "float16" if info.kind == "float16" else "float32"
         try:
-            self._matrix = DeviceMatrix(self._opened.matrix, device, dtype)
+            self._matrix = DeviceMatrix(self._files.matrix, device, dtype)
         except RuntimeError as error:
             if "out of memory" not in str(error):
                 raise
