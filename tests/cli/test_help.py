@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 from click.testing import CliRunner
 
+from tests.support.paths import ROOT
+from zsic_index.cli import main
 from zsic_index.cli.help import GroupedCommand, GroupedGroup, option_group
 
 
@@ -75,3 +79,11 @@ def test_commands_come_under_their_headings_in_the_order_they_were_added() -> No
         "Other commands:",
         "  other  Has no heading.",
     ]
+
+
+def test_the_manual_lists_the_commands_under_the_same_headings() -> None:
+    manual = (ROOT / "zsic_index" / "cli" / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^## (.*)$|^\| `zsic-index ([\w-]+)", manual, re.MULTILINE)
+    in_help = re.findall(r"^(\w.*):$|^  ([a-z][\w-]*)  +\S", help_of(main), re.MULTILINE)
+    commands = list(dict.fromkeys(listed))[: len(in_help) - 1]
+    assert [("Options", ""), *commands] == in_help

@@ -12,6 +12,9 @@ from zsic_index.querying.options import OptionGroup, QueryOption
 from zsic_index.querying.query import OPTIONS, Query, parse_floor
 from zsic_index.querying.thresholds import read_thresholds
 
+_METAVARS: dict[object, str] = {int: "N", float | None: "P"}
+"""Placeholders in the help text for counts and probabilities."""
+
 
 def query_options(group: OptionGroup) -> list[Callable[[Any], Any]]:
     """Return a decorator for each option of a group, in the order of ``Query``."""
@@ -38,13 +41,13 @@ def query_of(values: Mapping[str, Any]) -> Query:
 
 
 def _click_option(option: QueryOption) -> Callable[[Any], Any]:
-    settings: dict[str, Any] = {"metavar": option.metavar}
+    settings: dict[str, Any] = {"metavar": option.metavar or _METAVARS.get(option.type)}
     help_text = " ".join(filter(None, [option.description, option.cli_help]))
     if option.type is bool:
         settings["is_flag"] = True
     elif option.type == Sequence[str] or option.type == Mapping[str, float] | None:
         settings["multiple"] = True
-        help_text += " May be given several times."
+        help_text += " Repeatable."
     elif option.type is int:
         settings |= {"type": click.IntRange(option.minimum, option.maximum)}
     elif option.type == float | None:
