@@ -8,21 +8,21 @@ import json
 
 import pytest
 
-from zsic_index.formats.predictions import Classified, write
+from zsic_index.formats.predictions import CSV_COLUMNS, ImagePredictions, write_predictions
 from zsic_index.formats.text import percent, short_percent, write_columns
-from zsic_index.records import Prediction
+from zsic_index.records import NodePrediction, Prediction
 
 FIRST = Prediction("[bold]cat[/bold]", 0.75, 20.5, 0.3125, 4)
 SECOND = Prediction('a "quoted", name', 2e-7, -0.5, -0.0078125, 9)
 RESULTS = [
-    Classified("one [x].png", [FIRST, SECOND]),
-    Classified("two.png", [SECOND]),
+    ImagePredictions("one [x].png", [FIRST, SECOND]),
+    ImagePredictions("two.png", [SECOND]),
 ]
 
 
 def written(format: str) -> str:
     out = io.StringIO()
-    write(iter(RESULTS), format, out)
+    write_predictions(iter(RESULTS), format, out)
     return out.getvalue()
 
 
@@ -58,6 +58,34 @@ def test_csv_quotes_names() -> None:
     assert len(rows) == 4
 
 
+def test_csv_has_a_line_for_an_image_without_an_accepted_label() -> None:
+    out = io.StringIO()
+    write_predictions([ImagePredictions("x.png", [], "too close")], "csv", out)
+    assert out.getvalue().splitlines()[1:] == ["x.png,0,(none of these),,,,,,,"]
+
+
+def test_csv_of_nodes() -> None:
+    nodes = [
+        NodePrediction("corvids", 0.5, "family", "birds/corvids", ("birds", "corvids")),
+        NodePrediction("(none)", 0.25, None, None, ()),
+    ]
+    out = io.StringIO()
+    images = [ImagePredictions("x.png", nodes), ImagePredictions("y.png", [])]
+    write_predictions(images, "csv", out, nodes=True)
+    assert out.getvalue().splitlines() == [
+        "image,place,label,probability,rank,key,path",
+        "x.png,1,corvids,0.5,family,birds/corvids,birds > corvids",
+        "x.png,2,(none),0.25,,,",
+    ]
+
+
+def test_csv_columns_are_those_of_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CSV_COLUMNS, "per_mille", lambda line: line.prediction.probability * 1000)
+    rows = list(csv.DictReader(io.StringIO(written("csv"))))
+    assert list(rows[0]) == list(CSV_COLUMNS)
+    assert rows[0]["per_mille"] == "750.0"
+
+
 def test_table_takes_no_name_for_markup() -> None:
     table = written("table")
     assert "[bold]cat[/bold]" in table
@@ -68,7 +96,7 @@ def test_table_takes_no_name_for_markup() -> None:
 @pytest.mark.parametrize("format", ["json", "jsonl", "csv", "table"])
 def test_no_results(format: str) -> None:
     out = io.StringIO()
-    write(iter([]), format, out)
+    write_predictions(iter([]), format, out)
     if format == "json":
         assert json.loads(out.getvalue()) == []
 

@@ -9,7 +9,7 @@ import click
 
 from zsic_index.cli.options import common_options
 from zsic_index.cli.progress import Progress
-from zsic_index.formats.predictions import Classified, write
+from zsic_index.formats.predictions import ImagePredictions, write_predictions
 
 
 @click.command()
@@ -39,8 +39,10 @@ def demo(model: str, page: Path, store: str | None) -> None:
 
     with Progress(show=True) as progress:
         result = demo.run(model, store=store, progress=progress)
-    best = (Classified(picture.image.name, picture.predictions[:1]) for picture in result.pictures)
-    write(best, "table", sys.stdout)
+    best = (
+        ImagePredictions(picture.image.name, picture.predictions[:1]) for picture in result.pictures
+    )
+    write_predictions(best, "table", sys.stdout)
     page.write_text(demo.render_page(result), encoding="utf-8")
     click.echo(demo.summary(result))
     click.echo(f"Page with the pictures and their probabilities: {page}")

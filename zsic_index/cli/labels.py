@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from zsic_index.cli.options import common_options, lang_option
-from zsic_index.formats.predictions import PATH
+from zsic_index.formats.predictions import PATH_SEPARATOR
 from zsic_index.formats.text import write_columns
 
 
@@ -64,7 +64,7 @@ def labels(
                     names.get(record["id"], record["label"]),
                     record["rank"] or "",
                     ", ".join(record["aliases"]),
-                    PATH.join(record["path"][:-1]),
+                    PATH_SEPARATOR.join(record["path"][:-1]),
                 ]
                 for record in records(index, positions[:limit])
             ],

@@ -23,7 +23,7 @@ from zsic_index.cli.options import (
 )
 from zsic_index.cli.query_options import query_of, query_options
 from zsic_index.errors import ImageError
-from zsic_index.formats.predictions import FORMATS, Classified, write
+from zsic_index.formats.predictions import FORMATS, ImagePredictions, write_predictions
 from zsic_index.querying.options import OptionGroup
 from zsic_index.querying.query import OPTIONS, Query
 from zsic_index.records import Decision
@@ -142,7 +142,7 @@ def query_command(
                 counts["refused"] += 1
                 click.echo(f"refused: {image}: no images there", err=True)
 
-    def classified(decisions: Iterator[Decision | ImageError]) -> Iterator[Classified]:
+    def classified(decisions: Iterator[Decision | ImageError]) -> Iterator[ImagePredictions]:
         for number, decision in enumerate(decisions):
             image_name = names[number]
             if isinstance(decision, ImageError):
@@ -150,7 +150,7 @@ def query_command(
                 click.echo(f"refused: {_with_name(image_name, decision)}", err=True)
                 continue
             counts["done"] += 1
-            yield Classified(image_name, decision.predictions, decision.reason)
+            yield ImagePredictions(image_name, decision.predictions, decision.reason)
 
     opened = (
         _open_index(query, name or "", store, device, decode, keep_images)
@@ -158,7 +158,7 @@ def query_command(
         else _open_service(query, name, server, token_file)
     )
     with opened as classify:
-        write(classified(classify(sources())), format, sys.stdout, nodes=query.of_nodes)
+        write_predictions(classified(classify(sources())), format, sys.stdout, nodes=query.of_nodes)
     if counts["refused"]:
         total = sum(counts.values())
         click.echo(f"{total} inputs: {counts['done']} done, {counts['refused']} refused", err=True)
