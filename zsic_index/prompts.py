@@ -1,4 +1,8 @@
-"""Prompt templates: plain strings with exactly one ``{}``, sets and files of them, rendering."""
+"""Prompt templates: plain strings with exactly one ``{}``, and named sets and files of them.
+
+To add a template set, add an entry to ``TEMPLATE_SETS``: its name then works wherever templates are
+given (``build --template NAME``, ``templates=`` in Python, the drop-in pipeline).
+"""
 
 from __future__ import annotations
 
@@ -24,8 +28,8 @@ TEMPLATE_SETS: dict[str, tuple[str, ...]] = {
         "an image with {} in it.",
     ),
     "imagenet": (
-        # 80, in the manner of those that are usual for ImageNet: how a picture was taken, how good
-        # it is, how much of the thing it shows, and what else than a photo it may be.
+        # 80 templates like those commonly used with ImageNet: they vary how a picture was taken,
+        # its quality, how much of the object it shows, and the kind of picture.
         "a photo of a {}.",
         "a photo of the {}.",
         "a photo of one {}.",
@@ -108,47 +112,48 @@ TEMPLATE_SETS: dict[str, tuple[str, ...]] = {
         "a computer-generated {}.",
     ),
 }
-"""Named template sets; a name can stand wherever templates are asked for."""
+"""Name of a template set → its templates; see ``resolve``."""
 
 MAX_TEMPLATE_LENGTH = 1_000
+"""Maximum number of characters of a template."""
 
 
 def resolve(templates: str | Path | Sequence[str | Path] | None) -> tuple[str, ...]:
-    """Turn what a user gave into checked templates.
+    """Turn templates, names of sets and template files into checked templates.
 
     Args:
-        templates: a template, the name of a set, a text file with one template a line (blank lines
-            and lines that start with ``#`` are skipped), a sequence of these, or None for the
-            default. What has a brace in it is a template, whatever files there are.
+        templates: a template, the name of a set, a text file with one template per line (blank
+            lines and lines that start with ``#`` are skipped), a sequence of these, or None for the
+            default. A string with a brace is always a template, never a file.
 
     Returns:
-        T checked templates, duplicates removed, order kept.
+        T checked templates, in order and without duplicates.
 
     Raises:
-        TemplateError: for an unknown set, a file that cannot be read, or a string that is not a
-            template.
+        TemplateError: for an unknown set, an unreadable file, or a string that is not a template.
     """
     if templates is None:
         return TEMPLATE_SETS["default"]
-    given = [templates] if isinstance(templates, str | Path) else list(templates)
-    if not given:
+    entries = [templates] if isinstance(templates, str | Path) else list(templates)
+    if not entries:
         raise TemplateError("no templates given: give at least one string with one {}")
-    return tuple(dict.fromkeys(template for entry in given for template in _expand(entry)))
+    return tuple(dict.fromkeys(template for entry in entries for template in _expand(entry)))
 
 
-def of_sets(templates: Sequence[str]) -> tuple[str, ...]:
+def resolve_without_files(templates: Sequence[str]) -> tuple[str, ...]:
     """Turn templates and names of template sets into checked templates; no file is opened.
 
     Raises:
-        TemplateError: for what is neither.
+        TemplateError: for a string that is neither.
     """
-    found: list[str] = []
+    checked: list[str] = []
     for entry in templates:
-        found += TEMPLATE_SETS.get(entry) or [check(entry)]
-    return tuple(dict.fromkeys(found))
+        checked += TEMPLATE_SETS.get(entry) or [check(entry)]
+    return tuple(dict.fromkeys(checked))
 
 
 def _expand(entry: str | Path) -> list[str]:
+    """Return the checked templates of a template, a set or a file."""
     if isinstance(entry, str):
         if entry in TEMPLATE_SETS:
             return list(TEMPLATE_SETS[entry])
@@ -160,44 +165,49 @@ def _expand(entry: str | Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise TemplateError(f"template file {path}: {reason}") from error
-    found = []
+    templates = []
     for number, line in enumerate(lines, start=1):
         if line.strip() and not line.lstrip().startswith("#"):
             try:
-                found.append(check(line.strip()))
+                templates.append(check(line.strip()))
             except TemplateError as error:
                 raise TemplateError(f"{path}: line {number}: {error}") from None
-    if not found:
+    if not templates:
         raise TemplateError(f"template file {path}: no templates in it; give at least one a line")
-    return found
+    return templates
 
 
 def _is_file(entry: str) -> bool:
     try:
         return Path(entry).is_file()
     except (OSError, ValueError):
-        # Too long for a name, or a NUL in it.
+        # Too long for a file name, or with a NUL.
         return False
 
 
 def check(template: str) -> str:
-    """Return ``template`` if it is one, else raise a TemplateError that says why not."""
-    shown = template if len(template) <= 60 else template[:57] + "..."
+    """Return ``template``.
+
+    Raises:
+        TemplateError: when it is too long or does not have exactly one ``{}`` and no other brace.
+    """
+    excerpt = template if len(template) <= 60 else template[:57] + "..."
     if len(template) > MAX_TEMPLATE_LENGTH:
         raise TemplateError(
-            f"template {shown!r} has {len(template)} characters; the limit is {MAX_TEMPLATE_LENGTH}"
+            f"template {excerpt!r} has {len(template)} characters; "
+            f"the limit is {MAX_TEMPLATE_LENGTH}"
         )
     if "\0" in template:
-        raise TemplateError(f"template {shown!r} holds a NUL character: remove it")
+        raise TemplateError(f"template {excerpt!r} holds a NUL character: remove it")
     holes = template.count("{}")
     if holes == 0 and not set("{}") & set(template):
         raise TemplateError(
-            f"{shown!r} is neither a template (a string with exactly one {{}}), nor a named set "
+            f"{excerpt!r} is neither a template (a string with exactly one {{}}), nor a named set "
             f"({', '.join(TEMPLATE_SETS)}), nor a file"
         )
     if holes != 1 or set("{}") & set(template.replace("{}", "", 1)):
         raise TemplateError(
-            f"template {shown!r} must hold exactly one {{}} and no other brace, "
+            f"template {excerpt!r} must hold exactly one {{}} and no other brace, "
             'for example "a photo of a {}."'
         )
     return template
@@ -206,6 +216,6 @@ def check(template: str) -> str:
 def render(label: str, templates: Sequence[str]) -> list[str]:
     """Return the T prompts of one label.
 
-    The label is inserted as it is: ``str.format`` is never used, so braces in it mean nothing.
+    The label is inserted unchanged: ``str.format`` is not used, so braces in it have no meaning.
     """
     return [template.replace("{}", label, 1) for template in templates]

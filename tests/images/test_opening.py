@@ -130,7 +130,7 @@ def photo(size: tuple[int, int], **options: object) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("at_least", "expected"),
+    ("min_side", "expected"),
     [
         (None, (1600, 1200)),
         (1200, (1600, 1200)),
@@ -140,25 +140,25 @@ def photo(size: tuple[int, int], **options: object) -> bytes:
     ],
 )
 def test_scaled_decoding_keeps_what_is_asked_for(
-    at_least: int | None, expected: tuple[int, int]
+    min_side: int | None, expected: tuple[int, int]
 ) -> None:
-    assert opening.decode(photo((1600, 1200)), "x", at_least=at_least).size == expected
+    assert opening.decode(photo((1600, 1200)), "x", min_side=min_side).size == expected
 
 
 def test_scaled_decoding_turns_upright_and_leaves_other_formats_alone() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert opening.decode(photo((1600, 1200), exif=exif), "x", at_least=300).size == (300, 400)
+    assert opening.decode(photo((1600, 1200), exif=exif), "x", min_side=300).size == (300, 400)
     png = encoded(picture(1, (1600, 1200)), "PNG")
-    assert opening.decode(png, "x", at_least=300).size == (1600, 1200)
+    assert opening.decode(png, "x", min_side=300).size == (1600, 1200)
     cmyk = encoded(picture(1, (1600, 1200)).convert("CMYK"), "JPEG")
-    assert opening.decode(cmyk, "x", at_least=300).mode == "RGB"
+    assert opening.decode(cmyk, "x", min_side=300).mode == "RGB"
 
 
 def test_a_scaled_image_that_is_too_large_is_refused_all_the_same() -> None:
     limits = opening.ImageLimits(max_pixels=1_000)
     with pytest.raises(ImageTooLargeError, match="1,920,000 pixels; the limit is 1,000"):
-        opening.decode(photo((1600, 1200)), "x", at_least=9, limits=limits)
+        opening.decode(photo((1600, 1200)), "x", min_side=9, limits=limits)
 
 
 def test_only_the_formats_that_are_allowed_are_opened() -> None:

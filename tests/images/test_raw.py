@@ -95,7 +95,7 @@ def test_a_preview_is_the_jpeg_in_the_file_to_the_byte(tmp_path: Path) -> None:
     content = opening.read(raw(tmp_path, laid(6), orientation=6))
     assert isinstance(content, bytes)
     assert content.endswith(jpeg(laid(6))[2:])
-    assert opening.decode(content, "x", at_least=100).size == (100, 150)
+    assert opening.decode(content, "x", min_side=100).size == (100, 150)
     assert opening.content_hash(content, "x") != opening.content_hash(jpeg(laid(6)), "x")
 
 

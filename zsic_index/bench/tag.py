@@ -177,7 +177,7 @@ def _get_model(store: Path) -> str:
 
 def _preprocess(encoder: Encoder, path: Path) -> Pixels:
     size = OVERSAMPLING * encoder.image_size
-    return encoder.preprocess(opening.decode(path.read_bytes(), str(path), at_least=size))
+    return encoder.preprocess(opening.decode(path.read_bytes(), str(path), min_side=size))
 
 
 def _copy_store(store: Path, target: Path) -> Path:

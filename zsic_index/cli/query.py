@@ -226,13 +226,13 @@ def _read_labels(path: Path) -> tuple[str, ...]:
 
 def _expand(image: str) -> Iterator[tuple[str, ImageSource]]:
     """Yield the name and the source of each image that an IMAGE argument stands for."""
-    from zsic_index.images.opening import files_below
+    from zsic_index.images.opening import list_image_files
 
     path = Path(image)
     if image == "-":
         yield "-", sys.stdin.buffer.read()
     elif path.is_dir():
-        for child in files_below(path):
+        for child in list_image_files(path):
             yield str(child), child
     elif not path.exists() and glob.has_magic(image):
         # Path.glob refuses absolute patterns.

@@ -21,7 +21,7 @@ from zsic_index.client.requests import (
 )
 from zsic_index.client.uploads import Upload
 from zsic_index.errors import ImageError, InputError, ServiceError
-from zsic_index.images.opening import ImageSource, listed
+from zsic_index.images.opening import ImageSource, as_sequence
 from zsic_index.images.prefetch import prepare_batches
 from zsic_index.parallel import batched
 from zsic_index.records import (
@@ -132,7 +132,7 @@ class Client(AbstractContextManager["Client"]):
             InputError: for options that the index cannot answer.
             ServiceError: if the service cannot be reached, refuses the token or fails.
         """
-        decisions = [_or_raise(result) for result in self.stream(listed(images), **options)]
+        decisions = [_or_raise(result) for result in self.stream(as_sequence(images), **options)]
         predictions = [list(decision.predictions) for decision in decisions]
         return predictions[0] if isinstance(images, ImageSource) else predictions
 
@@ -201,7 +201,7 @@ class Client(AbstractContextManager["Client"]):
         """
         document = self._with_index({"encoding_format": "base64"})
         results = self._upload(
-            listed(images), "/v1/embeddings", document, responses.parse_embedding
+            as_sequence(images), "/v1/embeddings", document, responses.parse_embedding
         )
         return self._stack(_or_raise(result) for result in results)
 

@@ -157,7 +157,7 @@ class ImageEmbedder:
                 return Embedded(known, content_hash)
         encoder = self.source.encoder()
         enough = None if self._decode == "exact" else OVERSAMPLING * encoder.image_size
-        decoded = opening.decode(content, name, at_least=enough, limits=self._limits)
+        decoded = opening.decode(content, name, min_side=enough, limits=self._limits)
         pixels = encoder.preprocess(decoded)
         return Fresh(pixels, content_hash)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zsic_index.errors import InputError
 from zsic_index.formats.tables import TableRow, read_rows, read_text
-from zsic_index.images.opening import SUFFIXES, files_below
+from zsic_index.images.opening import SUFFIXES, list_image_files
 
 SEPARATOR = "|"
 """Separates several labels of one image in a table."""
@@ -85,7 +85,7 @@ def read_unlabelled(path: str | Path) -> list[Path]:
     """
     path = Path(path)
     if path.is_dir():
-        images = files_below(path)
+        images = list_image_files(path)
     elif path.suffix.lower() == ".txt":
         images = [path.parent / line for line in _read_lines(path)]
     else:

@@ -1,1 +1,1 @@
-"""File formats, in and out."""
+"""File formats: tables, embedding files, predictions, HTML pages, columns of text."""

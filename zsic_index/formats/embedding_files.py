@@ -1,4 +1,4 @@
-"""Reading one array from an .npy, .npz or .safetensors file."""
+"""Reader of embeddings in .npy, .npz and .safetensors files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ def read_array(path: Path, key: str | None = None) -> npt.NDArray[Any]:
 
     Args:
         path: an ``.npy``, ``.npz`` or ``.safetensors`` file.
-        key: which array, where the file holds several.
+        key: name of the array; needed if the file holds several.
+
+    Returns:
+        The array as stored: shape and dtype are not checked. An ``.npy`` file is memory-mapped.
 
     Raises:
-        EmbeddingError: when the file is of another kind or broken, or the key is missing or needed.
+        EmbeddingError: for another kind of file, a broken file, or a missing or unknown key.
     """
     try:
         match path.suffix.lower():
             case ".npy":
-                # Mapped: rows are copied once, when they are normalised.
+                # Memory-mapped: rows are copied only once, when they are normalised.
                 loaded: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
                 return loaded
             case ".npz":
@@ -38,12 +41,13 @@ def read_array(path: Path, key: str | None = None) -> npt.NDArray[Any]:
     except EmbeddingError:
         raise
     except Exception as error:
-        # zipfile, numpy and safetensors each have their own errors for broken files.
+        # zipfile, numpy and safetensors each raise their own errors for broken files.
         raise EmbeddingError(f"{path}: cannot be read: {error}") from error
     raise EmbeddingError(f"{path}: unknown kind of file; use .npy, .npz or .safetensors")
 
 
 def _choose(path: Path, keys: list[str], key: str | None) -> str:
+    """Return ``key`` if the file has it, or the only key if none is given."""
     if key is None and len(keys) == 1:
         return keys[0]
     if key in keys:

@@ -1,12 +1,12 @@
-"""Opening one image the way transformers' pipelines do, with guards.
+"""Opening of images as in the pipelines of transformers, with limits.
 
-The result is what ``transformers.image_utils.load_image`` gives: EXIF orientation applied, then
-Pillow's own conversion to RGB. That means: alpha is dropped (not blended), palettes and gray are
-expanded, CMYK is converted without a colour profile, 16-bit gray is clipped, and of an animated or
-multi-page file the first frame is taken.
+The pixels are those of ``transformers.image_utils.load_image``: EXIF orientation applied, then
+Pillow's conversion to RGB. So alpha is dropped (not blended), palettes and gray are expanded, CMYK
+is converted without a colour profile, 16-bit gray is clipped, and of an animated or multi-page file
+only the first frame is used.
 
-HEIC and RAW, which Pillow does not read, come with the extras ``heic`` and ``raw``. Of a RAW file
-the picture is taken that the camera has put in it.
+HEIC and RAW need the extras ``heic`` and ``raw``. The picture of a RAW file is the preview that the
+camera has stored in it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from zsic_index.errors import ImageError, ImageFormatError, ImageTooLargeError
 from zsic_index.images import heif, raw
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
-"""Formats that Pillow may open; but for HEIC and RAW, any other is refused whatever its name."""
+"""Formats that Pillow may open. The content decides, not the name of the file."""
 
 # fmt: off
 SUFFIXES = (
@@ -36,34 +36,35 @@ SUFFIXES = (
     *heif.HEIF_SUFFIXES, *sorted(raw.RAW_SUFFIXES),
 )
 # fmt: on
-"""File endings that are picked up when a folder is given, with or without their extras.
+"""File endings that count as images in a folder, whether or not their extras are installed.
 
-A RAW file and a JPEG of one photo are two images: who gives a folder gets an answer for each file.
+A RAW file and a JPEG of the same photo are two images.
 """
 
 MAX_PIXELS = 178_956_970
-"""The largest width x height that is decoded: Pillow's own limit for decompression bombs."""
+"""Maximum of width x height: Pillow's own limit against decompression bombs."""
 
 MAX_FILE_SIZE = 1 << 30
-"""The most bytes that are read of a file: several are held at a time."""
+"""Maximum size of a file in bytes: several are held in memory at a time."""
 
 MAX_ASPECT = 200
-"""The largest ratio of the longer to the shorter side: a resize would blow the short side up."""
+"""Maximum ratio of the longer to the shorter side: a thinner image would become huge when its
+shorter side is resized to the input size of a model."""
 
 ImageSource = str | Path | bytes | Image.Image
+"""A path, the bytes of a file, or a PIL image."""
 
 Content = bytes | Image.Image
-"""What is left of a source once its file has been read."""
+"""An image source after its file has been read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What is accepted as an image.
+    """Limits on images; the decoders of other formats are never called.
 
     Attributes:
-        max_pixels: the largest width x height that is decoded.
-        formats: what may be opened: some of ``FORMATS``, ``HEIC`` and ``RAW``. The decoder of
-            another is never called.
+        max_pixels: maximum of width x height.
+        formats: accepted formats, out of ``FORMATS``, ``HEIC`` and ``RAW``.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -71,19 +72,20 @@ class ImageLimits:
 
 
 LIMITS = ImageLimits()
-"""What is accepted unless something else is said."""
+"""Default limits."""
 
 Decode = Literal["exact", "scaled"]
-"""Whether a JPEG is decoded in full, or by its own decoder at 1/2, 1/4 or 1/8 of its size."""
+"""Decoding of JPEGs: in full, or at 1/2, 1/4 or 1/8 of their size where that suffices."""
 
 _LOCKS = tuple(threading.Lock() for _ in range(64))
+"""Locks of PIL images that several threads may load at once, picked by the image's id."""
 
-_SHOWN = 200
-"""Characters of a path that are shown in messages."""
+_MAX_PATH_LENGTH = 200
+"""Maximum number of characters of a path in a message."""
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Return the image files in a folder and the folders below it, by path; no hidden ones."""
+def list_image_files(folder: Path) -> list[Path]:
+    """Return the image files below a folder, sorted by path, without hidden ones."""
     return [
         path
         for path in sorted(folder.rglob("*"))
@@ -93,17 +95,17 @@ def files_below(folder: Path) -> list[Path]:
     ]
 
 
-def listed(images: ImageSource | Sequence[ImageSource]) -> Sequence[ImageSource]:
-    """Return several images as they are, and one, which may be a sequence as well, as a list."""
+def as_sequence(images: ImageSource | Sequence[ImageSource]) -> Sequence[ImageSource]:
+    """Return a sequence of image sources; a single source (a string or bytes, say) is wrapped."""
     return [images] if isinstance(images, ImageSource) else images
 
 
 def describe(source: ImageSource) -> str:
-    """Return a short name of an image source for messages and results."""
+    """Return a short name of an image source for messages and predictions."""
     match source:
         case str() | Path():
             path = str(source)
-            return path if len(path) <= _SHOWN else f"{path[:_SHOWN]}..."
+            return path if len(path) <= _MAX_PATH_LENGTH else f"{path[:_MAX_PATH_LENGTH]}..."
         case bytes():
             return f"<{len(source)} bytes>"
         case Image.Image():
@@ -114,59 +116,60 @@ def describe(source: ImageSource) -> str:
 
 
 def read(source: ImageSource, limits: ImageLimits = LIMITS) -> Content:
-    """Return the content of a source: a file is read once, whatever happens to it afterwards.
+    """Read the file of a source, once; bytes and PIL images are returned as they are.
 
-    Of a RAW file, known by its suffix or by how it starts, that is the picture in it.
+    A RAW file, recognised by its suffix or its first bytes, gives the picture in it.
 
     Raises:
-        ImageError: when it is missing, too large, cannot be read, or is an address.
+        ImageError: for a missing, unreadable or too large file, a folder, or a URL.
     """
     if isinstance(source, Image.Image):
         return source
     name = describe(source)
     if isinstance(source, bytes):
-        return _picture_in(source, name, limits)
+        return _without_raw(source, name, limits)
     if name.startswith(("http://", "https://")):
         raise ImageError(f"{name}: addresses are not fetched: download the image and give its path")
     try:
         path = Path(source)
-        found = path.stat()
-        if stat.S_ISDIR(found.st_mode):
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
             raise ImageError(f"{name}: is a folder, not an image")
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"{name}: is not a file: give the image's file, or its bytes")
         with path.open("rb") as file:
-            if path.suffix.lower() in raw.RAW_SUFFIXES and found.st_size <= MAX_FILE_SIZE:
-                return _raw_picture(path, name, limits)
+            if path.suffix.lower() in raw.RAW_SUFFIXES and status.st_size <= MAX_FILE_SIZE:
+                return _read_raw(path, name, limits)
             data = file.read(MAX_FILE_SIZE + 1)
     except ImageError:
         raise
     except (OSError, ValueError) as error:
-        # ValueError: a NUL, or half of a surrogate pair.
+        # ValueError: a NUL or half of a surrogate pair in the path.
         reason = error.strerror if isinstance(error, OSError) else None
         raise ImageError(f"{name}: cannot be read: {reason or error}") from error
     if len(data) > MAX_FILE_SIZE:
         raise ImageTooLargeError(
             f"{name}: is larger than the limit of {MAX_FILE_SIZE:,} bytes: scale it down first"
         )
-    return _picture_in(data, name, limits)
+    return _without_raw(data, name, limits)
 
 
-def _picture_in(data: bytes, name: str, limits: ImageLimits) -> Content:
-    return _raw_picture(data, name, limits) if raw.is_raw(data) else data
+def _without_raw(data: bytes, name: str, limits: ImageLimits) -> Content:
+    """Return the picture in the bytes of a RAW file, other bytes unchanged."""
+    return _read_raw(data, name, limits) if raw.is_raw(data) else data
 
 
-def _raw_picture(source: Path | bytes, name: str, limits: ImageLimits) -> Content:
+def _read_raw(source: Path | bytes, name: str, limits: ImageLimits) -> Content:
     if "RAW" not in limits.formats:
         raise _not_allowed(name, limits)
     return raw.read(source, name, max_pixels=limits.max_pixels)
 
 
 def content_hash(content: Content, name: str, limits: ImageLimits = LIMITS) -> bytes:
-    """Return 32 bytes that stand for a file's bytes, or for an image's upright pixels.
+    """Return the SHA-256 digest of a file's bytes, or of a PIL image's upright RGB pixels.
 
     Raises:
-        ImageError: when an image is too large or too thin.
+        ImageError: when a PIL image is too large or too thin.
     """
     if isinstance(content, bytes):
         return hashlib.sha256(content).digest()
@@ -179,7 +182,7 @@ def open_image(source: ImageSource, limits: ImageLimits = LIMITS) -> Image.Image
 
     Args:
         source: a path, the bytes of a file, or a PIL image.
-        limits: what is accepted.
+        limits: accepted sizes and formats.
 
     Returns:
         An RGB image, upright.
@@ -191,16 +194,16 @@ def open_image(source: ImageSource, limits: ImageLimits = LIMITS) -> Image.Image
 
 
 def decode(
-    content: Content, name: str, *, at_least: int | None = None, limits: ImageLimits = LIMITS
+    content: Content, name: str, *, min_side: int | None = None, limits: ImageLimits = LIMITS
 ) -> Image.Image:
-    """Check and decode what ``read`` gave.
+    """Check and decode the content of an image source, see ``read``.
 
     Args:
-        content: a file's bytes, or a PIL image.
-        name: what to call it in messages.
-        at_least: pixels of the shorter side that are enough; a JPEG is then decoded at the smallest
-            of its own scales (1, 1/2, 1/4, 1/8) that has them. By default in full.
-        limits: what is accepted.
+        content: bytes of a file, or a PIL image.
+        name: name of the image in messages.
+        min_side: sufficient length of the shorter side in pixels: a JPEG is decoded at the smallest
+            scale (1, 1/2, 1/4, 1/8) that reaches it. By default in full.
+        limits: accepted sizes and formats.
 
     Returns:
         An RGB image, upright.
@@ -211,23 +214,23 @@ def decode(
     try:
         if isinstance(content, Image.Image):
             _check_size(content.size, name, limits)
-            # One that is still to be read from its file may be asked for by several threads.
+            # Several threads may load the same lazily opened image.
             with _LOCKS[id(content) % len(_LOCKS)]:
                 return _to_rgb(content)
         if "HEIC" in limits.formats and heif.is_heif(content):
             return heif.decode(content, name, lambda size: _check_size(size, name, limits))
-        known = [one for one in FORMATS if one in limits.formats]
-        with Image.open(io.BytesIO(content), formats=known) as image:
+        formats = [format for format in FORMATS if format in limits.formats]
+        with Image.open(io.BytesIO(content), formats=formats) as image:
             _check_size(image.size, name, limits)
-            if at_least is not None:
-                image.draft(None, (at_least, at_least))
+            if min_side is not None:
+                image.draft(None, (min_side, min_side))
             return _to_rgb(image)
     except ImageError:
         raise
     except UnidentifiedImageError:
         raise _not_allowed(name, limits) from None
     except Image.DecompressionBombError as error:
-        # Pillow refuses before it tells the size in any other way.
+        # Pillow refuses before it gives the size in any other way than in this message.
         pixels = re.search(r"\d+", str(error))
         raise _too_large(name, int(pixels[0]) if pixels else None, limits) from None
     except MemoryError:
@@ -236,7 +239,7 @@ def decode(
         raise ImageError(f"{name}: cannot be read: {error.strerror or error}") from error
     except Exception as error:
         # Decoders raise SyntaxError, struct.error, IndexError, RuntimeError and more on broken
-        # files, libheif's with a line break at the end.
+        # files; messages of libheif end with a line break.
         reason = str(error).strip() or type(error).__name__
         raise ImageError(f"{name}: broken image: {reason}") from error
 
@@ -244,7 +247,7 @@ def decode(
 def _to_rgb(image: Image.Image) -> Image.Image:
     if isinstance(image, ImageFile.ImageFile):
         image.load()
-    # A picture with damaged EXIF is still a picture: it is taken as it lies in the file.
+    # Damaged EXIF does not make an image unusable: it keeps the orientation of the file.
     with contextlib.suppress(Exception):
         image = ImageOps.exif_transpose(image)
     return image.convert("RGB")
@@ -262,12 +265,12 @@ def _check_size(size: tuple[int, int], name: str, limits: ImageLimits) -> None:
 
 
 def _too_large(name: str, pixels: int | None, limits: ImageLimits) -> ImageTooLargeError:
-    shown = "too many" if pixels is None else f"{pixels:,}"
+    count = "too many" if pixels is None else f"{pixels:,}"
     return ImageTooLargeError(
-        f"{name}: has {shown} pixels; the limit is {limits.max_pixels:,}: scale it down first"
+        f"{name}: has {count} pixels; the limit is {limits.max_pixels:,}: scale it down first"
     )
 
 
 def _not_allowed(name: str, limits: ImageLimits) -> ImageFormatError:
-    known = ", ".join(limits.formats)
-    return ImageFormatError(f"{name}: not an image of a known format ({known})")
+    formats = ", ".join(limits.formats)
+    return ImageFormatError(f"{name}: not an image of a known format ({formats})")

@@ -1,4 +1,4 @@
-"""Prepare images in threads, one batch ahead."""
+"""Preparation of images in threads, one batch ahead."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def prepare_all(
 
     Args:
         sources: any number of image sources; read only as far as needed.
-        prepare: what to do with a source in a thread, decoding included, so that at most
-            ``threads`` full-size images are held at a time; raises ImageError.
-        batch_size: results per batch.
-        threads: workers.
+        prepare: function that decodes a source and reduces it to what is kept, run in a thread, so
+            that at most ``threads`` full-size images are in memory; may raise ImageError.
+        batch_size: number of images per batch.
+        threads: number of threads.
 
     Yields:
-        Batches in order; where an image was refused the ImageError stands in its place.
+        Batches in order; a refused image has its ImageError in its slot.
     """
     return prepare_batches(batched(sources, batch_size), prepare, threads=threads)
 
@@ -41,9 +41,9 @@ def prepare_batches(
     *,
     threads: int,
 ) -> Iterator[list[Prepared | ImageError]]:
-    """Prepare batches of images, none of them empty; see ``prepare_all``."""
+    """Prepare batches of images, none of which is empty; see ``prepare_all``."""
 
-    def one(source: ImageSource) -> Prepared | ImageError:
+    def prepare_or_refuse(source: ImageSource) -> Prepared | ImageError:
         try:
             return prepare(source)
         except ImageError as error:
@@ -53,12 +53,12 @@ def prepare_batches(
     pending: list[Future[Prepared | ImageError]] = []
     with ThreadPoolExecutor(threads, thread_name_prefix="zsic-decode") as pool:
         try:
-            pending = [pool.submit(one, source) for source in next(remaining, ())]
+            pending = [pool.submit(prepare_or_refuse, source) for source in next(remaining, ())]
             while pending:
                 current = pending
-                pending = [pool.submit(one, source) for source in next(remaining, ())]
+                pending = [pool.submit(prepare_or_refuse, source) for source in next(remaining, ())]
                 yield [future.result() for future in current]
         finally:
-            # A caller that stops early does not wait for images that nobody will see.
+            # A caller that stops early does not wait for images that it will not use.
             for future in pending:
                 future.cancel()

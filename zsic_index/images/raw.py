@@ -1,9 +1,9 @@
-"""RAW: what a camera's sensor saw, read by LibRaw (the extra ``raw``) as the picture in it.
+"""Reader of RAW files with LibRaw (the extra ``raw``): the preview, or the developed picture.
 
-Cameras put a finished JPEG into their RAW files. That is what people see in their file browsers, it
-takes milliseconds where developing takes seconds, and it is the camera's own rendering. A file
-that has none, or a mere thumbnail, is developed at half its size. Previews that are no JPEGs are
-those of the oldest cameras; rawpy reads past the end of damaged ones, so they are left alone.
+Cameras store a finished JPEG in their RAW files, the preview. It is the camera's own rendering and
+what file browsers show, and reading it takes milliseconds where developing takes seconds. A file
+without a preview, or with a mere thumbnail, is developed at half its size. Only the oldest cameras
+have previews that are not JPEGs; rawpy reads past the end of damaged ones, so they are not used.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _MAGICS = (
     b"II\x1a\0\0\0HEAPCCDR",
 )
 # fmt: on
-"""How RAW files start that are neither TIFF nor CR3: Fujifilm, Sigma, Minolta, Olympus, ..."""
+"""First bytes of RAW files that are neither TIFF nor CR3: Fujifilm, Sigma, Minolta, Olympus, ..."""
 
-ENOUGH = 384
-"""Pixels of a preview's shorter side from which it is taken: as many as vision towers look at."""
+MIN_PREVIEW_SIDE = 384
+"""Minimum shorter side in pixels of a usable preview: about the input size of vision towers."""
 
 _ORIENTATION = 0x0112
 _SUBFILE_TYPE = 254
@@ -44,10 +44,10 @@ _DNG_VERSION = 50706
 
 
 def is_raw(content: bytes) -> bool:
-    """Return whether a file's bytes are RAW, whatever its name.
+    """Return whether the bytes of a file are RAW, regardless of its name.
 
-    Most RAW files are TIFF files as well, whose first image is a thumbnail: a reader of TIFF takes
-    it for the photo.
+    Most RAW files are also TIFF files whose first image is a thumbnail, which a TIFF reader would
+    take for the photo.
     """
     if content.startswith(_MAGICS) or content[4:12] == b"ftypcrx ":
         return True
@@ -60,23 +60,23 @@ def is_raw(content: bytes) -> bool:
         tags.load(file)
         reduced = tags.get(_SUBFILE_TYPE) == 1
     except Exception:
-        # A broken TIFF is Pillow's to report.
+        # Pillow will report the broken TIFF.
         return False
     return content[8:10] == b"CR" or _DNG_VERSION in tags or (reduced and _SUB_IFDS in tags)
 
 
 def read(source: Path | bytes, name: str, *, max_pixels: int) -> bytes | Image.Image:
-    """Return the picture in a RAW file: JPEG bytes whose EXIF says which way is up, or an image.
+    """Return the picture in a RAW file: JPEG bytes with an EXIF orientation, or a PIL image.
 
     Args:
-        source: a path, of which only what is needed is read, or the bytes of a file.
-        name: what to call it in messages.
-        max_pixels: the largest width x height that is developed.
+        source: a path, of which only the needed parts are read, or the bytes of a file.
+        name: name of the image in messages.
+        max_pixels: maximum of width x height that is developed.
 
     Raises:
         MissingExtraError: without the extra ``raw``.
-        ImageError: when it is no RAW file that LibRaw knows, or broken, or has neither a preview
-            nor anything that can be developed.
+        ImageError: for a file that LibRaw does not know, or a broken one, or one with neither a
+            preview nor sensor data that can be developed.
     """
     try:
         import rawpy
@@ -85,7 +85,7 @@ def read(source: Path | bytes, name: str, *, max_pixels: int) -> bytes | Image.I
     try:
         with rawpy.imread(_for_libraw(source)) as raw:
             preview = _preview(raw)
-            if preview is not None and preview[1] >= ENOUGH:
+            if preview is not None and preview[1] >= MIN_PREVIEW_SIDE:
                 return preview[0]
             try:
                 return _develop(raw, name, max_pixels)
@@ -105,12 +105,13 @@ def read(source: Path | bytes, name: str, *, max_pixels: int) -> bytes | Image.I
 
 
 def _for_libraw(source: Path | bytes) -> str | io.BytesIO:
+    """Return a source as rawpy takes it: a path in UTF-8 or a stream."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
     try:
         str(source).encode()
     except UnicodeEncodeError:
-        # rawpy wants names in UTF-8; on an old disk they may be in any encoding.
+        # rawpy encodes paths as UTF-8; on an old disk they may have any encoding.
         return io.BytesIO(source.read_bytes())
     return str(source)
 
@@ -120,28 +121,28 @@ def _preview(raw: rawpy.RawPy) -> tuple[bytes, int] | None:
     import rawpy
 
     try:
-        found = raw.extract_thumb()
+        thumbnail = raw.extract_thumb()
     except (rawpy.LibRawError, NotImplementedError):
-        # None, or of a kind that is not known (HEVC in a CR3, say).
+        # No preview, or one of an unsupported kind such as HEVC in a CR3.
         return None
-    if not isinstance(found.data, bytes):
+    if not isinstance(thumbnail.data, bytes):
         return None
-    data = _without_added_exif(found.data)
+    data = _without_added_exif(thumbnail.data)
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as jpeg:
-            size, own = jpeg.size, jpeg.getexif().get(_ORIENTATION)
+            size, own_orientation = jpeg.size, jpeg.getexif().get(_ORIENTATION)
     except Exception:
         return None
-    if own is None and (needed := _orientation(raw, size)) != 1:
-        data = _with_orientation(data, needed)
+    if own_orientation is None and (orientation := _orientation(raw, size)) != 1:
+        data = _with_orientation(data, orientation)
     return data, min(size)
 
 
 def _without_added_exif(data: bytes) -> bytes:
-    """Return a preview as it lies in the file.
+    """Return a preview without the EXIF block that LibRaw has added, as it is in the file.
 
-    LibRaw puts an EXIF block in front that hides the preview's own, and that differs with the time
-    zone: the same photo would be encoded again elsewhere.
+    The added block hides the preview's own one and depends on the time zone, so that the same photo
+    would have another content hash on another machine.
     """
     end = 4 + int.from_bytes(data[4:6], "big")
     block = data[2:end]
@@ -157,11 +158,11 @@ def _with_orientation(data: bytes, orientation: int) -> bytes:
 
 
 def _orientation(raw: rawpy.RawPy, size: tuple[int, int]) -> int:
-    """Return the EXIF orientation of a preview of a size that has none itself."""
+    """Return the EXIF orientation for a preview of a given size without its own orientation."""
     sizes = raw.sizes
     orientation = (1, 2, 4, 3, 5, 8, 6, 7)[sizes.flip & 7]
     turned = (size[0] - size[1]) * (sizes.width - sizes.height) < 0
-    # One that stands upright where the sensor lay on its side has been turned by the camera.
+    # A preview that is upright while the sensor data lies on its side was turned by the camera.
     return 1 if orientation > 4 and turned else orientation
 
 
@@ -177,5 +178,5 @@ def _develop(raw: rawpy.RawPy, name: str, max_pixels: int) -> Image.Image:
 
 def _reason(error: Exception) -> str:
     first = error.args[0] if error.args else ""
-    shown = first.decode(errors="replace") if isinstance(first, bytes) else str(error)
-    return shown.strip() or type(error).__name__
+    message = first.decode(errors="replace") if isinstance(first, bytes) else str(error)
+    return message.strip() or type(error).__name__

@@ -19,7 +19,7 @@ from zsic_index.embedding_arrays import Float32, Int64, check_embeddings
 from zsic_index.embeddings.label_rows import LabelRows
 from zsic_index.embeddings.labels import Progress, fetch
 from zsic_index.errors import ImageError, InputError, LabelError, StoreError
-from zsic_index.images.opening import Decode, ImageSource, listed
+from zsic_index.images.opening import Decode, ImageSource, as_sequence
 from zsic_index.index_files import IndexFiles
 from zsic_index.label_index import builder, opening
 from zsic_index.label_index.arguments import (
@@ -479,7 +479,7 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         """
         predictions = []
         for result in self.stream(
-            listed(images),
+            as_sequence(images),
             top_k=top_k,
             labels=labels,
             encode_missing=encode_missing,
@@ -552,7 +552,7 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
             ImageError: when an image is refused.
             ModelError: see ``classify``.
         """
-        return self._encoder.embed_images(listed(images))
+        return self._encoder.embed_images(as_sequence(images))
 
     def score(
         self,

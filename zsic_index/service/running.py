@@ -91,7 +91,9 @@ class Service:
                 raise InputError(
                     "what was fitted is for the index's own templates: leave others out"
                 )
-            served = await served.under(prompts.of_sets(request.templates), self.engine)
+            served = await served.under(
+                prompts.resolve_without_files(request.templates), self.engine
+            )
         return served, await served.compile(query, self.engine)
 
     async def content_of(self, image: SentImage) -> Callable[[], bytes]:

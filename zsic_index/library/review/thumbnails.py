@@ -68,7 +68,7 @@ def _check_unchanged(photo: StoredPhoto) -> None:
 
 
 def _render(path: str, side: int) -> bytes:
-    image = decode(read(path), path, at_least=side)
+    image = decode(read(path), path, min_side=side)
     # reducing_gap: a cheap reduction to twice the side first, Lanczos for the rest.
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     out = io.BytesIO()
