@@ -11,9 +11,8 @@ import pytest
 import zsic_index
 from zsic_index import taxonomy
 from zsic_index.errors import InputError
-from zsic_index.evaluation.labelled import read_labelled
-from zsic_index.evaluation.unlabelled import read_unlabelled
-from zsic_index.formats.tables import choose_separator, read_rows
+from zsic_index.evaluation.reading import read_labelled, read_unlabelled
+from zsic_index.formats.tables import choose_separator, read_table_rows
 from zsic_index.querying.thresholds import read_thresholds
 
 ROWS = (("path", "threshold", "label"), ("1.png", "0.1", "wren"), ("2.png", "0.5", 'a, "b"; c'))
@@ -146,7 +145,7 @@ def test_the_separator_is_the_one_that_finds_more_columns(header: str, separator
 def test_rows_without_text_are_skipped_and_places_stay(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(' , \na,b\n , \n"x\ny",\n,z\n')
-    rows = list(read_rows(path, ("a",), ("b",)))
+    rows = list(read_table_rows(path, ("a",), ("b",)))
     assert [(row.place, row.values) for row in rows] == [
         (f"{path}: line 4", {"a": "x\ny"}),
         (f"{path}: line 6", {"b": "z"}),

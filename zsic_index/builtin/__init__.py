@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zsic_index.formats.tables import read_rows
+from zsic_index.formats.tables import read_table_rows
 
 PREFIX = "builtin:"
 MODELS: tuple[str, ...] = ("builtin:clip", "builtin:siglip")
@@ -59,7 +59,7 @@ def samples() -> list[Path]:
 
 def sample_labels() -> dict[str, str]:
     """Return file name → right label of the sample images, in the order of ``samples``."""
-    rows = read_rows(_ROOM / "samples" / "samples.csv", ("file", "label"))
+    rows = read_table_rows(_ROOM / "samples" / "samples.csv", ("file", "label"))
     return {row.values["file"]: row.values["label"] for row in rows}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zsic_index.errors import InputError
-from zsic_index.formats.tables import TableRow, read_rows, read_text
+from zsic_index.formats.tables import TableRow, read_table_rows, read_text
 from zsic_index.images.opening import SUFFIXES, list_image_files
 
 SEPARATOR = "|"
@@ -89,7 +89,7 @@ def read_unlabelled(path: str | Path) -> list[Path]:
     elif path.suffix.lower() == ".txt":
         images = [path.parent / line for line in _read_lines(path)]
     else:
-        rows = read_rows(path, ("path",))
+        rows = read_table_rows(path, ("path",))
         images = [path.parent / row.values["path"] for row in rows if "path" in row.values]
     if not images:
         raise InputError(
@@ -129,7 +129,7 @@ def _read_table(path: Path) -> LabelledImages:
     labels_of: dict[Path, dict[str, None]] = {}
     missing: list[Path] = []
     entries = repeated = 0
-    for row in read_rows(path, ("path", "label")):
+    for row in read_table_rows(path, ("path", "label")):
         entries += 1
         image, labels = _image_of(row, path.parent), _labels_of(row)
         if image in labels_of:

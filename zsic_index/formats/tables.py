@@ -53,7 +53,7 @@ class TableRow:
     values: dict[str, str]
 
 
-def read_rows(
+def read_table_rows(
     path: Path, required: Sequence[str], optional: Sequence[str] = ()
 ) -> Iterator[TableRow]:
     """Read the rows of a table in order; rows without any value are skipped.

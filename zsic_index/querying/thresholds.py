@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zsic_index.errors import InputError
-from zsic_index.formats.tables import TableRow, read_rows
+from zsic_index.formats.tables import TableRow, read_table_rows
 
 EVERY = "*"
 """Entry in the label column of a thresholds file that stands for every label."""
@@ -50,7 +50,7 @@ def read_thresholds(path: str | Path) -> Thresholds:
     """
     path = Path(path)
     thresholds: dict[str, dict[str, float]] = {"label": {}, "rank": {}}
-    for row in read_rows(path, ("threshold",), ("label", "rank")):
+    for row in read_table_rows(path, ("threshold",), ("label", "rank")):
         kinds = [kind for kind in thresholds if kind in row.values]
         if len(kinds) != 1:
             raise InputError(
