@@ -299,3 +299,29 @@ def test_import_refuses(changes: dict[str, object], error: type[Exception]) -> N
     good = {"labels": ["a", "b", "c"], "embeddings": np.eye(3, 4), "logit_scale": 9.0, "name": "x"}
     with pytest.raises(error):
         LabelIndex.from_embeddings(**(good | changes))  # type: ignore[arg-type]
+
+
+def test_a_name_that_was_the_key_of_a_label_that_has_left(
+    index: LabelIndex, clip_folder: Path, tmp_path: Path
+) -> None:
+    """A plain list has names as keys; built again with ids, the same names still find labels."""
+    path = tmp_path / "ids.csv"
+    path.write_text("id,label\n1,cat\n2,dog\ntrain,wagon\n3,train\n", encoding="utf-8")
+    with LabelIndex.build(path, model=clip_folder, name="things") as again:
+        rows = again.label_names.rows_of(["cat", "dog", "train", "3", "red house"])
+        keys = again.label_names.keys_of(again.label_ids[list(rows.values())].tolist())
+    assert dict(zip(rows, keys, strict=True)) == {
+        "cat": "1", "dog": "2", "train": "train", "3": "3",
+    }  # fmt: skip
+
+
+def test_use_is_gone(index: LabelIndex) -> None:
+    with pytest.raises(AttributeError, match=r"immutable.*with_calibration"):
+        index.use(None)
+    with pytest.raises(AttributeError, match="no attribute 'answers'"):
+        index.answers  # noqa: B018
+
+
+def test_the_public_surface_is_small() -> None:
+    members = [name for name in dir(LabelIndex) if not name.startswith("_")]
+    assert len(members) <= 30, members

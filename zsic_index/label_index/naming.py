@@ -71,12 +71,14 @@ class LabelNames:
             row_of_key = {
                 place.name: row for place in places if (row := self._row(place)) is not None
             }
-            if len(row_of_key) > 1:
+            if label in row_of_key:
+                rows[label] = row_of_key[label]
+            elif len(row_of_key) > 1:
                 keys = ", ".join(map(repr, row_of_key))
                 raise LabelError(
                     f"{label!r} is the name of {len(row_of_key)} labels: use one of {keys}"
                 )
-            if row_of_key:
+            elif row_of_key:
                 rows[label] = next(iter(row_of_key.values()))
         return rows
 

@@ -44,7 +44,8 @@ class LabelStore:
     def find_places(self, index_id: int, names: Sequence[str]) -> dict[str, list[LabelPlace]]:
         """Return the labels of an index that keys or names refer to.
 
-        A key refers to one label. Any other name refers to all labels that are printed by it.
+        The label with a key comes first, before all labels that are printed by that name; labels
+        that have left the index are among them.
         """
         by_key: dict[str, list[LabelPlace]] = {}
         by_name: dict[str, list[LabelPlace]] = {}
@@ -61,7 +62,10 @@ class LabelStore:
                     for row in rows:
                         place = LabelPlace(row.id, row.name, row.position)
                         places.setdefault(row.reference, []).append(place)
-        return by_name | by_key
+        return {
+            name: [*by_key.get(name, ()), *by_name.get(name, ())]
+            for name in dict.fromkeys([*by_key, *by_name])
+        }
 
     def _find_column(self, column: ColumnElement[str], label_ids: Iterable[int]) -> dict[int, str]:
         values: dict[int, str] = {}
