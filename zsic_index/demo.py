@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zsic_index import builtin
-from zsic_index.embeddings.labels import Progress
+from zsic_index.embeddings.labels import ProgressCallback
 from zsic_index.formats.html import render
 from zsic_index.label_index import LabelIndex
 from zsic_index.records import BuildReport, Prediction
@@ -57,7 +57,7 @@ class DemoResult:
 
 
 def run(
-    model: str, *, store: str | Path | None = None, progress: Progress | None = None
+    model: str, *, store: str | Path | None = None, progress: ProgressCallback | None = None
 ) -> DemoResult:
     """Build the index ``demo-clip`` or ``demo-siglip`` and classify the sample pictures."""
     name = "demo-" + model.removeprefix(builtin.PREFIX)

@@ -17,7 +17,7 @@ from transformers.image_utils import load_image
 
 from zsic_index import prompts
 from zsic_index.embedding_arrays import Float32
-from zsic_index.embeddings.labels import embed, fetch, rendered
+from zsic_index.embeddings.labels import bind_templates, embed_labels, fetch_embeddings
 from zsic_index.encoders.source import EncoderSource
 from zsic_index.encoders.transformers.encoder import TransformersEncoder
 from zsic_index.encoders.transformers.fingerprint import (
@@ -194,10 +194,12 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
             embeddings = self._label_sets.get(key)
         if embeddings is None:
             if known.source is None:
-                embeddings = embed(known.encoder, labels, templates)
+                embeddings = embed_labels(known.encoder, labels, templates)
             else:
                 with Store.open(self._store, create=True) as store:
-                    embeddings = fetch(store, known.source, labels, rendered(labels, templates))
+                    embeddings = fetch_embeddings(
+                        store, known.source, labels, bind_templates(labels, templates)
+                    )
             with self._lock:
                 self._label_sets[key] = embeddings
         return embeddings

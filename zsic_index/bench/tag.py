@@ -221,7 +221,7 @@ def _add_embeddings(store: Path, paths: list[Path]) -> None:
         for part in batched(paths, _SEED_BATCH):
             hashes = [hashlib.sha256(path.read_bytes()).digest() for path in part]
             rows = check_embeddings(rng.standard_normal((len(part), index.info.dim)))
-            opened.embeddings.add(fingerprint, list(map(embedder.key, hashes)), rows)
+            opened.embeddings.add(fingerprint, list(map(embedder.fingerprint_image, hashes)), rows)
             opened.photos.record(
                 [_outcome(path, content) for path, content in zip(part, hashes, strict=True)],
                 index.info.index_id,

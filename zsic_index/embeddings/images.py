@@ -1,4 +1,4 @@
-"""Image embeddings: out of the vision tower, or out of the store where it has them."""
+"""Image embeddings: from the store, and from the vision tower only those that it lacks."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from zsic_index.store import Store
 IMAGES_PER_BATCH = 32
 
 _CPU_BATCH = 8
-"""The least that a pass on a CPU takes together: one of eight takes a third of one alone."""
+"""Minimum batch on a CPU: an image in a batch of eight takes a third of the time of one alone."""
 
 OVERSAMPLING = 2
-"""A scaled image keeps at least so many times the side that the model scales it to."""
+"""Scaled decoding keeps at least this multiple of the model's input size."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Embedded:
-    """An image's embedding.
+class EmbeddedImage:
+    """An image that has been embedded.
 
     Attributes:
         embedding: (D,) float32, unit norm.
-        content_hash: 32 bytes, see ``images.content_hash``; None where embeddings are not kept.
+        content_hash: 32 bytes, see ``images.opening.content_hash``; None without a store.
     """
 
     embedding: Float32
@@ -41,12 +41,12 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fresh:
-    """An image for the vision tower.
+class PreparedImage:
+    """An image that is ready for the vision tower.
 
     Attributes:
-        pixels: the tower's input.
-        content_hash: see ``Embedded``.
+        pixels: input of the tower.
+        content_hash: see ``EmbeddedImage``.
     """
 
     pixels: Pixels
@@ -54,15 +54,16 @@ class Fresh:
 
 
 class ImageEmbedder:
-    """Turns images into embeddings.
+    """Embedder of images, with the store as its cache.
 
     Args:
-        source: the encoder; what else needs it takes it from here.
-        fingerprint: what every image embedding of it depends on, but the way of decoding.
+        source: the encoder.
+        fingerprint: hash of everything that an image embedding depends on, except image and
+            ``decode``.
         dim: D, the length of an embedding.
-        decode: how JPEGs are decoded; embeddings of one way are never taken for the other.
+        decode: mode of decoding JPEGs; part of an embedding's fingerprint.
         store: where embeddings are looked up and kept, by content; None to keep none.
-        limits: what is accepted as an image.
+        limits: limits of images that are accepted.
     """
 
     def __init__(
@@ -85,18 +86,18 @@ class ImageEmbedder:
     def embed(
         self, sources: Iterable[ImageSource]
     ) -> Iterator[tuple[list[ImageError | None], Float32]]:
-        """Yield for each batch what was refused where, and the (A, D) embeddings of the others.
+        """Yield, per batch, the error or None for each image, and the (A, D) accepted embeddings.
 
         Raises:
             ModelError: when the vision tower is needed and cannot be loaded.
         """
         for batch in self.stream(sources):
-            refused = [entry if isinstance(entry, ImageError) else None for entry in batch]
-            rows = [entry.embedding for entry in batch if isinstance(entry, Embedded)]
-            yield refused, np.array(rows, dtype=np.float32).reshape(-1, self._dim)
+            errors = [entry if isinstance(entry, ImageError) else None for entry in batch]
+            rows = [entry.embedding for entry in batch if isinstance(entry, EmbeddedImage)]
+            yield errors, np.array(rows, dtype=np.float32).reshape(-1, self._dim)
 
-    def stream(self, sources: Iterable[ImageSource]) -> Iterator[list[Embedded | ImageError]]:
-        """Yield for each batch of images their embeddings, or why they were refused.
+    def stream(self, sources: Iterable[ImageSource]) -> Iterator[list[EmbeddedImage | ImageError]]:
+        """Yield, per batch, the embedded image or the error for each image.
 
         Raises:
             ModelError: when the vision tower is needed and cannot be loaded.
@@ -107,7 +108,7 @@ class ImageEmbedder:
             batch_size=IMAGES_PER_BATCH,
             threads=available_cores(),
         ):
-            yield self.finish(batch)
+            yield self.embed_prepared(batch)
 
     def load(self) -> None:
         """Load the encoder now instead of when the first image needs it.
@@ -118,10 +119,10 @@ class ImageEmbedder:
         self.source.encoder()
 
     def batch_size(self) -> int:
-        """Return how many images one pass should have where others wait for it to end.
+        """Return the number of images per pass that keeps waiting times short.
 
-        A GPU takes as long for one as for many. A CPU takes longer for each, so that more than what
-        keeps its cores busy only makes the first wait for the last.
+        A GPU takes as long for one image as for many. On a CPU the time grows with the number, so a
+        batch beyond what keeps the cores busy only delays its first image.
 
         Raises:
             ModelError: when the encoder cannot be loaded.
@@ -130,20 +131,22 @@ class ImageEmbedder:
             return IMAGES_PER_BATCH
         return min(IMAGES_PER_BATCH, max(_CPU_BATCH, 2 * available_cores()))
 
-    def key(self, content_hash: bytes) -> bytes:
-        """Return what the embedding of an image of that content is kept under."""
+    def fingerprint_image(self, content_hash: bytes) -> bytes:
+        """Return the 32-byte fingerprint of the embedding of an image with that content."""
         depends_on = f"{self._fingerprint} {self._decode} "
         return hashlib.sha256(depends_on.encode() + content_hash).digest()
 
-    def prepare(self, source: ImageSource, name: str | None = None) -> Embedded | Fresh:
-        """Look an image up or, where it is not known, decode it; may be called from many threads.
+    def prepare(
+        self, source: ImageSource, name: str | None = None
+    ) -> EmbeddedImage | PreparedImage:
+        """Return the stored embedding of an image, else decode it; thread-safe.
 
         Args:
             source: the image.
-            name: what to call it in messages; by default what ``images.describe`` says.
+            name: its name in messages; ``images.opening.describe(source)`` by default.
 
         Raises:
-            ImageError: when it is refused.
+            ImageError: when the image is rejected.
             ModelError: when the encoder is needed and cannot be loaded.
         """
         name = name or opening.describe(source)
@@ -151,37 +154,44 @@ class ImageEmbedder:
         content_hash = None
         if self._store is not None:
             content_hash = opening.content_hash(content, name, self._limits)
-            key = self.key(content_hash)
-            known = self._store.embeddings.find([key]).get(key)
-            if known is not None:
-                return Embedded(known, content_hash)
+            fingerprint = self.fingerprint_image(content_hash)
+            embedding = self._store.embeddings.find([fingerprint]).get(fingerprint)
+            if embedding is not None:
+                return EmbeddedImage(embedding, content_hash)
         encoder = self.source.encoder()
-        enough = None if self._decode == "exact" else OVERSAMPLING * encoder.image_size
-        decoded = opening.decode(content, name, min_side=enough, limits=self._limits)
+        min_side = None if self._decode == "exact" else OVERSAMPLING * encoder.image_size
+        decoded = opening.decode(content, name, min_side=min_side, limits=self._limits)
         pixels = encoder.preprocess(decoded)
-        return Fresh(pixels, content_hash)
+        return PreparedImage(pixels, content_hash)
 
-    def finish(self, batch: Sequence[Embedded | Fresh | ImageError]) -> list[Embedded | ImageError]:
-        """Embed what was prepared, in the same order; ``encode_images`` has one batch of it."""
-        fresh = [entry for entry in batch if isinstance(entry, Fresh)]
-        made: Iterator[Embedded | ImageError] = iter(self._encoded(fresh) if fresh else ())
-        return [next(made) if isinstance(entry, Fresh) else entry for entry in batch]
+    def embed_prepared(
+        self, batch: Sequence[EmbeddedImage | PreparedImage | ImageError]
+    ) -> list[EmbeddedImage | ImageError]:
+        """Embed the prepared images of a batch in one pass; other entries stay in their places."""
+        prepared = [entry for entry in batch if isinstance(entry, PreparedImage)]
+        encoded: Iterator[EmbeddedImage | ImageError] = iter(
+            self._encode(prepared) if prepared else ()
+        )
+        return [next(encoded) if isinstance(entry, PreparedImage) else entry for entry in batch]
 
-    def _encoded(self, fresh: Sequence[Fresh]) -> list[Embedded | ImageError]:
-        encoded = self.source.encoder().encode_images([one.pixels for one in fresh])
-        unit = iter(check_embeddings(encoded.embeddings, self._dim))
-        found: list[Embedded | ImageError] = [
-            encoded.refused[at] if at in encoded.refused else Embedded(next(unit), one.content_hash)
-            for at, one in enumerate(fresh)
+    def _encode(self, prepared: Sequence[PreparedImage]) -> list[EmbeddedImage | ImageError]:
+        """Encode images and add their embeddings to the store."""
+        encoded = self.source.encoder().encode_images([image.pixels for image in prepared])
+        embeddings = iter(check_embeddings(encoded.embeddings, self._dim))
+        images: list[EmbeddedImage | ImageError] = [
+            encoded.refused[position]
+            if position in encoded.refused
+            else EmbeddedImage(next(embeddings), image.content_hash)
+            for position, image in enumerate(prepared)
         ]
-        self._keep([one for one in found if isinstance(one, Embedded)])
-        return found
+        self._save([image for image in images if isinstance(image, EmbeddedImage)])
+        return images
 
-    def _keep(self, made: Sequence[Embedded]) -> None:
+    def _save(self, images: Sequence[EmbeddedImage]) -> None:
         rows = {
-            self.key(one.content_hash): one.embedding
-            for one in made
-            if one.content_hash is not None
+            self.fingerprint_image(image.content_hash): image.embedding
+            for image in images
+            if image.content_hash is not None
         }
         if self._store is None or not rows:
             return

@@ -1,4 +1,4 @@
-"""Label embeddings: out of the store, and out of the text tower only where the store has none."""
+"""Label embeddings: from the store, and from the text tower only those that it lacks."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from zsic_index.store import Store
 logger = logging.getLogger("zsic_index")
 
 LABELS_PER_COMMIT = 512
-"""Labels that are encoded and committed together; a kill can lose two such chunks, the one that is
+"""Labels that are encoded and committed together. A kill can lose two such chunks: the one that is
 being encoded and the one that is being committed."""
 
 PromptsOf = Callable[[int], Sequence[str]]
-"""Gives the prompts of a label by its position."""
+"""Function that returns the prompts of a label, given its position."""
 
-Progress = Callable[[int, int], None]
-"""Called with (labels done, labels to encode) after every commit."""
+ProgressCallback = Callable[[int, int], None]
+"""Function that is called with the number done and the total."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ensured:
-    """Labels whose embeddings the store has now.
+class EnsuredEmbeddings:
+    """Embeddings of labels, all of which are in the store now.
 
     Attributes:
-        embedding_ids: (n,) int64, the store's id of each label's embedding.
-        encoded: positions of the labels that had to be encoded.
-        prompts: how many prompts went through the text tower for them.
-        truncated: prompts that were over the token limit and were cut.
-        model_loaded: whether the weights were needed.
+        embedding_ids: (n,) int64, id of each label's embedding.
+        encoded: positions of the labels that were encoded.
+        prompts: number of prompts that were encoded for them.
+        truncated: prompts that were truncated to the token limit.
+        model_loaded: whether the model was loaded.
     """
 
     embedding_ids: Int64
@@ -52,40 +52,45 @@ class Ensured:
     model_loaded: bool
 
 
-def ensure(
+def ensure_embeddings(
     store: Store,
     source: EncoderSource,
     labels: Sequence[str],
     prompts_of: PromptsOf,
     *,
-    known: Mapping[int, int] | None = None,
-    progress: Progress | None = None,
-) -> Ensured:
+    existing: Mapping[int, int] | None = None,
+    progress: ProgressCallback | None = None,
+) -> EnsuredEmbeddings:
     """Encode the labels that the store has no embedding for, committing in chunks.
 
     Args:
-        store: where they are looked up and kept.
+        store: read, and written to.
         source: the encoder.
         labels: n labels.
-        prompts_of: gives the prompts of a label by its position; at least one.
-        known: embedding ids by position, of labels that were made by this encoder from these
+        prompts_of: returns the prompts of a label, at least one, given its position.
+        existing: embedding ids, by position, of labels that this encoder has embedded with the same
             prompts.
-        progress: called after every commit.
+        progress: called with the labels encoded and to encode after every commit.
 
     Raises:
-        LabelError: for a label that the model cannot take.
+        LabelError: for a label that the model cannot encode.
         ModelError: when the checkpoint cannot be loaded.
         StoreError: when the store cannot be written.
     """
-    known = known or {}
-    keys = {
-        at: fingerprint(source.fingerprint, prompts_of(at))
-        for at in range(len(labels))
-        if at not in known
+    existing = existing or {}
+    fingerprints = {
+        position: fingerprint_prompts(source.fingerprint, prompts_of(position))
+        for position in range(len(labels))
+        if position not in existing
     }
-    found = store.embeddings.find_ids(list(dict.fromkeys(keys.values())))
-    # Labels with the same prompts share an embedding.
-    missing = list({key: at for at, key in keys.items() if key not in found}.values())
+    ids = store.embeddings.find_ids(list(dict.fromkeys(fingerprints.values())))
+    # Labels with the same prompts share an embedding: the last of them is encoded for all.
+    missing_positions = {
+        fingerprint: position
+        for position, fingerprint in fingerprints.items()
+        if fingerprint not in ids
+    }
+    missing = list(missing_positions.values())
     truncated: tuple[str, ...] = ()
     is_new = store.encoders.find(source.fingerprint) is None
     model_needed = bool(missing) or is_new
@@ -93,64 +98,71 @@ def ensure(
     if is_new:
         store.encoders.add(source.record(source.fingerprint))
     if missing:
-        asked = _Asked(labels, prompts_of, missing)
-        truncated, prompt_count = _encode_all(store, source, asked, keys, progress)
-        found |= store.embeddings.find_ids([keys[at] for at in missing])
+        batch = _PromptBatch(labels, prompts_of, missing)
+        truncated, prompt_count = _encode_all(store, source, batch, fingerprints, progress)
+        ids |= store.embeddings.find_ids([fingerprints[position] for position in missing])
     try:
-        ids = [known[at] if at in known else found[keys[at]] for at in range(len(labels))]
+        embedding_ids = [
+            existing[position] if position in existing else ids[fingerprints[position]]
+            for position in range(len(labels))
+        ]
     except KeyError:
         raise StoreError(
             "another process removed embeddings in the meantime: do it again"
         ) from None
-    return Ensured(
-        np.array(ids, dtype=np.int64), tuple(missing), prompt_count, truncated, model_needed
+    return EnsuredEmbeddings(
+        np.array(embedding_ids, dtype=np.int64),
+        tuple(missing),
+        prompt_count,
+        truncated,
+        model_needed,
     )
 
 
-def fetch(
+def fetch_embeddings(
     store: Store, source: EncoderSource, labels: Sequence[str], prompts_of: PromptsOf
 ) -> Float32:
-    """Return (n, D) float32 unit-norm label embeddings; see ``ensure``."""
-    ensured = ensure(store, source, labels, prompts_of)
-    _warn_of(ensured.truncated)
+    """Return (n, D) float32 unit-norm label embeddings; see ``ensure_embeddings``."""
+    ensured = ensure_embeddings(store, source, labels, prompts_of)
+    _warn_if_truncated(ensured.truncated)
     encoder = store.encoders.find(source.fingerprint)
-    assert encoder is not None, "ensure has added it"
+    assert encoder is not None, "ensure_embeddings has added it"
     blocks = store.embeddings.read(ensured.embedding_ids, encoder.dim)
     return np.concatenate([np.empty((0, encoder.dim), dtype=np.float32), *blocks])
 
 
-def embed(encoder: Encoder, labels: Sequence[str], templates: Sequence[str]) -> Float32:
-    """Return (n, D) float32 unit-norm label embeddings, made now and kept nowhere.
+def embed_labels(encoder: Encoder, labels: Sequence[str], templates: Sequence[str]) -> Float32:
+    """Return (n, D) float32 unit-norm label embeddings without using a store.
 
     Raises:
-        LabelError: for a label that the model cannot take.
+        LabelError: for a label that the model cannot encode.
         ModelError: see Encoder.
     """
-    asked = _Asked(labels, rendered(labels, templates), range(len(labels)))
-    encoded = encoder.encode_prompts(asked.distinct)
-    _warn_of(encoded.truncated)
-    return _pool(asked, encoded.embeddings)
+    batch = _PromptBatch(labels, bind_templates(labels, templates), range(len(labels)))
+    encoded = encoder.encode_prompts(batch.distinct)
+    _warn_if_truncated(encoded.truncated)
+    return _pool_prompts(batch, encoded.embeddings)
 
 
-def rendered(labels: Sequence[str], templates: Sequence[str]) -> PromptsOf:
-    """Return what gives a label's prompts: its name in every template."""
-    return lambda at: prompts.render(labels[at], templates)
+def bind_templates(labels: Sequence[str], templates: Sequence[str]) -> PromptsOf:
+    """Return a function that renders all templates for a label, given its position."""
+    return lambda position: prompts.render(labels[position], templates)
 
 
-def fingerprint(encoder_fingerprint: str, rendered: Sequence[str]) -> bytes:
-    """Return what a label's embedding depends on, as 32 bytes: the encoder and its prompts."""
-    parts = json.dumps([encoder_fingerprint, *rendered], ensure_ascii=False)
+def fingerprint_prompts(encoder_fingerprint: str, label_prompts: Sequence[str]) -> bytes:
+    """Return the 32-byte fingerprint of a label embedding: a hash of encoder and prompts."""
+    parts = json.dumps([encoder_fingerprint, *label_prompts], ensure_ascii=False)
     return hashlib.sha256(parts.encode()).digest()
 
 
-class _Asked:
-    """Some labels and their prompts.
+class _PromptBatch:
+    """Some of all labels, with their prompts.
 
     Attributes:
-        labels: their names.
-        positions: where they stand among all labels.
-        prompts: each one's prompts.
-        distinct: the p different ones of all of them.
+        labels: n names.
+        positions: n positions among all labels.
+        prompts: prompts of each label.
+        distinct: p different prompts of all of them.
     """
 
     def __init__(
@@ -160,50 +172,51 @@ class _Asked:
         self._prompts_of = prompts_of
         self.positions = positions
 
-    def chunks(self, size: int) -> list[_Asked]:
-        """Return the same in parts."""
+    def split(self, size: int) -> list[_PromptBatch]:
+        """Split into batches of at most ``size`` labels."""
         return [
-            _Asked(self._labels, self._prompts_of, self.positions[at : at + size])
-            for at in range(0, len(self.positions), size)
+            _PromptBatch(self._labels, self._prompts_of, self.positions[start : start + size])
+            for start in range(0, len(self.positions), size)
         ]
 
     @property
     def labels(self) -> list[str]:
-        return [self._labels[at] for at in self.positions]
+        return [self._labels[position] for position in self.positions]
 
     @cached_property
     def prompts(self) -> list[Sequence[str]]:
-        return [self._prompts_of(at) for at in self.positions]
+        return [self._prompts_of(position) for position in self.positions]
 
     @cached_property
     def distinct(self) -> list[str]:
-        return list(dict.fromkeys(prompt for each in self.prompts for prompt in each))
+        return list(dict.fromkeys(prompt for of_label in self.prompts for prompt in of_label))
 
 
 def _encode_all(
     store: Store,
     source: EncoderSource,
-    asked: _Asked,
-    keys: Mapping[int, bytes],
-    progress: Progress | None,
+    batch: _PromptBatch,
+    fingerprints: Mapping[int, bytes],
+    progress: ProgressCallback | None,
 ) -> tuple[tuple[str, ...], int]:
-    """Encode and commit labels, chunk by chunk; return the prompts that were cut, and how many.
+    """Encode and commit labels chunk by chunk; return truncated prompts and the prompt count.
 
-    While one chunk goes through the text tower, the next is tokenised and the one before is
-    committed, each in a thread.
+    While one chunk is encoded, the next is tokenised and the previous one is committed, each in a
+    thread of its own.
     """
     encoder = source.encoder()
     truncated: list[str] = []
 
-    def tokenise(chunk: _Asked) -> Tokens:
+    def tokenise(chunk: _PromptBatch) -> Tokens:
         return encoder.tokenise(chunk.distinct)
 
-    def commit(chunk: _Asked, embeddings: Float32) -> None:
-        store.embeddings.add(source.fingerprint, [keys[at] for at in chunk.positions], embeddings)
+    def commit(chunk: _PromptBatch, embeddings: Float32) -> None:
+        chunk_fingerprints = [fingerprints[position] for position in chunk.positions]
+        store.embeddings.add(source.fingerprint, chunk_fingerprints, embeddings)
 
-    total = len(asked.positions)
+    total = len(batch.positions)
     done = prompt_count = 0
-    waiting = deque(asked.chunks(LABELS_PER_COMMIT))
+    waiting = deque(batch.split(LABELS_PER_COMMIT))
     with (
         ThreadPoolExecutor(1, thread_name_prefix="zsic-tokenise") as tokenising,
         ThreadPoolExecutor(1, thread_name_prefix="zsic-commit") as committing,
@@ -211,7 +224,7 @@ def _encode_all(
         ahead = tokenising.submit(tokenise, waiting[0])
         committed: Future[None] | None = None
         while waiting:
-            # Let go of when it is done: a chunk holds its prompts.
+            # Removed from the queue to free its prompts when it is done.
             chunk = waiting.popleft()
             tokens = ahead.result()
             if waiting:
@@ -219,7 +232,7 @@ def _encode_all(
             encoded = encoder.encode_tokens(tokens)
             truncated += encoded.truncated
             prompt_count += len(chunk.distinct)
-            embeddings = _pool(chunk, encoded.embeddings)
+            embeddings = _pool_prompts(chunk, encoded.embeddings)
             if committed is not None:
                 committed.result()
                 done += LABELS_PER_COMMIT
@@ -233,7 +246,7 @@ def _encode_all(
     return tuple(truncated), prompt_count
 
 
-def _warn_of(truncated: Sequence[str]) -> None:
+def _warn_if_truncated(truncated: Sequence[str]) -> None:
     if truncated:
         logger.warning(
             "%d prompts over the token limit were cut, such as %r",
@@ -242,21 +255,21 @@ def _warn_of(truncated: Sequence[str]) -> None:
         )
 
 
-def _pool(asked: _Asked, embeddings: Float32) -> Float32:
-    """Return (n, D) label embeddings: each the normalised mean of its prompts' unit embeddings.
+def _pool_prompts(batch: _PromptBatch, embeddings: Float32) -> Float32:
+    """Return (n, D) label embeddings: the normalised mean of each label's prompt embeddings.
 
     Args:
-        asked: n labels with p different prompts.
-        embeddings: (p, D) float32, unit norm, of the different prompts.
+        batch: n labels with p different prompts.
+        embeddings: (p, D) float32 unit-norm embeddings of ``batch.distinct``.
     """
-    place = {prompt: row for row, prompt in enumerate(asked.distinct)}
-    rows = [place[prompt] for each in asked.prompts for prompt in each]
-    counts = np.array([len(each) for each in asked.prompts])
+    row_of = {prompt: row for row, prompt in enumerate(batch.distinct)}
+    rows = [row_of[prompt] for of_label in batch.prompts for prompt in of_label]
+    counts = np.array([len(of_label) for of_label in batch.prompts])
     starts = np.cumsum(counts) - counts
     sums = np.add.reduceat(embeddings[rows].astype(np.float64), starts, axis=0)
     means = sums / counts[:, None]
     norms = np.linalg.norm(means, axis=1)
-    for label, norm in zip(asked.labels, norms, strict=True):
+    for label, norm in zip(batch.labels, norms, strict=True):
         if not np.isfinite(norm) or norm < 1e-6:
             raise LabelError(
                 f"label {label!r}: the mean of its prompts' embeddings has norm {norm:g}, so it "

@@ -12,7 +12,7 @@ import numpy as np
 
 from zsic_index.embedding_arrays import Float32, Int64
 from zsic_index.embeddings.label_rows import LabelRows
-from zsic_index.embeddings.labels import Ensured, Progress, ensure
+from zsic_index.embeddings.labels import EnsuredEmbeddings, ProgressCallback, ensure_embeddings
 from zsic_index.encoders import Checkpoint
 from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import EmbeddingError, InputError
@@ -99,7 +99,7 @@ class BuildPlan:
     @cached_property
     def rows(self) -> LabelRows:
         """The R rows of the labels; not computed by a build with nothing to do."""
-        return LabelRows.of(self.structure, self.name_pooling, self.templates)
+        return LabelRows.from_structure(self.structure, self.name_pooling, self.templates)
 
     @property
     def taxonomy_digest(self) -> str | None:
@@ -117,7 +117,7 @@ def build(
     kind: Kind = "flat",
     name_pooling: NamePooling = "mean",
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> BuildReport:
     """Encode the labels that the store does not have yet, and publish the index.
 
@@ -148,11 +148,11 @@ def build(
     if name_pooling == "mass":
         _check_softmax(store, source)
     rows = plan.rows
-    ensured = ensure(
-        store, source, rows.names, rows.prompts_of, known=present_ids, progress=progress
+    ensured = ensure_embeddings(
+        store, source, rows.names, rows.prompts_of, existing=present_ids, progress=progress
     )
     info, removed = publish(store, plan, ensured.embedding_ids)
-    encoded = len(rows.labels_of(np.array(ensured.encoded, dtype=np.int64)))
+    encoded = len(rows.find_labels(np.array(ensured.encoded, dtype=np.int64)))
     return _report(info, taxonomy, started, ensured=ensured, encoded=encoded, removed=removed)
 
 
@@ -220,7 +220,7 @@ def publish(store: Store, plan: BuildPlan, embedding_ids: Int64) -> tuple[IndexI
     taxonomy = plan.structure.taxonomy
     labels = list(map(taxonomy.label_keys.__getitem__, order.tolist()))
     names = list(map(taxonomy.labels.__getitem__, order.tolist()))
-    embedding_ids = embedding_ids[plan.rows.in_order(order)]
+    embedding_ids = embedding_ids[plan.rows.reorder(order)]
     index_id, label_ids = store.indexes.claim_labels(plan.name, labels, names)
     label_ids = np.repeat(label_ids, plan.rows.counts[order])
     while True:
@@ -287,7 +287,7 @@ def _report(
     taxonomy: Taxonomy,
     started: float,
     *,
-    ensured: Ensured | None = None,
+    ensured: EnsuredEmbeddings | None = None,
     encoded: int = 0,
     removed: int = 0,
 ) -> BuildReport:

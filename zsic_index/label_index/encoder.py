@@ -12,7 +12,7 @@ import numpy as np
 from zsic_index import encoders, taxonomy
 from zsic_index.embedding_arrays import Float32
 from zsic_index.embeddings.images import ImageEmbedder
-from zsic_index.embeddings.labels import fetch, rendered
+from zsic_index.embeddings.labels import bind_templates, fetch_embeddings
 from zsic_index.encoders import Checkpoint, EncodedPrompts
 from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import ImageError, ModelError
@@ -141,8 +141,8 @@ class IndexEncoder:
         """
         labels = taxonomy.collect(labels).labels
         self.check_encodes(labels[0])
-        prompts_of = rendered(labels, self._info.templates)
-        return fetch(self._store, self.source, labels, prompts_of)
+        prompts_of = bind_templates(labels, self._info.templates)
+        return fetch_embeddings(self._store, self.source, labels, prompts_of)
 
     def encode_prompts(self, prompts: Sequence[str]) -> EncodedPrompts:
         """Encode prompts as they are: without a template, and without keeping anything.

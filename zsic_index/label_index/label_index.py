@@ -17,7 +17,7 @@ from zsic_index import encoders, prompts, taxonomy
 from zsic_index.calibration import Calibration
 from zsic_index.embedding_arrays import Float32, Int64, check_embeddings
 from zsic_index.embeddings.label_rows import LabelRows
-from zsic_index.embeddings.labels import Progress, fetch
+from zsic_index.embeddings.labels import ProgressCallback, fetch_embeddings
 from zsic_index.errors import ImageError, InputError, LabelError, StoreError
 from zsic_index.images.opening import Decode, ImageSource, as_sequence
 from zsic_index.index_files import IndexFiles
@@ -96,7 +96,7 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         kind: Kind = "flat",
         name_pooling: NamePooling = "mean",
         names: NamePooling | None = None,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> LabelIndex:
         """Build an index, encoding only what the store does not have; then open it.
 
@@ -360,9 +360,9 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         """
         resolved = prompts.resolve(templates)
         self._encoder.check_encodes(self.info.name)
-        rows = LabelRows.of(self.structure, self.info.name_pooling, resolved)
-        matrix = fetch(self._store, self._encoder.source, rows.names, rows.prompts_of)
-        in_row_order = matrix[rows.in_order(self.structure.row_order)]
+        rows = LabelRows.from_structure(self.structure, self.info.name_pooling, resolved)
+        matrix = fetch_embeddings(self._store, self._encoder.source, rows.names, rows.prompts_of)
+        in_row_order = matrix[rows.reorder(self.structure.row_order)]
         info = replace(self.info, templates=resolved, kind="flat")
         files = IndexFiles(self.label_ids, in_row_order, None, self._searcher.pooling)
         return self._variant(

@@ -58,7 +58,11 @@ def _similarities(
 ) -> Iterator[FoundPhoto]:
     embedder = index.encoder.image_embedder()
     for part in batched(index.store.photos.iterate(under=under), _AT_ONCE):
-        keys = {one.path: embedder.key(one.content_hash) for one in part if one.content_hash}
+        keys = {
+            one.path: embedder.fingerprint_image(one.content_hash)
+            for one in part
+            if one.content_hash
+        }
         found = index.store.embeddings.find(list(set(keys.values())))
         paths = [path for path, key in keys.items() if key in found]
         if paths:

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from zsic_index.embeddings.images import Embedded
+from zsic_index.embeddings.images import EmbeddedImage
 from zsic_index.errors import ImageError, MissingExtraError, StoreError
 from zsic_index.label_index import LabelIndex
 from zsic_index.library.run_lock import run_lock
@@ -261,12 +261,12 @@ class Tagging:
         """Record photos that have an embedding already; yield the others."""
         items, self._ready = self._ready, []
         hashes = [_hash(item) for item in items]
-        keys = [self._embedder.key(content) for content in hashes]
+        keys = [self._embedder.fingerprint_image(content) for content in hashes]
         found = self._index.store.embeddings.find(keys)
-        have: list[tuple[_Item, Embedded]] = []
+        have: list[tuple[_Item, EmbeddedImage]] = []
         for item, content, key in zip(items, hashes, keys, strict=True):
             if key in found:
-                have.append((item, Embedded(found[key], content)))
+                have.append((item, EmbeddedImage(found[key], content)))
             else:
                 yield item
         for part in batched(have, _AT_ONCE):
@@ -298,7 +298,9 @@ class Tagging:
 
     # What came of it
 
-    def _submit(self, items: list[_Item], found: Sequence[Embedded | ImageError], how: str) -> None:
+    def _submit(
+        self, items: list[_Item], found: Sequence[EmbeddedImage | ImageError], how: str
+    ) -> None:
         self._wait(_WAITING)
         self._recorded.append(self._recording.submit(self._record, items, found, how))
 
@@ -307,9 +309,13 @@ class Tagging:
         while len(self._recorded) > most:
             self._recorded.popleft().result()
 
-    def _record(self, items: list[_Item], found: Sequence[Embedded | ImageError], how: str) -> None:
+    def _record(
+        self, items: list[_Item], found: Sequence[EmbeddedImage | ImageError], how: str
+    ) -> None:
         embedded = [
-            (item, one) for item, one in zip(items, found, strict=True) if isinstance(one, Embedded)
+            (item, one)
+            for item, one in zip(items, found, strict=True)
+            if isinstance(one, EmbeddedImage)
         ]
         hashes = [_content(one) for _, one in embedded]
         verdicts = self._store.verdicts.find(hashes)
@@ -317,7 +323,7 @@ class Tagging:
         tags = iter(self._rules.decide(embeddings, [verdicts.get(one, {}) for one in hashes]))
         looked, kept = [], []
         for item, one in zip(items, found, strict=True):
-            if isinstance(one, Embedded):
+            if isinstance(one, EmbeddedImage):
                 content = _content(one)
                 decision = self._decision(content)
                 looked.append(_looked(item, content, None, next(tags), decision))
@@ -388,7 +394,7 @@ class Tagging:
             self._on_change(Change(item.path, added, withdrawn))
 
     def _decision(self, content_hash: bytes) -> bytes:
-        return self._rules.decision(self._embedder.key(content_hash))
+        return self._rules.decision(self._embedder.fingerprint_image(content_hash))
 
     def _refuse(self, item: _Item, why: str) -> None:
         path = item.path
@@ -466,7 +472,7 @@ def _hash(item: _Item) -> bytes:
     return item.known.content_hash
 
 
-def _content(embedded: Embedded) -> bytes:
+def _content(embedded: EmbeddedImage) -> bytes:
     assert embedded.content_hash is not None, "the index keeps images"
     return embedded.content_hash
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from zsic_index.embedding_arrays import Float32
-from zsic_index.embeddings.images import Embedded, Fresh, ImageEmbedder
+from zsic_index.embeddings.images import EmbeddedImage, ImageEmbedder, PreparedImage
 from zsic_index.errors import ImageError
 from zsic_index.querying.compiled import CompiledQuery
 from zsic_index.records import Decision
@@ -49,7 +49,7 @@ class _Pass(Job):
         answer: what answers; None where the embedding is what is wanted.
     """
 
-    prepared: Embedded | Fresh
+    prepared: EmbeddedImage | PreparedImage
     answer: CompiledQuery | None
 
 
@@ -81,7 +81,7 @@ class Tower:
 
     def _embed(self, jobs: list[_Pass]) -> None:
         with self._seconds.time():
-            found = self.embedder.finish([job.prepared for job in jobs])
+            found = self.embedder.embed_prepared([job.prepared for job in jobs])
         on = []
         for job, one in zip(jobs, found, strict=True):
             if isinstance(one, ImageError):
@@ -178,7 +178,7 @@ class Engine:
 
     def _prepare(
         self, embedder: ImageEmbedder, content: Callable[[], bytes], name: str
-    ) -> Embedded | Fresh:
+    ) -> EmbeddedImage | PreparedImage:
         with self._seconds.time():
             return embedder.prepare(content(), name)
 

@@ -226,7 +226,7 @@ class Applier:
         return outdated
 
     def _key(self, photo: StoredPhoto) -> bytes:
-        return self._embedder.key(photo.content_hash or b"")
+        return self._embedder.fingerprint_image(photo.content_hash or b"")
 
 
 def _overlap(root: str, under: str | None) -> bool:

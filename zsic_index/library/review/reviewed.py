@@ -9,7 +9,7 @@ from typing import IO, TypeVar
 import numpy as np
 
 from zsic_index.embedding_arrays import Float32, Float64, Int64
-from zsic_index.embeddings.labels import Progress
+from zsic_index.embeddings.labels import ProgressCallback
 from zsic_index.errors import InputError
 from zsic_index.label_index import LabelIndex
 from zsic_index.parallel import batched
@@ -39,7 +39,7 @@ class ReviewedPhotos:
     """
 
     def __init__(
-        self, index: LabelIndex, under: str | None = None, progress: Progress | None = None
+        self, index: LabelIndex, under: str | None = None, progress: ProgressCallback | None = None
     ) -> None:
         """Copy the embeddings from the store.
 
@@ -153,7 +153,7 @@ def _batches(
                 copies[places[photo.content_hash]] += 1
             else:
                 fresh.setdefault(photo.content_hash, []).append(photo.photo_id)
-        keys = {content: embedder.key(content) for content in fresh}
+        keys = {content: embedder.fingerprint_image(content) for content in fresh}
         stored = index.store.embeddings.find(list(keys.values()))
         contents = [content for content in fresh if keys[content] in stored]
         if contents:

@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 
 from zsic_index.embedding_arrays import Float64
-from zsic_index.embeddings.labels import Progress
+from zsic_index.embeddings.labels import ProgressCallback
 from zsic_index.errors import InputError
 from zsic_index.label_index import LabelIndex
 from zsic_index.library.review.applying import Applied, Applier, Pending
@@ -105,7 +105,7 @@ class Review:
     """
 
     def __init__(
-        self, index: LabelIndex, under: str | None = None, progress: Progress | None = None
+        self, index: LabelIndex, under: str | None = None, progress: ProgressCallback | None = None
     ) -> None:
         """Read the embeddings of all photos to review.
 
