@@ -15,7 +15,7 @@ import click
 from zsic_index import __version__
 from zsic_index.cli.bench import bench
 from zsic_index.cli.build import build, import_
-from zsic_index.cli.demo import demo
+from zsic_index.cli.demo import demo_command
 from zsic_index.cli.evaluate import calibrate, evaluate
 from zsic_index.cli.help import GroupedGroup
 from zsic_index.cli.labels import labels
@@ -29,7 +29,7 @@ from zsic_index.errors import ZsicError
 
 
 class _Group(GroupedGroup):
-    """A group whose commands turn errors into one line; ``--verbose`` shows the trace too."""
+    """A group whose commands print errors in one line, or with a traceback with ``--verbose``."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -43,7 +43,7 @@ class _Group(GroupedGroup):
             if not isinstance(error, ZsicError):
                 message = (
                     f"unexpected {type(error).__name__}: {message}; "
-                    "run again with --verbose for the trace, and please report it"
+                    "run again with --verbose for the traceback, and please report it"
                 )
             raise click.ClickException(message) from error
 
@@ -63,12 +63,12 @@ def main() -> None:
     logger = logging.getLogger("zsic_index")
     logger.handlers[:] = [handler]
     logger.propagate = False
-    # Pillow warns of large images, which have their own limit here, and of odd metadata.
+    # Pillow warns about odd metadata, and about large images, which are limited here anyway.
     warnings.filterwarnings("ignore", module="PIL")
 
 
 main.add_commands("Labels and indexes", build, import_, labels, list_, info, rm)
-main.add_commands("Classification", query_command, demo)
+main.add_commands("Classification", query_command, demo_command)
 main.add_commands("Photo libraries", tag, watch, review, search, show, status, export, undo)
 main.add_commands("Service", serve)
 main.add_commands("Calibration and measurement", calibrate, evaluate, bench)

@@ -87,7 +87,7 @@ def images_option(default: int) -> Callable[[Command], Command]:
 @rounds_option
 @json_option
 @verbose_option
-def scan(
+def time_scan(
     labels: int, dim: int, batches: tuple[int, ...], half: bool, rounds: int, as_json: bool
 ) -> None:
     """Time the exact scan against FAISS and bare matrix products.
@@ -108,7 +108,7 @@ def scan(
 @rounds_option
 @json_option
 @verbose_option
-def query(labels: int, images: int, model: str | None, rounds: int, as_json: bool) -> None:
+def time_query(labels: int, images: int, model: str | None, rounds: int, as_json: bool) -> None:
     """Time query against transformers' pipeline and the vision tower."""
     from zsic_index.bench import query
 
@@ -122,7 +122,7 @@ def query(labels: int, images: int, model: str | None, rounds: int, as_json: boo
 @rounds_option
 @json_option
 @verbose_option
-def build(labels: int, model: str | None, rounds: int, as_json: bool) -> None:
+def time_build(labels: int, model: str | None, rounds: int, as_json: bool) -> None:
     """Time build against a loop over labels and the text tower."""
     from zsic_index.bench import build
 
@@ -136,7 +136,7 @@ def build(labels: int, model: str | None, rounds: int, as_json: bool) -> None:
 @rounds_option
 @json_option
 @verbose_option
-def roll_up(labels: int, images: int, dim: int, rounds: int, as_json: bool) -> None:
+def time_roll_up(labels: int, images: int, dim: int, rounds: int, as_json: bool) -> None:
     """Time rolling up to a rank against the scan alone."""
     from zsic_index.bench import roll_up
 
@@ -150,11 +150,11 @@ def roll_up(labels: int, images: int, dim: int, rounds: int, as_json: bool) -> N
 @rounds_option
 @json_option
 @verbose_option
-def open_(labels: int, dim: int, rounds: int, as_json: bool) -> None:
+def time_open(labels: int, dim: int, rounds: int, as_json: bool) -> None:
     """Time the first answer of a new process, and a rebuild."""
-    from zsic_index.bench import open as bench_open
+    from zsic_index.bench import open as opening
 
-    _print_comparisons([bench_open.run(labels=labels, dim=dim, rounds=rounds)], as_json=as_json)
+    _print_comparisons([opening.run(labels=labels, dim=dim, rounds=rounds)], as_json=as_json)
 
 
 @bench.command("drop-in")
@@ -163,7 +163,7 @@ def open_(labels: int, dim: int, rounds: int, as_json: bool) -> None:
 @rounds_option
 @json_option
 @verbose_option
-def drop_in(labels: int, model: str | None, rounds: int, as_json: bool) -> None:
+def time_drop_in(labels: int, model: str | None, rounds: int, as_json: bool) -> None:
     """Time the drop-in pipeline against transformers' own."""
     from zsic_index.bench import drop_in
 
@@ -200,7 +200,7 @@ def drop_in(labels: int, model: str | None, rounds: int, as_json: bool) -> None:
 @rounds_option
 @json_option
 @verbose_option
-def tag(
+def time_tag(
     labels: int,
     photos: int,
     files: int,

@@ -12,7 +12,7 @@ from zsic_index.cli.progress import Progress
 from zsic_index.formats.predictions import ImagePredictions, write_predictions
 
 
-@click.command()
+@click.command("demo")
 @click.option(
     "-m",
     "--model",
@@ -29,7 +29,7 @@ from zsic_index.formats.predictions import ImagePredictions, write_predictions
     help="HTML file for the page with the pictures.",
 )
 @common_options
-def demo(model: str, page: Path, store: str | None) -> None:
+def demo_command(model: str, page: Path, store: str | None) -> None:
     """Classify 40 sample pictures against 1,623 emoji names.
 
     The model, the labels and the pictures come with the package; nothing is downloaded. The

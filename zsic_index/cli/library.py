@@ -13,7 +13,7 @@ import click
 
 from zsic_index.cli.options import (
     EXIT_SOME_REFUSED,
-    absolute,
+    absolute_path,
     common_options,
     decode_option,
     device_option,
@@ -113,7 +113,7 @@ def search(
     with LabelIndex.open(
         name, store=store, device=device, decode=decode, keep_images=True
     ) as index:
-        matches = search_photos(index, words, top_k, under=absolute(under) if under else None)
+        matches = search_photos(index, words, top_k, under=absolute_path(under) if under else None)
     if as_json:
         click.echo(json.dumps([asdict(match) for match in matches], ensure_ascii=False, indent=2))
         return
@@ -131,7 +131,7 @@ def show(photo: Path, as_json: bool, store: str | None) -> None:
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
-        entry = opened.photos.find(*os.path.split(absolute(photo)))
+        entry = opened.photos.find(*os.path.split(absolute_path(photo)))
         if entry is None:
             raise InputError(f"{photo}: not in the store: run 'zsic-index tag' on its folder")
         (record,) = records(opened, [entry])
@@ -223,7 +223,7 @@ def export(target: Path, format: str | None, under: Path | None, store: str | No
     if format not in FORMATS:
         raise click.UsageError(f"{target}: give --format {', '.join(FORMATS)}")
     with Store.open(store) as opened:
-        photos = opened.photos.iterate(under=absolute(under) if under else None)
+        photos = opened.photos.iterate(under=absolute_path(under) if under else None)
         number = export_photos(records(opened, photos), target, format)
     click.echo(f"{target}: {number:,} photos")
 

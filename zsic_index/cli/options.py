@@ -30,7 +30,6 @@ verbose_option = click.option(
     help="Print the traceback of an error.",
 )
 
-
 store_option = click.option(
     "--store",
     metavar="PATH_OR_URL",
@@ -39,15 +38,61 @@ store_option = click.option(
     help="SQLite file or SQLAlchemy URL.  [default: file in the user's data folder]",
 )
 
+model_option = click.option(
+    "-m",
+    "--model",
+    required=True,
+    metavar="MODEL",
+    help="Model: builtin:clip, builtin:siglip, a folder, or a Hub id.",
+)
+
+name_option = click.option("-n", "--name", metavar="NAME", required=True, help="Name of the index.")
+
+revision_option = click.option(
+    "--revision", metavar="REVISION", help="Branch, tag or commit of a model from the Hub."
+)
+
+lang_option = click.option(
+    "--lang", metavar="TAG", help="Language of the names, where the labels have translations."
+)
+
+under_option = click.option(
+    "--under",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder: only photos in and below it.",
+)
+
+decode_option = click.option(
+    "--decode",
+    type=click.Choice(["scaled", "exact"]),
+    default="scaled",
+    show_default=True,
+    help="How JPEGs are decoded. scaled is several times faster for large ones and changes the "
+    "embeddings slightly; the store keeps the embeddings of the two apart.",
+)
+
+exact_decode_option = click.option(
+    "--decode",
+    type=click.Choice(["exact", "scaled"]),
+    default="exact",
+    show_default=True,
+    help="How JPEGs are decoded. scaled is several times faster for large ones and changes the "
+    "probabilities slightly.",
+)
+
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="DEVICE",
+    help="Device for the model: auto, cpu, cuda, cuda:N or mps.",
+)
+
 
 def common_options(command: Command) -> Command:
     """Add --store and --verbose to a command."""
     return store_option(verbose_option(command))
-
-
-def absolute(path: Path) -> str:
-    """Return an absolute path without resolving symbolic links, as the store records photos."""
-    return os.path.abspath(path)  # noqa: PTH100
 
 
 class LabelFile(click.Path):
@@ -68,66 +113,12 @@ class LabelFile(click.Path):
         return super().convert(value, param, ctx)
 
 
-model_option = click.option(
-    "-m",
-    "--model",
-    required=True,
-    metavar="MODEL",
-    help="Model: builtin:clip, builtin:siglip, a folder, or a Hub id.",
-)
+def absolute_path(path: Path) -> str:
+    """Return an absolute path without resolving symbolic links, as the store records photos."""
+    return os.path.abspath(path)  # noqa: PTH100
 
 
-name_option = click.option("-n", "--name", metavar="NAME", required=True, help="Name of the index.")
-
-
-revision_option = click.option(
-    "--revision", metavar="REVISION", help="Branch, tag or commit of a model from the Hub."
-)
-
-
-lang_option = click.option(
-    "--lang", metavar="TAG", help="Language of the names, where the labels have translations."
-)
-
-
-under_option = click.option(
-    "--under",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder: only photos in and below it.",
-)
-
-
-decode_option = click.option(
-    "--decode",
-    type=click.Choice(["scaled", "exact"]),
-    default="scaled",
-    show_default=True,
-    help="How JPEGs are decoded. scaled is several times faster for large ones and changes the "
-    "embeddings slightly; the store keeps the embeddings of the two apart.",
-)
-
-
-def tokens_in(path: Path) -> tuple[str, ...]:
+def read_tokens(path: Path) -> tuple[str, ...]:
     """Return the tokens of a file, one per line; empty lines and # comments are skipped."""
     lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
     return tuple(line for line in lines if line and not line.startswith("#"))
-
-
-exact_decode_option = click.option(
-    "--decode",
-    type=click.Choice(["exact", "scaled"]),
-    default="exact",
-    show_default=True,
-    help="How JPEGs are decoded. scaled is several times faster for large ones and changes the "
-    "probabilities slightly.",
-)
-
-
-device_option = click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="DEVICE",
-    help="Device for the model: auto, cpu, cuda, cuda:N or mps.",
-)

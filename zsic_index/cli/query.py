@@ -17,8 +17,8 @@ from zsic_index.cli.options import (
     EXIT_SOME_REFUSED,
     device_option,
     exact_decode_option,
+    read_tokens,
     store_option,
-    tokens_in,
     verbose_option,
 )
 from zsic_index.cli.query_options import query_of, query_options
@@ -187,7 +187,7 @@ def _open_service(
 
     token = None
     if token_file is not None:
-        token = next(iter(tokens_in(token_file)), None)
+        token = next(iter(read_tokens(token_file)), None)
         if token is None:
             raise click.BadParameter(f"{token_file}: no token in it", param_hint="--token-file")
     with Client(server, index=name, token=token) as client:

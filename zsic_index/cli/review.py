@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from zsic_index.cli.options import (
-    absolute,
+    absolute_path,
     common_options,
     decode_option,
     name_option,
@@ -48,7 +48,7 @@ def review(
 
     with LabelIndex.open(name, store=store, decode=decode, keep_images=True) as index:
         with Progress(show=True, what="photos") as progress:
-            session = Review(index, None if under is None else absolute(under), progress)
+            session = Review(index, None if under is None else absolute_path(under), progress)
         try:
             with ReviewServer(session, port) as server:
                 click.echo(

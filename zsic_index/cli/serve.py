@@ -13,7 +13,7 @@ from zsic_index.cli.options import (
     common_options,
     device_option,
     exact_decode_option,
-    tokens_in,
+    read_tokens,
 )
 
 _MIB = 1 << 20
@@ -192,7 +192,7 @@ def serve(
             "pip install 'zsic-index[serve]'"
         ) from error
 
-    tokens = _read_tokens(token_file)
+    tokens = _checked_tokens(token_file)
     if not (tokens or allow_anonymous or _is_loopback(host)):
         raise click.UsageError(
             f"--host {host} can be reached from other machines: give --token-file, or "
@@ -229,11 +229,11 @@ def serve(
     )
 
 
-def _read_tokens(path: Path | None) -> tuple[str, ...]:
+def _checked_tokens(path: Path | None) -> tuple[str, ...]:
     """Return the tokens of a file; refuse files without tokens or with short ones."""
     if path is None:
         return ()
-    tokens = tokens_in(path)
+    tokens = read_tokens(path)
     if not tokens or any(len(token) < _SHORTEST_TOKEN for token in tokens):
         problem = "a token is" if tokens else "no token, or one"
         raise click.BadParameter(

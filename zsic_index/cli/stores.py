@@ -24,20 +24,20 @@ def list_(as_json: bool, store: str | None) -> None:
     with Store.open(store) as opened:
         indexes = opened.indexes.all()
     if as_json:
-        click.echo(json.dumps([to_json(info) for info in indexes], ensure_ascii=False, indent=2))
+        click.echo(json.dumps(list(map(to_json, indexes)), ensure_ascii=False, indent=2))
         return
     write_columns(
         ["name", "labels", "dim", "model", "templates", "updated"],
         [
             [
-                info.name,
-                f"{info.labels:,}",
-                str(info.dim),
-                info.model_id or "(imported)",
-                str(len(info.templates)),
-                _local_time(info.updated_at),
+                index.name,
+                f"{index.labels:,}",
+                str(index.dim),
+                index.model_id or "(imported)",
+                str(len(index.templates)),
+                _local_time(index.updated_at),
             ]
-            for info in indexes
+            for index in indexes
         ],
         sys.stdout,
     )
