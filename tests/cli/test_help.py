@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 import click
+import pytest
 from click.testing import CliRunner
 
 from tests.support.paths import ROOT
+from tests.tools.command_line import command_line
 from zsic_index.cli import main
 from zsic_index.cli.help import GroupedCommand, GroupedGroup, option_group
 
@@ -87,3 +89,11 @@ def test_the_manual_lists_the_commands_under_the_same_headings() -> None:
     in_help = re.findall(r"^(\w.*):$|^  ([a-z][\w-]*)  +\S", help_of(main), re.MULTILINE)
     commands = list(dict.fromkeys(listed))[: len(in_help) - 1]
     assert [("Options", ""), *commands] == in_help
+
+
+@pytest.mark.parametrize("path", command_line(main))
+def test_help_fits_80_columns(path: str) -> None:
+    arguments = [*path.split()[1:], "--help"]
+    lines = CliRunner().invoke(main, arguments, terminal_width=80).output.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if line.endswith("...") and "Usage:" not in line]

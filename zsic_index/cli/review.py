@@ -27,6 +27,7 @@ from zsic_index.cli.progress import Progress
     type=click.IntRange(0, 65_535),
     default=0,
     show_default=True,
+    metavar="PORT",
     help="Port on this machine; 0 for any free one.",
 )
 @click.option("--no-browser", is_flag=True, help="Print the address without opening it.")
