@@ -7,15 +7,14 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args, overload
 
 import numpy.typing as npt
 
-from zsic_index import encoders, prompts, taxonomy
+from zsic_index import encoders, prompts
 from zsic_index.calibration import Calibration
-from zsic_index.embedding_arrays import Float32, Int64, check_embeddings
+from zsic_index.embedding_arrays import Float32, check_embeddings
 from zsic_index.embeddings.label_rows import LabelRows
 from zsic_index.embeddings.labels import ProgressCallback, fetch_embeddings
 from zsic_index.errors import ImageError, InputError, LabelError, StoreError
@@ -29,6 +28,7 @@ from zsic_index.label_index.arguments import (
     imported_fingerprint,
     read_taxonomy,
 )
+from zsic_index.label_index.contents import IndexContents
 from zsic_index.label_index.encoder import IndexEncoder
 from zsic_index.label_index.naming import LabelNames
 from zsic_index.label_index.opening import open_index
@@ -47,11 +47,10 @@ from zsic_index.records import (
     Prediction,
 )
 from zsic_index.store import Store
-from zsic_index.taxonomy import Taxonomy, packing
-from zsic_index.taxonomy.structure import Structure
+from zsic_index.taxonomy import Taxonomy
 
 
-class LabelIndex(AbstractContextManager["LabelIndex"]):
+class LabelIndex(IndexContents, AbstractContextManager["LabelIndex"]):
     """A fixed set of labels, ready to classify images against; immutable.
 
     Make one with ``build``, ``open`` or ``from_embeddings``. The model is loaded at the first
@@ -70,13 +69,13 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
         keep_images: bool = False,
         report: BuildReport | None = None,
     ) -> None:
-        self._store = store
-        self._report = report
-        self._searcher = Searcher(info, files, device)
-        self._label_names = LabelNames(store, info, files.label_ids)
-        self._encoder = IndexEncoder(
-            store, info, device=device, decode=decode, keep_images=keep_images
+        super().__init__(
+            store,
+            Searcher(info, files, device),
+            LabelNames(store, info, files.label_ids),
+            IndexEncoder(store, info, device=device, decode=decode, keep_images=keep_images),
         )
+        self._report = report
         self._pinned_calibration: tuple[Calibration | None] | None = None
 
     # Opening
@@ -251,86 +250,10 @@ class LabelIndex(AbstractContextManager["LabelIndex"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # Contents
-
-    @property
-    def info(self) -> IndexInfo:
-        """The index as the store describes it."""
-        return self._searcher.info
-
-    @property
-    def store(self) -> Store:
-        """The store that this index was opened from."""
-        return self._store
-
     @property
     def report(self) -> BuildReport | None:
         """Report of ``build`` or ``from_embeddings``; None for an index that was opened."""
         return self._report
-
-    @property
-    def embeddings(self) -> Float32:
-        """(R, D) float32 unit-norm label embeddings in row order, memory-mapped and read-only.
-
-        R is N, or with name pooling the number of all names of all labels.
-        """
-        return self._searcher.files.matrix
-
-    @property
-    def label_ids(self) -> Int64:
-        """(N,) int64 label ids in row order."""
-        return self._searcher.files.label_ids
-
-    @property
-    def labels(self) -> list[str]:
-        """Names of the N labels in row order."""
-        return self._label_names.names_of(self.label_ids.tolist())
-
-    @cached_property
-    def structure(self) -> Structure:
-        """The taxonomy and its structure; rows have its labels in the order ``row_order``.
-
-        Raises:
-            StoreError: when the index was built again or removed before the first access.
-        """
-        digest = self.info.taxonomy
-        if digest is None:
-            return Structure(taxonomy.collect(self.labels))
-        return Structure(packing.unpack(self._store.indexes.read_taxonomy(digest)))
-
-    @property
-    def label_names(self) -> LabelNames:
-        """Look-ups between label ids, names, keys and rows."""
-        return self._label_names
-
-    @property
-    def searcher(self) -> Searcher:
-        """Search on arrays: rows, similarities, logits and log-partition."""
-        return self._searcher
-
-    @property
-    def encoder(self) -> IndexEncoder:
-        """The model that embeds images and labels for this index, lazily loaded."""
-        return self._encoder
-
-    def labels_under(self, node: str) -> list[str]:
-        """Return the keys of the labels below a node, itself included, as ``labels`` takes them.
-
-        Args:
-            node: a key, or a name that only one node has.
-
-        Raises:
-            LabelError: when there is no such node, or it has no labels.
-        """
-        structure = self.structure
-        label_keys = structure.taxonomy.label_keys
-        keys = [label_keys[at] for at in structure.descendants(structure.find(node)).tolist()]
-        if not keys:
-            raise LabelError(f"{node!r} has no labels below it in index {self.info.name!r}")
-        return keys
-
-    def __len__(self) -> int:
-        return len(self.label_ids)
 
     # Variants
 

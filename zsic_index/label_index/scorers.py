@@ -7,20 +7,17 @@ a list of predictions for each image.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from zsic_index.embedding_arrays import Float32, Float64, Int64
 from zsic_index.errors import InputError
 from zsic_index.label_index.arguments import check_top_k
+from zsic_index.label_index.contents import IndexContents
 from zsic_index.label_index.node_scores import NodeScores
 from zsic_index.label_index.searcher import SearchResult
 from zsic_index.label_index.subset import OUTSIDE, Subset
 from zsic_index.records import DEFAULT_TOP_K, NodePrediction, Prediction
 from zsic_index.scan.groups import Reduction
 from zsic_index.scan.probabilities import activate
-
-if TYPE_CHECKING:
-    from zsic_index.label_index.label_index import LabelIndex
 
 
 class LabelScorer:
@@ -40,7 +37,7 @@ class LabelScorer:
 
     def __init__(
         self,
-        index: LabelIndex,
+        index: IndexContents,
         *,
         top_k: int = DEFAULT_TOP_K,
         labels: Sequence[str] | None = None,
@@ -134,7 +131,7 @@ class RankScorer:
 
     def __init__(
         self,
-        index: LabelIndex,
+        index: IndexContents,
         *,
         rank: str,
         top_k: int = DEFAULT_TOP_K,
@@ -169,7 +166,7 @@ class DeepestScorer:
 
     def __init__(
         self,
-        index: LabelIndex,
+        index: IndexContents,
         *,
         floor: float,
         by_rank: Mapping[str, float] | None = None,
@@ -203,7 +200,7 @@ class DeepestScorer:
         return [[] if node is None else [node] for node in nodes]
 
 
-def _reduction(index: LabelIndex, *, independent: bool) -> Reduction:
+def _reduction(index: IndexContents, *, independent: bool) -> Reduction:
     if index.info.activation == "softmax":
         if independent:
             raise InputError(

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zsic_index import taxonomy
 from zsic_index.embedding_arrays import Float32, Int64
 from zsic_index.errors import LabelError
+from zsic_index.label_index.contents import IndexContents
 from zsic_index.scan.pooling import Pooling
 from zsic_index.taxonomy.names import suggest_names
-
-if TYPE_CHECKING:
-    from zsic_index.label_index.label_index import LabelIndex
 
 OUTSIDE = -1
 """Stands for the label id of a label that is not in the index."""
@@ -41,7 +38,7 @@ class Subset:
     pooling: Pooling | None
 
     @classmethod
-    def of(cls, index: LabelIndex, labels: Sequence[str], *, encode_missing: bool) -> Subset:
+    def of(cls, index: IndexContents, labels: Sequence[str], *, encode_missing: bool) -> Subset:
         """Return the subset of an index that has some labels.
 
         Args:
