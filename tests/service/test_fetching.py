@@ -31,8 +31,8 @@ from zsic_index.service.fetching import (
     Fetcher,
     FetchLimits,
     NotPublicError,
-    is_public,
 )
+from zsic_index.service.public_addresses import is_public
 
 # Before conftest puts its own in its place; it is only ever asked for numbers here.
 getaddrinfo = socket.getaddrinfo
@@ -820,6 +820,6 @@ def test_a_host_that_does_not_speak_tls() -> None:
         port = listener.sockets[0].getsockname()[1]
         async with listener, fetching_with() as fetcher:
             message = await refused(fetcher, f"https://127.0.0.1:{port}/")
-            assert "do not come to a TLS connection" in message
+            assert "the TLS handshake with its host failed" in message
 
     asyncio.run(run())

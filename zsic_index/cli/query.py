@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from zsic_index.images.opening import ImageSource
 
     ImageClassifier = Callable[[Iterable[ImageSource]], Iterator[Decision | ImageError]]
-    """From images to a decision about each, or the error that rejects it."""
+    """From images to a decision about each, or the error with which it is refused."""
 
 _LOCAL = (
     *("store", "device", "decode", "keep_images"),

@@ -127,7 +127,7 @@ class Client(AbstractContextManager["Client"]):
             the index, for which ``stream`` gives the reason.
 
         Raises:
-            ImageError: if an image is rejected; ``stream`` goes on instead.
+            ImageError: if an image is refused; ``stream`` goes on instead.
             IndexNotFoundError: if the service does not have the index.
             InputError: for options that the index cannot answer.
             ServiceError: if the service cannot be reached, refuses the token or fails.
@@ -142,7 +142,7 @@ class Client(AbstractContextManager["Client"]):
         """Classify any number of images in bounded memory.
 
         Yields for each image in order its decision, or the ImageError with which the service or
-        this client has rejected it. Arguments and errors are those of ``classify``.
+        this client has refused it. Arguments and errors are those of ``classify``.
         """
         return self._classify(images, document_of_options(options))
 
@@ -196,7 +196,7 @@ class Client(AbstractContextManager["Client"]):
         """Return (B, D) float32 unit-norm image embeddings, as ``score`` takes them.
 
         Raises:
-            ImageError: if an image is rejected.
+            ImageError: if an image is refused.
             ZsicError: see ``classify``.
         """
         document = self._with_index({"encoding_format": "base64"})
@@ -400,6 +400,6 @@ def _parse_page(document: Mapping[str, Any]) -> tuple[list[LabelRecord], int, in
 
 
 def _parse_error(result: Mapping[str, Any]) -> tuple[int, str]:
-    """Return the status and the reason of a rejected image, without its name in the request."""
+    """Return the status and the reason of a refused image, without its name in the request."""
     error = result["error"]
     return int(error["status"]), str(error["detail"]).removeprefix(f"{result.get('image')}: ")

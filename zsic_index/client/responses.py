@@ -56,7 +56,7 @@ def parse_record(record: type[Record], document: Mapping[str, Any]) -> Record:
 
 
 def image_error(status: int, detail: str, name: str) -> ImageError:
-    """Return the error of one image that a service has rejected.
+    """Return the error of one image that a service has refused.
 
     Args:
         status: HTTP status that the image would have got if it had been sent alone.

@@ -73,7 +73,7 @@ def upload(source: ImageSource) -> Upload:
 
 
 def _size(source: ImageSource) -> int:
-    """Return the approximate size of an image in bytes; 0 if it will be rejected."""
+    """Return the approximate size of an image in bytes; 0 if it will be refused."""
     match source:
         case bytes():
             return len(source)

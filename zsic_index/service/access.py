@@ -1,4 +1,4 @@
-"""Who may ask: those with a token, where there are any, and those who call the service by name."""
+"""Access control of the service: tokens and allowed host names."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from http import HTTPStatus
 from zsic_index.web import RefusedError
 
 OPEN_PATHS = frozenset(("/", "/healthz", "/readyz", "/openapi.json"))
-"""Paths that need no token, as do those below /page/."""
+"""Paths that need no token; neither do those below /page/."""
 
 
 class Access:
-    """Lets requests in.
+    """Checks of tokens and host names.
 
     Args:
-        tokens: any of them opens; none at all is open to everyone.
-        hosts: names that the Host header may have, without their port; any when there are none.
-            Without this, a page of another site could pass its own name off for this machine's.
+        tokens: valid tokens; without any, requests need none.
+        hosts: allowed host names in the Host header, without port; without any, all are allowed.
+            They protect against DNS rebinding, by which another site's page reaches this machine.
     """
 
     def __init__(self, tokens: Sequence[str], hosts: Sequence[str]) -> None:
@@ -27,10 +27,10 @@ class Access:
         self._hosts = frozenset(host.lower() for host in hosts)
 
     def check(self, path: str, headers: Mapping[str, str]) -> None:
-        """Let a request pass.
+        """Check the path and the headers of a request.
 
         Raises:
-            RefusedError: 421 for another host, 401 without a token or with a wrong one.
+            RefusedError: 421 for another host, 401 for a missing or invalid token.
         """
         if self._hosts and _host(headers.get("host", "")) not in self._hosts:
             raise RefusedError(
@@ -40,11 +40,11 @@ class Access:
             )
         if not self._tokens or path in OPEN_PATHS or path.startswith("/page/"):
             return
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        digest = _digest(given.strip())
-        # All are compared, whichever fits: how long it takes says nothing.
-        fits = [hmac.compare_digest(digest, token) for token in self._tokens]
-        if scheme.lower() != "bearer" or not any(fits):
+        scheme, _, sent_token = headers.get("authorization", "").partition(" ")
+        digest = _digest(sent_token.strip())
+        # Compare with all tokens, so that the time does not depend on which one matches.
+        matches = [hmac.compare_digest(digest, token) for token in self._tokens]
+        if scheme.lower() != "bearer" or not any(matches):
             raise RefusedError(
                 HTTPStatus.UNAUTHORIZED,
                 "send one of the service's tokens as 'Authorization: Bearer TOKEN'",

@@ -1,4 +1,4 @@
-"""Who gets in: so many requests and so many bytes at a time, and the next is refused at once."""
+"""Limits on concurrent requests and on the size of their bodies."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from zsic_index.web import RefusedError
 
 
 class Admission:
-    """A semaphore that nobody waits for; used in the event loop alone.
+    """A semaphore that refuses requests instead of queueing them; not thread-safe.
 
     Args:
-        max_requests: requests at a time.
-        max_bytes: bytes of their bodies.
-        metrics: is told how many there are.
+        max_requests: maximum number of concurrent requests.
+        max_bytes: maximum size of all their bodies together.
+        metrics: metrics to update.
     """
 
     def __init__(self, max_requests: int, max_bytes: int, metrics: Metrics) -> None:
@@ -29,12 +29,12 @@ class Admission:
 
     @contextmanager
     def admitted(self, size: int) -> Iterator[None]:
-        """Let a request with a body of at most ``size`` bytes in, until this is left.
+        """Admit a request with a body of at most ``size`` bytes for the duration of the context.
 
         Raises:
-            RefusedError: 429 when the service is full.
+            RefusedError: 429 if the service is full.
         """
-        # One alone may take all: its own limit is another one's affair.
+        # A single request may use the whole byte budget; max_body limits it separately.
         is_full = self._requests >= self._max_requests or (
             self._bytes and self._bytes + size > self._max_bytes
         )

@@ -1,4 +1,4 @@
-"""The application: all parts put together."""
+"""The ASGI application of the service."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
     """Return the application; its indexes are opened when it is started.
 
     Raises:
-        StoreError: when there is no store, or one that cannot be used.
+        StoreError: if the store is missing or cannot be used.
     """
     metrics = Metrics()
     service = Service(settings, metrics)
@@ -63,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description="Exact zero-shot image classification over large, fixed label sets.",
         lifespan=lifespan,
-        # Their pages load scripts from elsewhere.
+        # FastAPI's documentation pages load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
     )
@@ -77,7 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.get("/healthz", response_model=Health, responses={503: PROBLEMS[503]})
     async def healthz() -> dict[str, Literal["ok"]]:
-        """Tell whether the process should go on: not when a worker is gone."""
+        """Check liveness: 503 if a worker has ended, so that the process must be restarted."""
         if not service.is_alive:
             raise RefusedError(
                 HTTPStatus.SERVICE_UNAVAILABLE, "a worker has ended: start the service again"
@@ -86,7 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.get("/readyz", response_model=Health, responses={503: PROBLEMS[503]})
     async def readyz() -> dict[str, Literal["ok"]]:
-        """Tell whether an image would be classified now, by classifying one."""
+        """Check readiness by classifying an image."""
         await service.readiness.check()
         return {"status": "ok"}
 
@@ -98,8 +98,8 @@ def create_app(settings: Settings) -> FastAPI:
             401: PROBLEMS[401],
         },
     )
-    async def measured() -> Response:
-        """Give Prometheus what was counted and measured."""
+    async def metrics_text() -> Response:
+        """Return the metrics in the text format of Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     app.mount("/page/shared", _Files(directory=SHARED_MODULES))

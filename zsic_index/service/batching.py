@@ -1,4 +1,4 @@
-"""Work of many requests, done together by one thread."""
+"""Batching: the work of many requests, done together by one thread."""
 
 from __future__ import annotations
 
@@ -18,50 +18,50 @@ logger = logging.getLogger("zsic_index")
 
 
 _PATIENCE = 5.0
-"""Seconds that a thread has to end."""
+"""Seconds to wait for a thread to end."""
 
 
 class WorkerDiedError(ZsicError):
-    """The thread that should have done it is not there any more."""
+    """Error for a job whose thread has ended."""
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Something that somebody waits for.
+    """A unit of work that a request waits for.
 
     Attributes:
-        future: the result; cancelled when nobody waits any more.
+        future: future result; cancelled if the request is gone.
     """
 
     future: Future[Any] = field(default_factory=Future, kw_only=True)
 
     def finish(self, result: Any) -> None:
-        """Give the result, or the exception that there is instead."""
+        """Set the result, or an exception in place of it."""
         try:
             if isinstance(result, BaseException):
                 self.future.set_exception(result)
             else:
                 self.future.set_result(result)
         except InvalidStateError:
-            pass  # nobody waits any more
+            pass  # the request is gone
 
 
 J = TypeVar("J", bound=Job)
 
 
 class Batcher(Generic[J]):
-    """A thread that takes what is there, at most ``size`` jobs, and does it at once.
+    """A thread that runs queued jobs in batches.
 
-    When fewer are there and more have been announced, it waits for these, but not for long. A job
-    that nobody waits for any more is left out. An error is that batch's alone; should the thread
-    end, all jobs end with a WorkerDiedError, now and from then on.
+    While a batch is not full and more jobs have been announced, the thread waits a short time for
+    them. Cancelled jobs are dropped. An exception ends the jobs of its batch only; if the thread
+    itself ends, all queued and later jobs end with a WorkerDiedError.
 
     Args:
-        name: what it does, for messages.
-        run: does a batch: finishes each job, or hands it on.
-        size: jobs of a batch, at most.
+        name: name of the work in messages.
+        run: runs a batch; it finishes each job or hands it on.
+        size: maximum number of jobs in a batch.
         wait: seconds that the oldest job waits for announced ones.
-        observe: is told how many jobs a batch has.
+        observe: called with the number of jobs in each batch.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Batcher(Generic[J]):
 
     @contextmanager
     def announced(self) -> Iterator[None]:
-        """Say that a job will come: it is worth waiting for until this is left."""
+        """Announce a job, so that a batch may wait for it, for the duration of the context."""
         with self._condition:
             self._announced += 1
         try:
@@ -98,7 +98,7 @@ class Batcher(Generic[J]):
                 self._condition.notify()
 
     def put(self, jobs: Sequence[J]) -> None:
-        """Queue jobs; returns at once."""
+        """Queue jobs and return at once."""
         now = time.monotonic()
         with self._condition:
             if self._is_open:
@@ -109,16 +109,16 @@ class Batcher(Generic[J]):
 
     @property
     def waiting(self) -> int:
-        """Jobs that are queued."""
+        """Number of queued jobs."""
         return len(self._queue)
 
     @property
     def is_alive(self) -> bool:
-        """Whether there is a thread to do anything."""
+        """Whether the thread runs."""
         return self._is_open
 
     def close(self) -> None:
-        """Do what is queued, then end the thread; one that hangs is left behind."""
+        """Run the queued jobs and end the thread; a thread that hangs is abandoned."""
         with self._condition:
             self._is_open = False
             self._condition.notify()
@@ -148,7 +148,7 @@ class Batcher(Generic[J]):
                 job.finish(error)
 
     def _next(self) -> list[J]:
-        """Wait for the next batch; an empty one is the end."""
+        """Wait for the next batch; an empty one ends the thread."""
         with self._condition:
             while not self._queue:
                 if not self._is_open:

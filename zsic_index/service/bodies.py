@@ -1,4 +1,4 @@
-"""A request's body: read within limits, whatever its headers say."""
+"""Reading of request bodies within limits, independent of what their headers declare."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
 
 class ClientGoneError(Exception):
-    """The client has hung up."""
+    """Error for a request whose client has disconnected."""
 
 
-def declared(headers: Mapping[str, str], limit: int) -> int:
-    """Return how many bytes a body may have: what it says, or as many as are allowed.
+def declared_size(headers: Mapping[str, str], limit: int) -> int:
+    """Return the declared size of a body in bytes, or the limit if it is unknown.
 
     Raises:
-        RefusedError: 413 when it says more than that; 415 for an encoding that is not known.
+        RefusedError: 413 if it exceeds the limit; 415 for an unsupported encoding.
     """
     encoding = _encoding(headers)
     if encoding not in ("identity", "gzip", "x-gzip", "deflate"):
@@ -41,8 +41,8 @@ async def read(receive: Receive, headers: Mapping[str, str], limit: int) -> byte
     """Return a body, decompressed.
 
     Raises:
-        ClientGoneError: when the client hangs up before its end.
-        RefusedError: 413 when it has more than ``limit`` bytes, 400 when it is broken.
+        ClientGoneError: if the client disconnects before its end.
+        RefusedError: 413 for more than ``limit`` bytes, 400 for invalid compressed data.
     """
     encoding = _encoding(headers)
     unpack = None if encoding == "identity" else zlib.decompressobj(_GZIP_OR_ZLIB)
@@ -67,7 +67,7 @@ async def read(receive: Receive, headers: Mapping[str, str], limit: int) -> byte
 
 
 async def discard(receive: Receive, limit: int) -> None:
-    """Read at most ``limit`` bytes of what still comes, so that the client gets to its answer."""
+    """Read and drop at most ``limit`` bytes of a body, so that the client reads the response."""
     size = 0
     while size <= limit:
         message = await receive()
@@ -89,7 +89,7 @@ def _encoding(headers: Mapping[str, str]) -> str:
 
 
 def _unpacked(unpack: zlib._Decompress, chunk: bytes, left: int) -> bytes:
-    """Return what a chunk holds, or one byte more than is allowed."""
+    """Return a chunk decompressed, with at most one byte more than is allowed."""
     try:
         return unpack.decompress(chunk, left + 1)
     except zlib.error as error:

@@ -1,4 +1,4 @@
-"""From an image's bytes to its answer: decoders, vision towers and scans, each in its threads."""
+"""The stages of a classification: decoding, vision tower and scan, each in its own threads."""
 
 from __future__ import annotations
 
@@ -23,55 +23,57 @@ from zsic_index.service.settings import Settings
 
 Result = TypeVar("Result")
 
-_SCAN = 64
-"""Embeddings of one scan, unless said otherwise."""
+_SCAN_SIZE = 64
+"""Default number of embeddings per scan."""
 
 
 @dataclass(slots=True, eq=False)
-class _Scan(Job):
-    """An embedding that an answer is wanted for.
+class _ScanJob(Job):
+    """An embedding to classify.
 
     Attributes:
-        embedding: (D,) float32, unit norm.
-        answer: what answers; jobs with the same one are answered together.
+        embedding: (D,) float32 unit-norm image embedding.
+        query: query to answer; jobs with the same one share a scan.
     """
 
     embedding: Float32
-    answer: CompiledQuery
+    query: CompiledQuery
 
 
 @dataclass(slots=True, eq=False)
-class _Pass(Job):
-    """An image on its way through the vision tower.
+class _TowerJob(Job):
+    """A decoded image to embed.
 
     Attributes:
-        prepared: the tower's input.
-        answer: what answers; None where the embedding is what is wanted.
+        prepared: input of the vision tower.
+        query: query to answer with the embedding; None to return the embedding.
     """
 
     prepared: EmbeddedImage | PreparedImage
-    answer: CompiledQuery | None
+    query: CompiledQuery | None
 
 
 class Tower:
-    """One encoder's vision tower, shared by all indexes that it is for.
+    """The vision tower of one encoder, shared by the indexes of the encoder.
 
     Args:
-        embedder: turns images into embeddings.
-        scans: where embeddings go on to.
+        embedder: embedder of the encoder.
+        scans: next stage, for jobs with a query.
+        settings: sizes of batches.
+        metrics: metrics to update.
     """
 
     def __init__(
         self,
         embedder: ImageEmbedder,
-        scans: Batcher[_Scan],
+        scans: Batcher[_ScanJob],
         settings: Settings,
         metrics: Metrics,
     ) -> None:
         self.embedder = embedder
         self._scans = scans
         self._seconds = metrics.stage_seconds.labels("tower")
-        self.batcher: Batcher[_Pass] = Batcher(
+        self.batcher: Batcher[_TowerJob] = Batcher(
             "vision tower",
             self._embed,
             size=settings.max_batch or embedder.batch_size(),
@@ -79,18 +81,18 @@ class Tower:
             observe=metrics.batch_size.labels("tower").observe,
         )
 
-    def _embed(self, jobs: list[_Pass]) -> None:
+    def _embed(self, jobs: list[_TowerJob]) -> None:
         with self._seconds.time():
-            found = self.embedder.embed_prepared([job.prepared for job in jobs])
-        on = []
-        for job, one in zip(jobs, found, strict=True):
-            if isinstance(one, ImageError):
-                job.finish(one)
-            elif job.answer is None:
-                job.finish(one.embedding)
+            results = self.embedder.embed_prepared([job.prepared for job in jobs])
+        scans = []
+        for job, result in zip(jobs, results, strict=True):
+            if isinstance(result, ImageError):
+                job.finish(result)
+            elif job.query is None:
+                job.finish(result.embedding)
             else:
-                on.append(_Scan(one.embedding, job.answer, future=job.future))
-        self._scans.put(on)
+                scans.append(_ScanJob(result.embedding, job.query, future=job.future))
+        self._scans.put(scans)
 
 
 class Engine:
@@ -105,74 +107,74 @@ class Engine:
         self._labels = ThreadPoolExecutor(1, "zsic-labels")
         self._seconds = metrics.stage_seconds.labels("decode")
         self._scan_seconds = metrics.stage_seconds.labels("scan")
-        self.scans: Batcher[_Scan] = Batcher(
+        self.scans: Batcher[_ScanJob] = Batcher(
             "scan",
             self._scan,
-            size=settings.max_batch or _SCAN,
+            size=settings.max_batch or _SCAN_SIZE,
             wait=0.0,
             observe=metrics.batch_size.labels("scan").observe,
         )
         metrics.waiting.labels("scan").set_function(lambda: self.scans.waiting)
 
     def tower(self, embedder: ImageEmbedder) -> Tower:
-        """Return a tower whose embeddings are scanned here."""
+        """Return a tower that hands its embeddings to this engine's scans."""
         return Tower(embedder, self.scans, self._settings, self._metrics)
 
     async def embed(self, tower: Tower, content: Callable[[], bytes], name: str) -> Float32:
         """Return an image's (D,) float32 unit-norm embedding.
 
         Args:
-            tower: the encoder's.
-            content: gives the bytes of its file; called in another thread.
-            name: what to call it in messages.
+            tower: tower of the encoder.
+            content: returns the bytes of the file; called in another thread.
+            name: name of the image in messages.
 
         Raises:
-            ImageError: when it is refused.
+            ImageError: if the image is refused.
         """
-        found: Float32 = await self._passed(tower, content, name, None)
-        return found
+        embedding: Float32 = await self._run(tower, content, name, None)
+        return embedding
 
     async def classify(
-        self, tower: Tower, content: Callable[[], bytes], name: str, answer: CompiledQuery
+        self, tower: Tower, content: Callable[[], bytes], name: str, query: CompiledQuery
     ) -> Decision:
-        """Return what ``answer`` makes of an image; see ``embed``."""
-        found: Decision = await self._passed(tower, content, name, answer)
-        return found
+        """Return the decision of a query about an image; see ``embed``."""
+        decision: Decision = await self._run(tower, content, name, query)
+        return decision
 
-    async def score(self, embeddings: Float32, answer: CompiledQuery) -> list[Decision]:
-        """Return what ``answer`` makes of each of (B, D) float32 unit-norm embeddings."""
-        jobs = [_Scan(row, answer) for row in embeddings]
+    async def score(self, embeddings: Float32, query: CompiledQuery) -> list[Decision]:
+        """Return the decisions of a query about (B, D) float32 unit-norm embeddings."""
+        jobs = [_ScanJob(embedding, query) for embedding in embeddings]
         self.scans.put(jobs)
-        found: list[Decision] = await asyncio.gather(*map(_result, jobs))
-        return found
+        decisions: list[Decision] = await asyncio.gather(*map(_result, jobs))
+        return decisions
 
     async def aside(self, do: Callable[..., Result], *arguments: Any) -> Result:
-        """Do what takes a moment, such as reading the store, in a thread."""
+        """Run a function that takes a moment, such as one that reads the store, in a thread."""
         return await _in(self._side, do, *arguments)
 
     async def encode_prompts(self, do: Callable[..., Result], *arguments: Any) -> Result:
-        """Do something with the text tower that takes about as long as a request may."""
+        """Run a function that encodes prompts of a request in the thread for these."""
         return await _in(self._prompts, do, *arguments)
 
     async def encode_labels(self, do: Callable[..., Result], *arguments: Any) -> Result:
-        """Do something with the text tower that may take minutes; nothing else waits for it."""
+        """Run a function that encodes labels, which may take minutes, in the thread for these."""
         return await _in(self._labels, do, *arguments)
 
     def close(self) -> None:
-        """End all threads but the towers'."""
+        """End all threads except those of towers."""
         self.scans.close()
         for pool in (self._decoders, self._side, self._prompts, self._labels):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _passed(
-        self, tower: Tower, content: Callable[[], bytes], name: str, answer: CompiledQuery | None
+    async def _run(
+        self, tower: Tower, content: Callable[[], bytes], name: str, query: CompiledQuery | None
     ) -> Any:
         loop = asyncio.get_running_loop()
         with tower.batcher.announced():
             prepared = await loop.run_in_executor(
                 self._decoders, self._prepare, tower.embedder, content, name
             )
-            job = _Pass(prepared, answer)
+            job = _TowerJob(prepared, query)
             tower.batcher.put([job])
         return await _result(job)
 
@@ -182,21 +184,21 @@ class Engine:
         with self._seconds.time():
             return embedder.prepare(content(), name)
 
-    def _scan(self, jobs: list[_Scan]) -> None:
-        alike: dict[int, list[_Scan]] = {}
+    def _scan(self, jobs: list[_ScanJob]) -> None:
+        by_query: dict[int, list[_ScanJob]] = {}
         for job in jobs:
-            alike.setdefault(id(job.answer), []).append(job)
-        for group in alike.values():
+            by_query.setdefault(id(job.query), []).append(job)
+        for group in by_query.values():
             started = time.perf_counter()
             try:
-                found = group[0].answer(np.stack([job.embedding for job in group]))
+                decisions = group[0].query(np.stack([job.embedding for job in group]))
             except Exception as error:
-                # What one query cannot be answered with is not the others' affair.
+                # One failing query must not fail the rest of the batch.
                 for job in group:
                     job.finish(error)
                 continue
             self._scan_seconds.observe(time.perf_counter() - started)
-            for job, decision in zip(group, found, strict=True):
+            for job, decision in zip(group, decisions, strict=True):
                 job.finish(decision)
 
 
@@ -205,6 +207,6 @@ async def _in(pool: ThreadPoolExecutor, do: Callable[..., Result], *arguments: A
 
 
 async def _result(job: Job) -> Any:
-    """Wait for a job; when the waiting is cancelled, so is the job."""
+    """Wait for a job; cancelling this coroutine cancels the job."""
     future: Future[Any] = job.future
     return await asyncio.wrap_future(future)

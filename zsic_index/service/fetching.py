@@ -1,19 +1,17 @@
-"""Fetching images by address, without becoming a way into the network that the service is in.
+"""Fetch images by URL without exposing the service's own network (SSRF).
 
-Who may name an address may name one that only this machine reaches: a router, a database, the
-metadata of a cloud. So what is checked is not the address as it is spelt but every number that its
-host resolves to, and the connection goes to a number that was checked: there is no second look-up
-in between, for which a name server could have another answer ready. A redirect is a new connection
-and passes the same check.
+A client could name a URL that only this machine reaches: a router, a database, the metadata of a
+cloud. Therefore every IP address that a host resolves to is checked, and the connection is made to
+a checked IP address without a second DNS look-up, for which a name server could return another
+result. A redirect is a new connection and passes the same check.
 
-A machine whose own network has public numbers needs a firewall as well: they look like any other.
+A machine whose own network has public IP addresses needs a firewall as well.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import re
 import socket
 import ssl
@@ -27,78 +25,32 @@ import httpcore2
 
 from zsic_index import __version__
 from zsic_index.errors import ImageError
+from zsic_index.service.public_addresses import is_public
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""From a host and a port to the host's addresses as numbers; raises OSError when it has none."""
+"""Returns the IP addresses of a host and port; raises OSError if there are none."""
 
 _PORTS = {"http": 80, "https": 443}
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _TRIES = 3
-"""Addresses of one host that are connected to, one after the other, until one answers."""
+"""Maximum number of a host's IP addresses to try, one after the other."""
 
-_SHOWN = 100
-"""Characters of an address that are shown in messages."""
+_MESSAGE_URL = 100
+"""Maximum number of characters of a URL in messages."""
 
 _HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+", re.ASCII)
-
-# What the standard library calls global differs from release to release: 3.11 has multicast, 6to4
-# and site-local among it. These are IANA's registries of special-purpose addresses, with the few
-# left in whose use is global but that no web server has.
-_SPECIAL_V4 = tuple(
-    ipaddress.IPv4Network(network)
-    for network in (
-        "0.0.0.0/8",  # this network; Linux takes 0.0.0.0 for itself
-        "10.0.0.0/8",  # private
-        "100.64.0.0/10",  # shared behind carriers' NAT
-        "127.0.0.0/8",  # loopback
-        "168.63.129.16/32",  # public by its number, but the host of every machine on Azure
-        "169.254.0.0/16",  # link-local, and clouds' metadata
-        "172.16.0.0/12",  # private
-        "192.0.0.0/24",  # protocol assignments
-        "192.0.2.0/24",  # documentation
-        "192.88.99.0/24",  # relays of 6to4
-        "192.168.0.0/16",  # private
-        "198.18.0.0/15",  # benchmarks
-        "198.51.100.0/24",  # documentation
-        "203.0.113.0/24",  # documentation
-        "224.0.0.0/4",  # multicast
-        "240.0.0.0/4",  # reserved, and broadcast
-    )
-)
-
-_GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
-"""All of IPv6 that is given out for global unicast.
-
-Not in it: loopback, mapped and compatible IPv4, unique, link- and site-local, and multicast.
-"""
-
-_SPECIAL_V6 = tuple(
-    ipaddress.IPv6Network(network)
-    for network in (
-        "2001::/23",  # protocol assignments: Teredo, benchmarks, ORCHID
-        "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4, which carries an IPv4 address
-        "3fff::/20",  # documentation
-    )
-)
-
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-"""How a network without IPv4 writes IPv4 addresses: they are what counts, in the last 32 bits.
-
-``64:ff9b:1::/48``, which is for local use, is not meant: it is refused whatever it carries.
-"""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """What one image may take.
+    """Limits for fetching one image.
 
     Attributes:
-        max_bytes: the most bytes of its body.
-        seconds: the time for all of it, from resolving its host to the last byte.
-        max_redirects: the most redirects on the way to it.
+        max_bytes: maximum size of the body.
+        seconds: maximum time from resolving the host to the last byte.
+        max_redirects: maximum number of redirects.
     """
 
     max_bytes: int
@@ -106,47 +58,28 @@ class FetchLimits:
     max_redirects: int = 3
 
 
-def is_public(address: str) -> bool:
-    """Return whether an address is one of the global internet's, for one machine.
-
-    Args:
-        address: IPv4 or IPv6, in numbers. Whatever else it is, or with a zone, it is not public.
-    """
-    if "%" in address:
-        return False
-    try:
-        number = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(number, ipaddress.IPv6Address):
-        if number not in _NAT64:
-            return number in _GLOBAL_V6 and not any(number in one for one in _SPECIAL_V6)
-        number = ipaddress.IPv4Address(int(number) & 0xFFFF_FFFF)
-    return not any(number in one for one in _SPECIAL_V4)
-
-
 async def look_up(host: str, port: int) -> list[str]:
-    """Return the addresses that the system has for a host, in its order.
+    """Return the IP addresses of a host in the system's order.
 
     Raises:
-        OSError: when it has none.
-        UnicodeError: when a part of the name is empty or too long.
+        OSError: if there are none.
+        UnicodeError: if a part of the name is empty or too long.
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+    entries = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in entries]
 
 
 class NotPublicError(Exception):
-    """A host is unknown, or not all of its addresses are allowed; it does not say which."""
+    """Error for a host that is unknown or not public; the message does not tell which."""
 
 
 class CheckedBackend(httpcore2.AsyncNetworkBackend):
-    """Connects to allowed addresses only.
+    """A network backend that connects to allowed IP addresses only.
 
     Args:
-        resolve: finds the addresses of a host.
-        is_allowed: whether an address, in numbers, may be connected to.
+        resolve: returns the IP addresses of a host.
+        is_allowed: returns whether an IP address may be connected to.
     """
 
     def __init__(self, resolve: Resolve, is_allowed: Callable[[str], bool]) -> None:
@@ -164,13 +97,13 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Resolve a host, check all of its addresses, and connect to one of them.
+        """Resolve a host, check all of its IP addresses, and connect to one of them.
 
         Raises:
-            NotPublicError: when the host is unknown, or one address or more is not allowed; then
-                there has been no connection to any.
-            httpcore2.ConnectError: when none of the first few addresses answers.
-            httpcore2.ConnectTimeout: when the last of them does not in its share of the time.
+            NotPublicError: before any connection, if the host is unknown or has an IP address that
+                is not allowed.
+            httpcore2.ConnectError: if none of the first few IP addresses accepts a connection.
+            httpcore2.ConnectTimeout: if the last of them exceeds its share of the time.
         """
         addresses = (await self._checked(host, port))[:_TRIES]
         failure: Exception = httpcore2.ConnectError("closed")
@@ -179,7 +112,7 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
                 break
             try:
                 stream = await self._inner.connect_tcp(
-                    # Numbers: nothing below this looks anything up again.
+                    # Numeric, so that httpcore does not resolve it again.
                     address,
                     port,
                     timeout=None if timeout is None else timeout / len(addresses),
@@ -199,7 +132,7 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
         timeout: float | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Refuse.
+        """Refuse to connect to a Unix socket.
 
         Raises:
             NotPublicError: always.
@@ -207,13 +140,13 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
         raise NotPublicError
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep."""
         await asyncio.sleep(seconds)
 
     async def close(self) -> None:
-        """Close every connection that was made here, and make no more.
+        """Close all connections of this backend, and refuse new ones.
 
-        httpcore leaves one open when it is cancelled during a TLS handshake.
+        httpcore leaves a connection open if it is cancelled during a TLS handshake.
         """
         self._is_closed = True
         while self._streams:
@@ -224,7 +157,7 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
             addresses = list(dict.fromkeys(await self._resolve(host, port)))
         except (OSError, UnicodeError):
             raise NotPublicError from None
-        # A name with a public and a private address is one that somebody is playing with.
+        # A host with a public and a private IP address is suspicious: refuse it altogether.
         if not addresses or not all(self._is_allowed(address) for address in addresses):
             raise NotPublicError
         return addresses
@@ -232,29 +165,29 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """What one request is sent to.
+    """The target of one request.
 
     Attributes:
-        address: as text, in ASCII.
-        url: its parts, for httpcore.
-        host: what the Host header says.
+        text: URL as ASCII text.
+        url: parsed URL for httpcore.
+        host: value of the Host header.
     """
 
-    address: str
+    text: str
     url: httpcore2.URL
     host: str
 
 
 class Fetcher:
-    """Fetches images from public addresses; any number at a time.
+    """A fetcher of images from public hosts, any number at a time.
 
-    Nothing is kept between two images: no cookies and no connections. Proxies and passwords that
-    the environment names are not used.
+    No cookies or connections are kept between two images. Proxies and passwords in the environment
+    are ignored.
 
     Args:
-        limits: what one image may take.
-        resolve: finds the addresses of a host.
-        is_allowed: whether an address, in numbers, may be connected to.
+        limits: limits for each image.
+        resolve: returns the IP addresses of a host.
+        is_allowed: returns whether an IP address may be connected to.
     """
 
     def __init__(
@@ -267,72 +200,75 @@ class Fetcher:
         self._limits = limits
         self._resolve = resolve
         self._is_allowed = is_allowed
-        # Reading the certificates takes longer than many a fetch: once.
+        # Created once: reading the certificates takes longer than a typical fetch.
         self._ssl_context = httpcore2.default_ssl_context()
         self._backends: set[CheckedBackend] = set()
         self._is_closed = False
 
     async def fetch(self, url: str) -> bytes:
-        """Return the bytes at an address; whether they are an image is for others to see.
+        """Return the bytes at a URL; they are not checked to be an image.
 
         Raises:
-            ImageError: when the address is not one that is fetched, it is not public, or it does
-                not give status 200 and a body within the limits. Of an address that is not public,
-                the message is the same whatever is there.
+            ImageError: for an invalid URL, a host that is not public, a status other than 200, or
+                a body over the limits. For hosts that are not public the message is always the
+                same, so that it does not reveal whether they exist.
         """
-        shown = _shown(url)
+        short_url = _short(url)
         if self._is_closed:
-            raise ImageError(f"{shown}: is not fetched: the service is stopping; ask again later")
+            raise ImageError(
+                f"{short_url}: is not fetched: the service is stopping; ask again later"
+            )
         try:
             async with asyncio.timeout(self._limits.seconds):
-                return await self._follow(url, shown)
+                return await self._follow(url, short_url)
         except ImageError:
             raise
         except NotPublicError:
             raise ImageError(
-                f"{shown}: its host, or one that it redirects to, is unknown or not public; only "
-                "public addresses are fetched: send the image itself"
+                f"{short_url}: its host, or one that it redirects to, is unknown or not public; "
+                "only public addresses are fetched: send the image itself"
             ) from None
         except TimeoutError:
             raise ImageError(
-                f"{shown}: took longer than the limit of {self._limits.seconds:g} seconds: send "
-                "the image itself"
+                f"{short_url}: took longer than the limit of {self._limits.seconds:g} seconds: "
+                "send the image itself"
             ) from None
         except Exception as error:
-            # What httpcore raises has no base of its own, and errors of AnyIO, ssl and h11 come
-            # through: a Content-Length of 5,000 digits is a ValueError.
+            # httpcore's exceptions have no common base class, and those of AnyIO, ssl and h11 pass
+            # through it: a Content-Length of 5,000 digits is a ValueError.
             raise ImageError(
-                f"{shown}: cannot be fetched: {_reason(error)}: check the address, or send the "
+                f"{short_url}: cannot be fetched: {_reason(error)}: check the address, or send the "
                 "image itself"
             ) from error
 
     async def close(self) -> None:
-        """Fetch nothing more; what is being fetched ends in an ImageError."""
+        """Refuse new images; running fetches end with an ImageError."""
         self._is_closed = True
         while self._backends:
             await self._backends.pop().close()
 
-    async def _follow(self, url: str, shown: str) -> bytes:
-        target = _parse(url.strip(), shown, "the address")
+    async def _follow(self, url: str, short_url: str) -> bytes:
+        """Return the body at a URL, following redirects."""
+        target = _parse(url.strip(), short_url, "the address")
         for _ in range(self._limits.max_redirects + 1):
             async with self._request(target) as response:
                 locations = _header(response, b"location")
                 if response.status not in _REDIRECTS or not locations:
-                    return await self._body(response, shown)
-            target = _parse(locations[0], shown, "where it redirects to", base=target.address)
+                    return await self._body(response, short_url)
+            target = _parse(locations[0], short_url, "where it redirects to", base=target.text)
         raise ImageError(
-            f"{shown}: redirects more than {self._limits.max_redirects} times, which is the "
+            f"{short_url}: redirects more than {self._limits.max_redirects} times, which is the "
             "limit: give the address that it ends at"
         )
 
     @contextlib.asynccontextmanager
     async def _request(self, target: _Target) -> AsyncIterator[httpcore2.Response]:
-        """Give the response to one request, over a connection of its own."""
+        """Send one request over its own connection; yield the response."""
         headers = [
             ("Host", target.host),
             ("User-Agent", f"zsic-index/{__version__}"),
             ("Accept", "image/*, */*;q=0.1"),
-            # A few bytes could become gigabytes otherwise.
+            # A few compressed bytes could expand to gigabytes.
             ("Accept-Encoding", "identity"),
             ("Connection", "close"),
         ]
@@ -347,7 +283,7 @@ class Fetcher:
                     "GET",
                     target.url,
                     headers=headers,
-                    # Only for its shares: of several addresses, the first may not take it all.
+                    # The backend divides this among the host's IP addresses.
                     extensions={"timeout": {"connect": self._limits.seconds}},
                 ) as response,
             ):
@@ -356,23 +292,24 @@ class Fetcher:
             self._backends.discard(backend)
             await backend.close()
 
-    async def _body(self, response: httpcore2.Response, shown: str) -> bytes:
+    async def _body(self, response: httpcore2.Response, short_url: str) -> bytes:
+        """Return the body of a response, within the limits."""
         if response.status != 200:
             raise ImageError(
-                f"{shown}: was answered with status {response.status}, and an image comes with "
+                f"{short_url}: was answered with status {response.status}, and an image comes with "
                 "200: check the address"
             )
         for encoding in _header(response, b"content-encoding"):
             if encoding.strip().lower() not in (b"", b"identity"):
                 raise ImageError(
-                    f"{shown}: comes compressed (Content-Encoding), which was not asked for: send "
-                    "the image itself"
+                    f"{short_url}: comes compressed (Content-Encoding), which was not asked for: "
+                    "send the image itself"
                 )
         limit = self._limits.max_bytes
-        too_large = f"{shown}: is larger than the limit of {limit:,} bytes: scale it down first"
+        too_large = f"{short_url}: is larger than the limit of {limit:,} bytes: scale it down first"
         if any(int(length) > limit for length in _header(response, b"content-length")):
             raise ImageError(too_large)
-        # Not a list of chunks: of one byte each, they would take many times the limit.
+        # A list of chunks would take many times the limit if they had one byte each.
         body = bytearray()
         async with aclosing(response.aiter_stream()) as chunks:
             async for chunk in chunks:
@@ -382,45 +319,47 @@ class Fetcher:
         return bytes(body)
 
 
-def _parse(address: str | bytes, shown: str, what: str, *, base: str = "") -> _Target:
-    """Check an address as far as that goes without resolving its host.
+def _parse(url: str | bytes, short_url: str, noun: str, *, base: str = "") -> _Target:
+    """Parse a URL and check all of it that needs no DNS look-up.
 
     Args:
-        address: the address, or bytes of a Location header.
-        shown: the address that was asked for, for messages.
-        what: what to call this one in messages.
-        base: the address that a relative one is relative to.
+        url: URL, or bytes of a Location header.
+        short_url: URL of the image in messages.
+        noun: name of this URL in messages.
+        base: base of a relative URL.
 
     Raises:
-        ImageError: when it is not one that is fetched.
+        ImageError: for a URL that cannot be fetched.
     """
     try:
-        # Browsers take spaces and letters of any script, and servers send them.
-        text = urljoin(base, quote(address, safe=string.punctuation))
+        # Browsers accept spaces and letters of any script, so that servers send them.
+        text = urljoin(base, quote(url, safe=string.punctuation))
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise ImageError(f"{shown}: {what} is not a valid address: check its spelling") from None
+        raise ImageError(
+            f"{short_url}: {noun} is not a valid address: check its spelling"
+        ) from None
     if parts.scheme not in _PORTS:
         raise ImageError(
-            f"{shown}: {what} does not start with http:// or https://, and only those are "
+            f"{short_url}: {noun} does not start with http:// or https://, and only those are "
             "fetched: send the image itself"
         )
     if "@" in parts.netloc:
         raise ImageError(
-            f"{shown}: {what} has a user name or password before its host; those are not sent: "
+            f"{short_url}: {noun} has a user name or password before its host; those are not sent: "
             "leave them out, or send the image itself"
         )
     if not _HOST.fullmatch(host):
         raise ImageError(
-            f"{shown}: {what} has no host in plain letters: check its spelling; a name in another "
-            "script is given in its form with xn--"
+            f"{short_url}: {noun} has no host in plain letters: check its spelling; a name in "
+            "another script is given in its form with xn--"
         )
     bracketed = f"[{host}]" if ":" in host else host
     default = _PORTS[parts.scheme]
     port = port or default
     return _Target(
-        address=text,
+        text=text,
         url=httpcore2.URL(
             scheme=parts.scheme,
             host=host,
@@ -436,11 +375,12 @@ def _header(response: httpcore2.Response, name: bytes) -> list[bytes]:
 
 
 def _reason(error: Exception) -> str:
+    """Return why a fetch failed, for messages."""
     cause = error.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"its certificate is refused ({cause.verify_message.rstrip('.')})"
     if isinstance(cause, ssl.SSLError):
-        return "its host and this machine do not come to a TLS connection"
+        return "the TLS handshake with its host failed"
     if isinstance(error, (httpcore2.ConnectError, httpcore2.ConnectTimeout)):
         return "no connection to its host"
     if isinstance(error, (httpcore2.ProtocolError, ValueError)):
@@ -448,11 +388,11 @@ def _reason(error: Exception) -> str:
     return "the connection broke off"
 
 
-def _shown(url: str) -> str:
-    """Return a short form for messages, without passwords and without what a query may hold."""
+def _short(url: str) -> str:
+    """Return a URL shortened for messages, without user, password and query."""
     text = re.sub(r"^([a-zA-Z+.-]*:)?(/*)[^/?#]*@", r"\1\2", url.strip())
     text, mark, _ = text.partition("?")
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    if len(text) > _SHOWN:
-        return f"{text[:_SHOWN]}..."
+    if len(text) > _MESSAGE_URL:
+        return f"{text[:_MESSAGE_URL]}..."
     return f"{text}?..." if mark else text

@@ -1,4 +1,4 @@
-"""The indexes that are served: opened, swapped in when they were built again, and dropped."""
+"""Served indexes: opened, replaced after a rebuild, and dropped after removal."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from zsic_index.store import Store
 
 logger = logging.getLogger("zsic_index")
 
-_ANSWERS = 64
-"""Questions about an index that are kept prepared."""
+_COMPILED = 64
+"""Maximum number of compiled queries to cache for each index."""
 
 _VARIANTS = 4
-"""Sets of templates other than its own that an index is kept under."""
+"""Maximum number of variants with other templates to cache for each index."""
 
-Kept = TypeVar("Kept")
+Cached = TypeVar("Cached")
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What tells one state of an index from another.
+    """The version of an index, which changes with every rebuild and calibration.
 
     Attributes:
-        index_id: the store's id of the index.
-        generation: counts its changes.
-        calibration: sha256 of what was fitted, hexadecimal; None without.
+        index_id: id of the index in the store.
+        generation: generation of the index.
+        calibration: sha256 of the calibration, hexadecimal; None without one.
     """
 
     index_id: int
@@ -54,29 +54,30 @@ class Version:
 
 
 class ServedIndex:
-    """One generation of an index, with the questions about it that are prepared.
+    """One generation of an index, with a cache of compiled queries.
 
     Args:
-        index: it, held.
-        tower_of_index: its encoder's vision tower; None for an index without a model.
+        index: pinned index.
+        tower_of_index: vision tower of its encoder; None for an index without a model.
+        settings: settings of the service.
     """
 
     def __init__(self, index: LabelIndex, tower_of_index: Tower | None, settings: Settings) -> None:
         self.index = index
         self.tower_of_index = tower_of_index
         self._settings = settings
-        self._compiled: LRUCache[str, CompiledQuery] = LRUCache(_ANSWERS)
+        self._compiled: LRUCache[str, CompiledQuery] = LRUCache(_COMPILED)
         self._variants: LRUCache[str, ServedIndex] = LRUCache(_VARIANTS)
         self._lock = threading.Lock()
 
     @property
     def info(self) -> IndexInfo:
-        """What the store says about it."""
+        """Description of the index in the store."""
         return self.index.info
 
     @property
     def tower(self) -> Tower:
-        """What embeds images for it.
+        """Vision tower of the index.
 
         Raises:
             InputError: for an index without a model.
@@ -90,17 +91,17 @@ class ServedIndex:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether something was fitted for it."""
+        """Whether the index has a calibration."""
         return self.index.find_calibration() is not None
 
     async def compile(self, query: Query, engine: Engine) -> CompiledQuery:
-        """Return what answers a query, prepared in another thread the first time.
+        """Return a compiled query, from the cache or compiled in another thread.
 
         Raises:
-            InputError: for what this index cannot answer.
+            InputError: if the index cannot answer the query.
         """
         if query.labels:
-            # Too many different ones, and each holds a matrix.
+            # Not cached: such queries rarely repeat, and each holds a matrix.
             return await engine.aside(compile_query, query, self.index)
         key = repr(query)
         compiled = self._cached(self._compiled, key)
@@ -111,11 +112,11 @@ class ServedIndex:
         )
 
     async def under(self, templates: tuple[str, ...], engine: Engine) -> ServedIndex:
-        """Return the same labels under other templates, encoded in another thread the first time.
+        """Return the variant with other templates, from the cache or encoded in another thread.
 
         Raises:
-            InputError: when these are more prompts than a request may ask for.
-            ModelError: when the index has no model.
+            InputError: if it has more prompts than a request may encode.
+            ModelError: if the index has no model.
         """
         prompts = self.info.rows * len(templates)
         if prompts > self._settings.max_template_prompts:
@@ -132,11 +133,13 @@ class ServedIndex:
             self._get_or_make, self._variants, key, lambda: self._with_templates(templates)
         )
 
-    def _cached(self, cache: LRUCache[str, Kept], key: str) -> Kept | None:
+    def _cached(self, cache: LRUCache[str, Cached], key: str) -> Cached | None:
         with self._lock:
             return cache.get(key)
 
-    def _get_or_make(self, cache: LRUCache[str, Kept], key: str, make: Callable[[], Kept]) -> Kept:
+    def _get_or_make(
+        self, cache: LRUCache[str, Cached], key: str, make: Callable[[], Cached]
+    ) -> Cached:
         """Return a cached value, or make it; of two that are made at a time the first is kept."""
         value = self._cached(cache, key)
         if value is not None:
@@ -151,9 +154,9 @@ class ServedIndex:
 
 
 class Registry:
-    """All indexes that are served.
+    """All served indexes.
 
-    A request takes an index once and goes on with it, whatever is swapped in meanwhile.
+    A request gets its index once, and is not affected when the index is replaced meanwhile.
     """
 
     def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
@@ -165,14 +168,14 @@ class Registry:
         self._towers: dict[str, Tower] = {}
         self._unused_since: dict[str, float] = {}
         self.troubles: dict[str, str] = {}
-        """Why indexes could not be opened at the last look, by name."""
+        """Why indexes could not be opened at the last refresh, by name."""
 
     def get(self, name: str | None = None) -> ServedIndex:
         """Return an index by its name, or the only one.
 
         Raises:
-            IndexNotFoundError: when there is none of that name.
-            InputError: when there are several and none was named.
+            IndexNotFoundError: if no index of that name is served.
+            InputError: for no name if several indexes are served.
         """
         served = self._served
         if name is None:
@@ -188,21 +191,21 @@ class Registry:
         return served[name][1]
 
     def all(self) -> list[ServedIndex]:
-        """Return all of them, by name."""
+        """Return all indexes, sorted by name."""
         return [served for _, (_, served) in sorted(self._served.items())]
 
     @property
     def towers(self) -> list[Tower]:
-        """The towers of all of them."""
+        """Vision towers of all indexes."""
         return list(self._towers.values())
 
     def refresh(self) -> None:
-        """Open what is new or was built again, drop what is gone; for one thread at a time.
+        """Open new and rebuilt indexes, and drop removed ones; not thread-safe.
 
-        What cannot be opened is noted, and the index stays what it was.
+        If an index cannot be opened, the reason is kept and its last version stays.
 
         Raises:
-            StoreError: when the store cannot be read: then everything stays what it was.
+            StoreError: if the store cannot be read; then nothing changes.
         """
         present = self._present()
         served = {name: entry for name, entry in self._served.items() if name in present}
@@ -211,38 +214,39 @@ class Registry:
             if name in served and served[name][0] == version:
                 continue
             try:
-                # What changes while it is opened has another version at the next look.
+                # The version was read before: if the index changes meanwhile, the next refresh
+                # opens it again.
                 served[name] = (version, self._open(name))
             except ZsicError as error:
-                self._note(name, str(error))
+                self._record_trouble(name, str(error))
             else:
                 self.troubles.pop(name, None)
         self._replace(served)
         self._retire()
 
     def close(self) -> None:
-        """End the towers' threads."""
+        """End the threads of the vision towers."""
         for tower in self._towers.values():
             tower.batcher.close()
         self._store.close()
 
-    def _note(self, name: str, trouble: str) -> None:
-        """Keep why an index cannot be opened; say it once."""
+    def _record_trouble(self, name: str, trouble: str) -> None:
+        """Keep the reason why an index cannot be opened, and log it if it is new."""
         if self.troubles.get(name) != trouble:
             logger.warning("index %s: %s", name, trouble)
         self.troubles[name] = trouble
 
     def _present(self) -> dict[str, IndexInfo]:
-        found = {info.name: info for info in self._store.indexes.all()}
-        names = self._settings.names or found
-        return {name: found[name] for name in names if name in found}
+        stored = {info.name: info for info in self._store.indexes.all()}
+        names = self._settings.names or stored
+        return {name: stored[name] for name in names if name in stored}
 
     def _version(self, info: IndexInfo) -> Version:
         try:
-            fitted = self._store.indexes.read_calibration(info)
+            calibration = self._store.indexes.read_calibration(info)
         except StoreError:
-            fitted = None  # built again meanwhile: the next look finds another generation
-        digest = fitted and hashlib.sha256(fitted.encode()).hexdigest()
+            calibration = None  # rebuilt meanwhile: the next refresh sees the new generation
+        digest = calibration and hashlib.sha256(calibration.encode()).hexdigest()
         return Version(info.index_id, info.generation, digest)
 
     def _open(self, name: str) -> ServedIndex:
@@ -265,7 +269,7 @@ class Registry:
         return tower
 
     def _retire(self) -> None:
-        """End towers that no index has needed for longer than a request takes."""
+        """End towers that no index has used for longer than the deadline of a request."""
         used = [served.tower_of_index for _, served in self._served.values()]
         for fingerprint, tower in list(self._towers.items()):
             if tower in used:
@@ -282,6 +286,6 @@ class Registry:
         for name in gone:
             self._metrics.generation.remove(name)
             self._metrics.labels.remove(name)
-        for name, (_, one) in served.items():
-            self._metrics.generation.labels(name).set(one.info.generation)
-            self._metrics.labels.labels(name).set(len(one.index))
+        for name, (_, index) in served.items():
+            self._metrics.generation.labels(name).set(index.info.generation)
+            self._metrics.labels.labels(name).set(len(index.index))

@@ -1,4 +1,4 @@
-"""What every request goes through first: access, admission, its body, its deadline, its client."""
+"""Middleware for every request: access, admission, body, deadline and disconnection."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from zsic_index.service.settings import Settings
 from zsic_index.web import SECURITY_HEADERS, RefusedError
 
 _GUARDED = "/v1/"
-"""Below this are the requests that cost something."""
+"""Prefix of the paths with limits on concurrency, body and time."""
 
 _SMALL = 1 << 20
-"""Bytes of a refused request's body that are not worth a new connection."""
+"""Size in bytes up to which a refused request's body is read to keep the connection."""
 
 _LINGER = 2.0
-"""Seconds that a refused request's body is still read, so that its client gets to the answer."""
+"""Seconds for which a refused request's body is read, so that the client reads the response."""
 
 _HEADERS = tuple(
     (name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()
@@ -36,8 +36,8 @@ _HEADERS = tuple(
 class Intake:
     """ASGI middleware around the whole application.
 
-    A body is read in full, within its limits, before anything else looks at it. When the client
-    hangs up or the deadline comes, what is being done for the request is cancelled.
+    A body is read in full, within its limits, before the application sees it. When the client
+    disconnects or the deadline passes, the work for the request is cancelled.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, access: Access, metrics: Metrics) -> None:
@@ -53,30 +53,30 @@ class Intake:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        answer = _Answer(send)
+        sender = _Sender(send)
         try:
-            await self._handle(scope, receive, answer)
+            await self._handle(scope, receive, sender)
         finally:
-            # Counted by route: paths of no route could be anything, and without end.
+            # Counted by route, because the number of other paths is unbounded.
             path = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(path, str(answer.status or "gone")).inc()
+            self._metrics.requests.labels(path, str(sender.status or "gone")).inc()
             self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
 
-    async def _handle(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+    async def _handle(self, scope: Scope, receive: Receive, sender: _Sender) -> None:
         path, headers = _path(scope), Headers(scope=scope)
         try:
             self._access.check(path, headers)
             if not path.startswith(_GUARDED):
-                await self._app(scope, receive, answer)
+                await self._app(scope, receive, sender)
                 return
-            size = bodies.declared(headers, self._settings.max_body)
+            size = bodies.declared_size(headers, self._settings.max_body)
             with self._admission.admitted(size):
-                await self._admitted(scope, receive, answer, headers)
+                await self._admitted(scope, receive, sender, headers)
         except RefusedError as error:
-            await _refuse(scope, receive, answer, error)
+            await _refuse(scope, receive, sender, error)
 
     async def _admitted(
-        self, scope: Scope, receive: Receive, answer: _Answer, headers: Headers
+        self, scope: Scope, receive: Receive, sender: _Sender, headers: Headers
     ) -> None:
         deadline = self._settings.deadline
         end = asyncio.get_running_loop().time() + deadline
@@ -92,9 +92,9 @@ class Intake:
             ) from None
         try:
             async with asyncio.timeout_at(end):
-                await _until_gone(self._app(scope, _replay(body), answer), receive)
+                await _until_gone(self._app(scope, _replay(body), sender), receive)
         except TimeoutError:
-            if answer.status is not None:
+            if sender.status is not None:
                 raise
             raise RefusedError(
                 HTTPStatus.GATEWAY_TIMEOUT, f"not done within the deadline of {deadline:g} s"
@@ -102,14 +102,14 @@ class Intake:
 
 
 def _path(scope: Scope) -> str:
-    """Return the path below where a proxy has the application."""
+    """Return the path without the root path that a proxy has added."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
-class _Answer:
-    """Sends an answer on, and notes its status."""
+class _Sender:
+    """An ASGI send function that adds the security headers and records the status."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -123,7 +123,7 @@ class _Answer:
 
 
 async def _until_gone(work: Awaitable[None], receive: Receive) -> None:
-    """Wait for the work, or for the client to hang up: then the work is cancelled."""
+    """Wait for the work; cancel it if the client disconnects."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(receive))
     try:
@@ -131,8 +131,8 @@ async def _until_gone(work: Awaitable[None], receive: Receive) -> None:
         if task.done():
             task.result()
     finally:
-        for one in (task, gone):
-            one.cancel()
+        for pending in (task, gone):
+            pending.cancel()
         await asyncio.gather(task, gone, return_exceptions=True)
 
 
@@ -142,30 +142,30 @@ async def _disconnected(receive: Receive) -> None:
 
 
 def _replay(body: bytes) -> Receive:
-    """Return what gives a body that has been read."""
+    """Return an ASGI receive function for a body that has been read."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
         if messages:
             return messages.pop()
-        # Whether the client is there is watched elsewhere.
+        # _until_gone watches for the disconnection.
         never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         return await never
 
     return receive
 
 
-async def _refuse(scope: Scope, receive: Receive, answer: _Answer, error: RefusedError) -> None:
-    """Answer with an error.
+async def _refuse(scope: Scope, receive: Receive, sender: _Sender, error: RefusedError) -> None:
+    """Send an error response.
 
-    A connection whose body is small goes on: the server reads past it, and a client that is told to
-    come again need not connect again. What is large is not worth that; it is read for a while only,
-    since a client that is still sending would not see an answer.
+    If the body is small, the connection is kept: the server reads past the body, and the client
+    need not connect again for a retry. A large body is read for a short time only, because clients
+    read the response after they have sent the body, and the connection is closed.
     """
     response = problem_of(error)
     length = Headers(scope=scope).get("content-length", "0" if scope["method"] == "GET" else "")
     if length.isascii() and length.isdigit() and int(length) <= _SMALL:
-        await response(scope, receive, answer)
+        await response(scope, receive, sender)
         return
     response.headers["Connection"] = "close"
     start = {
@@ -173,9 +173,9 @@ async def _refuse(scope: Scope, receive: Receive, answer: _Answer, error: Refuse
         "status": response.status_code,
         "headers": response.raw_headers,
     }
-    await answer(start)
-    await answer({"type": "http.response.body", "body": response.body, "more_body": True})
+    await sender(start)
+    await sender({"type": "http.response.body", "body": response.body, "more_body": True})
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LINGER):
             await bodies.discard(receive, limit=1 << 30)
-    await answer({"type": "http.response.body", "body": b"", "more_body": False})
+    await sender({"type": "http.response.body", "body": b"", "more_body": False})

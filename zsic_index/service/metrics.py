@@ -1,4 +1,4 @@
-"""What is counted and measured, for Prometheus."""
+"""Metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -19,45 +19,55 @@ class Metrics:
     """The metrics of one service, in a registry of its own."""
 
     def __init__(self) -> None:
-        own = CollectorRegistry()
-        ProcessCollector(registry=own)
-        PlatformCollector(registry=own)
-        self.registry = own
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self.registry = registry
         self.requests = Counter(
-            "zsic_requests", "Requests answered.", ("path", "status"), registry=own
+            "zsic_requests", "Requests answered.", ("path", "status"), registry=registry
         )
         self.seconds = Histogram(
             "zsic_request_seconds",
-            "From a request's first byte to its answer's last.",
+            "From the first byte of a request to the last of its response.",
             ("path",),
             buckets=_SECONDS,
-            registry=own,
+            registry=registry,
         )
-        self.in_progress = Gauge("zsic_requests_in_progress", "Requests let in.", registry=own)
+        self.in_progress = Gauge(
+            "zsic_requests_in_progress", "Requests in progress.", registry=registry
+        )
         self.pending_bytes = Gauge(
-            "zsic_pending_bytes", "Bytes that bodies of requests may take.", registry=own
+            "zsic_pending_bytes", "Bytes reserved for the bodies of requests.", registry=registry
         )
         self.images = Counter(
-            "zsic_images", "Images sent, by what became of them.", ("outcome",), registry=own
+            "zsic_images", "Images of requests, by outcome.", ("outcome",), registry=registry
         )
         self.batch_size = Histogram(
             "zsic_batch_size",
-            "Images of one pass through the vision tower, or embeddings of one scan.",
+            "Images per pass through the vision tower, or embeddings per scan.",
             ("stage",),
             buckets=_SIZES,
-            registry=own,
+            registry=registry,
         )
         self.waiting = Gauge(
-            "zsic_waiting", "Images or embeddings queued for a stage.", ("stage",), registry=own
+            "zsic_waiting",
+            "Images or embeddings queued for a stage.",
+            ("stage",),
+            registry=registry,
         )
         self.stage_seconds = Histogram(
             "zsic_stage_seconds",
-            "Decoding of an image, pass of a batch through the vision tower, scan of a batch.",
+            "Decoding of an image, or vision tower or scan of a batch.",
             ("stage",),
             buckets=_SECONDS,
-            registry=own,
+            registry=registry,
         )
         self.generation = Gauge(
-            "zsic_index_generation", "The generation that is served.", ("index",), registry=own
+            "zsic_index_generation",
+            "Generation of the index that is served.",
+            ("index",),
+            registry=registry,
         )
-        self.labels = Gauge("zsic_index_labels", "Labels of an index.", ("index",), registry=own)
+        self.labels = Gauge(
+            "zsic_index_labels", "Number of labels of an index.", ("index",), registry=registry
+        )

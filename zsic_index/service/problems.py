@@ -1,4 +1,4 @@
-"""Errors as answers: problem details (RFC 9457), whatever went wrong and wherever."""
+"""Error responses: problem details (RFC 9457) for every exception."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from zsic_index.web import RefusedError
 MEDIA_TYPE = "application/problem+json"
 
 RETRY_AFTER = "1"
-"""Seconds after which a service that is full is worth another try."""
+"""Value of the Retry-After header, in seconds."""
 
 _STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (ImageTooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
@@ -39,11 +39,11 @@ _STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (StoreError, HTTPStatus.SERVICE_UNAVAILABLE),
     (WorkerDiedError, HTTPStatus.SERVICE_UNAVAILABLE),
 )
-"""The first that fits counts."""
+"""HTTP statuses of exceptions; the first match counts."""
 
 
 def status_of(error: Exception) -> HTTPStatus:
-    """Return the status of an error that was raised on purpose, and 500 for any other."""
+    """Return the HTTP status of an exception; 500 for unexpected ones."""
     if isinstance(error, RefusedError):
         return error.status
     for kind, status in _STATUSES:
@@ -53,7 +53,7 @@ def status_of(error: Exception) -> HTTPStatus:
 
 
 def detail_of(error: Exception) -> str:
-    """Return what is said about an error: nothing of what was not raised on purpose."""
+    """Return the message of an exception; unexpected ones keep theirs for the log."""
     if isinstance(error, ZsicError):
         return " ".join(str(error).split())
     return f"unexpected {type(error).__name__}; the service's log says more"
@@ -65,13 +65,13 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Response:
-    """Return the answer that says what went wrong.
+    """Return an error response.
 
     Args:
-        status: its HTTP status.
-        detail: why, in one line.
-        headers: what it has besides.
-        more: other members of the document.
+        status: HTTP status.
+        detail: reason in one line.
+        headers: additional headers.
+        more: additional members of the document.
     """
     status = HTTPStatus(status)
     document = {
@@ -87,24 +87,25 @@ def problem(
 
 
 def problem_of(error: Exception) -> Response:
-    """Return the answer for an error; see ``problem``."""
+    """Return the error response for an exception."""
     return problem(status_of(error), detail_of(error), getattr(error, "headers", None))
 
 
 def invalid(error: ValidationError | RequestValidationError) -> Response:
-    """Return the answer for a request that does not have the form it must have."""
-    found = [
-        {"loc": list(one["loc"]), "msg": one["msg"], "type": one["type"]} for one in error.errors()
+    """Return the error response for a request that does not fit its model."""
+    errors = [
+        {"loc": list(entry["loc"]), "msg": entry["msg"], "type": entry["type"]}
+        for entry in error.errors()
     ]
-    first = found[0]
-    where = ".".join(str(part) for part in first["loc"])
-    shown = f"{where}: {first['msg']}" if where else str(first["msg"])
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{shown}{more}", errors=found[:20])
+    first = errors[0]
+    place = ".".join(str(part) for part in first["loc"])
+    detail = f"{place}: {first['msg']}" if place else str(first["msg"])
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{detail}{more}", errors=errors[:20])
 
 
 def handle(app: FastAPI) -> None:
-    """Answer every error of an application so."""
+    """Register handlers that turn every exception of an application into an error response."""
 
     @app.exception_handler(ZsicError)
     async def _own(_request: Request, error: ZsicError) -> Response:

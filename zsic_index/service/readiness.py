@@ -1,4 +1,4 @@
-"""Whether the service can do what it is there for: a real image, a real pass, a real scan."""
+"""Readiness check: classify a small image with every index."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from zsic_index.service.problems import detail_of
 from zsic_index.web import RefusedError
 
 FRESH = 1.0
-"""Seconds for which what was found is believed: asking more often costs nothing."""
+"""Seconds for which the last result is reused."""
 
 LONGEST = 5.0
-"""Seconds that a check may take."""
+"""Maximum duration of a check in seconds."""
 
 _QUERY = Query(top_k=1)
 
 
 class Readiness:
-    """Checks each index that is served, one check at a time for all who ask."""
+    """A readiness check of all indexes, shared by concurrent requests."""
 
     def __init__(self, registry: Registry, engine: Engine, deadline: float) -> None:
         self._registry = registry
@@ -36,13 +36,13 @@ class Readiness:
         self._lock = asyncio.Lock()
         self._checked_at = -FRESH
         self._trouble: str | None = None
-        self._picture = _picture()
+        self._probe = _probe_image()
 
     async def check(self) -> None:
-        """Return when all is well.
+        """Check all indexes, unless they were just checked.
 
         Raises:
-            RefusedError: 503, with what is not.
+            RefusedError: 503 with the reason, if one cannot classify an image.
         """
         async with self._lock:
             if time.monotonic() - self._checked_at >= FRESH:
@@ -56,26 +56,26 @@ class Readiness:
         if not served:
             troubles = [f"index {n!r}: {why}" for n, why in self._registry.troubles.items()]
             return "; ".join(troubles) or "no index is served yet: build one"
-        for one in served:
+        for index in served:
             try:
                 async with asyncio.timeout(self._longest):
-                    await self._ask(one)
+                    await self._classify(index)
             except TimeoutError:
-                return f"index {one.info.name!r} has not answered within {self._longest:g} s"
+                return f"index {index.info.name!r} has not answered within {self._longest:g} s"
             except Exception as error:
-                return f"index {one.info.name!r} does not answer: {detail_of(error)}"
+                return f"index {index.info.name!r} does not answer: {detail_of(error)}"
         return None
 
-    async def _ask(self, served: ServedIndex) -> None:
-        answer = await served.compile(_QUERY, self._engine)
+    async def _classify(self, served: ServedIndex) -> None:
+        compiled = await served.compile(_QUERY, self._engine)
         if served.tower_of_index is None:
-            await self._engine.score(_unit(served.info.dim), answer)
+            await self._engine.score(_unit(served.info.dim), compiled)
         else:
-            await self._engine.classify(served.tower, lambda: self._picture, "probe", answer)
+            await self._engine.classify(served.tower, lambda: self._probe, "probe", compiled)
 
 
-def _picture() -> bytes:
-    """Return a small PNG that is not of one colour."""
+def _probe_image() -> bytes:
+    """Return a small PNG with colour gradients."""
     across = np.linspace(0, 255, 64, dtype=np.uint8)
     pixels = np.stack(np.broadcast_arrays(across, across[:, None], 128), axis=-1)
     file = io.BytesIO()
@@ -84,5 +84,5 @@ def _picture() -> bytes:
 
 
 def _unit(dim: int) -> Float32:
-    """Return one embedding, (1, D)."""
+    """Return (1, D) float32: one unit-norm embedding."""
     return np.full((1, dim), dim**-0.5, dtype=np.float32)

@@ -46,8 +46,8 @@ def router(service: Service) -> APIRouter:
     async def classify(http_request: Request) -> Response:
         """Classify images against an index.
 
-        A rejected image gets an error in its slot; the response itself fails only if every image
-        was rejected.
+        A refused image gets an error in its slot; the response itself fails only if every image
+        was refused.
         """
         request, images = await inputs.parse(http_request, ClassifyRequest, settings)
         served, compiled = await service.compile(request)
@@ -156,7 +156,7 @@ async def _each(
     do: Callable[[SentImage], Awaitable[dict[str, Any]]],
     service: Service,
 ) -> list[dict[str, Any]]:
-    """Return the result of ``do`` for each image, or the error that rejected the image."""
+    """Return the result of ``do`` for each image, or the error with which the image was refused."""
     outcomes = await asyncio.gather(*map(do, images), return_exceptions=True)
     results: list[dict[str, Any]] = []
     for image, outcome in zip(images, outcomes, strict=True):

@@ -1,4 +1,4 @@
-"""A running service: what its routes use, started and stopped together."""
+"""A running service: its parts, started and stopped together."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Open the indexes and load their encoders; follow what is built until this is left.
+        """Open the indexes, load their encoders, and reload rebuilt ones until the context ends.
 
         Raises:
-            StoreError: when the store cannot be read.
-            IndexNotFoundError: when an index that was named cannot be opened.
+            StoreError: if the store cannot be read.
+            IndexNotFoundError: if an index named in the settings cannot be opened.
         """
         following: asyncio.Task[None] | None = None
         try:
@@ -64,7 +64,7 @@ class Service:
 
     @property
     def is_alive(self) -> bool:
-        """Whether all workers that cannot be replaced are there."""
+        """Whether the threads for scans and vision towers run."""
         return self.engine.scans.is_alive and all(
             tower.batcher.is_alive for tower in self.registry.towers
         )
@@ -97,10 +97,10 @@ class Service:
         return served, await served.compile(query, self.engine)
 
     async def content_of(self, image: SentImage) -> Callable[[], bytes]:
-        """Return what gives an image's bytes, once it was fetched if it has to be.
+        """Return a function that returns an image's bytes; an image with a URL is fetched first.
 
         Raises:
-            ImageError: when it cannot be fetched.
+            ImageError: if it cannot be fetched.
         """
         if image.url is None or self._fetcher is None:
             return image.content
@@ -108,7 +108,7 @@ class Service:
         return lambda: content
 
     def _check_named(self) -> None:
-        unknown = "there is none of that name; 'zsic-index list' shows those that there are"
+        unknown = "there is none of that name; 'zsic-index list' lists the existing ones"
         for name in self.settings.names:
             try:
                 self.registry.get(name)
@@ -117,7 +117,7 @@ class Service:
                 raise IndexNotFoundError(f"index {name!r} cannot be served: {reason}") from None
 
     async def _follow(self) -> None:
-        """Look again and again at what was built."""
+        """Reload rebuilt indexes at regular intervals."""
         trouble = ""
         while True:
             await asyncio.sleep(self.settings.reload_every)
@@ -125,7 +125,7 @@ class Service:
                 await asyncio.to_thread(self.registry.refresh)
                 trouble = ""
             except ZsicError as error:
-                if str(error) != trouble:  # once is enough
+                if str(error) != trouble:  # log it once
                     logger.warning("%s: going on with what is open", error)
                 trouble = str(error)
             except Exception:

@@ -182,7 +182,7 @@ class RolledUp(Schema):
 
 
 class Refusal(Schema):
-    """Status and reason of a rejected image, as if it had been sent alone."""
+    """Status and reason of a refused image, as if it had been sent alone."""
 
     status: int
     detail: str

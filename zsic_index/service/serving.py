@@ -1,4 +1,4 @@
-"""Running the application under uvicorn until it is told to end."""
+"""Run the application under uvicorn until a signal ends it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _BACKLOG = 2_048
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; what comes before the service is ready waits in it.
+    """Return a listening socket; requests wait in its backlog until the service is ready.
 
     Args:
-        host: an address of this machine, or a name of one.
-        port: 0 for any that is free.
+        host: IP address of this machine, or a name of one.
+        port: port number; 0 for any free one.
 
     Raises:
-        InputError: when it cannot be had.
+        InputError: if the address cannot be used.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -46,19 +46,19 @@ def run(
     proxies: str,
     ready: Callable[[], None],
 ) -> None:
-    """Answer until SIGTERM or SIGINT: then take no more, and end when all is answered.
+    """Serve until SIGTERM or SIGINT, then finish the requests in progress.
 
     Args:
-        app: the application; it is started first, and its errors are raised.
-        listening: the socket.
-        drain: seconds that requests have to be answered in the end.
-        root_path: where a proxy in front has the application.
-        proxies: addresses whose X-Forwarded headers are believed, with commas between.
-        ready: called when requests can be answered.
+        app: application to start; its exceptions are raised.
+        listening: listening socket.
+        drain: seconds to finish requests after the signal.
+        root_path: path below which a proxy serves the application.
+        proxies: comma-separated IP addresses whose X-Forwarded headers are trusted.
+        ready: called when the service is ready for requests.
     """
     config = uvicorn.Config(
         app,
-        lifespan="off",  # it is run here, where its errors are not swallowed
+        lifespan="off",  # run below, where its exceptions are not swallowed
         root_path=root_path,
         forwarded_allow_ips=proxies,
         log_level="warning",
@@ -69,8 +69,8 @@ def run(
 
     async def serve() -> None:
         async with app.router.lifespan_context(app):
-            # What is there now stays: looking through a model's and its libraries' objects for
-            # garbage would stop all threads for a third of a second now and then.
+            # A full garbage collection over a model's and its libraries' objects would stop all
+            # threads for 300 ms: exclude them.
             gc.collect()
             gc.freeze()
             ready()
@@ -81,15 +81,14 @@ def run(
 
 
 class _Server(uvicorn.Server):
-    """Ends with the exit code 0 on a signal, and with the application stopped."""
+    """A uvicorn server that does not raise the signal again, so that the exit code is 0."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        before = {
-            one: signal.signal(one, self.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)
-        }
+        signals = (signal.SIGINT, signal.SIGTERM)
+        handlers = {number: signal.signal(number, self.handle_exit) for number in signals}
         try:
             yield
         finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)

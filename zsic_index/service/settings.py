@@ -1,4 +1,4 @@
-"""What a service is started with."""
+"""Settings of a service."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from zsic_index.images.opening import Decode, ImageLimits
 from zsic_index.parallel import available_cores
 
 FORMATS = (*opening.FORMATS, "HEIC")
-"""Image formats that are accepted; RAW files are too large to be sent about."""
+"""Default image formats; RAW files are too large to be sent over a network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where a service has its indexes from, and its limits.
+    """Indexes and limits of a service.
 
     Attributes:
-        store: a path, an SQLAlchemy URL, or None for ``ZSIC_STORE`` or the user's folder.
-        names: the indexes that are served; all of the store when there are none.
+        store: path, SQLAlchemy URL, or None for ``ZSIC_STORE`` or the user's folder.
+        names: names of the indexes to serve; without any, all of the store.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        decode: how JPEGs are decoded; see ``LabelIndex.open``.
-        formats: image formats that are accepted.
-        max_pixels: the largest width x height of an image.
-        max_image_bytes: the largest file.
-        max_images: images or embeddings of a request.
-        max_prompts: prompts of a request.
-        max_labels: labels that a request can be limited to.
-        max_template_prompts: labels times templates that are encoded for a request with templates
-            of its own.
-        max_body: bytes of a request's body, decompressed.
-        max_pending_bytes: bytes of all bodies that are held at a time.
-        max_requests: requests that are answered at a time; the next is refused at once.
-        deadline: seconds that a request may take, its body's arrival included.
-        max_batch: images of one pass through the vision tower, and of one scan; None for what the
-            device is best at.
+        decode: decoding of JPEGs; see ``LabelIndex.open``.
+        formats: accepted image formats.
+        max_pixels: maximum width x height of an image.
+        max_image_bytes: maximum size of an image file.
+        max_images: maximum number of images per request.
+        max_prompts: maximum number of prompts or embeddings per request.
+        max_labels: maximum number of labels that a query can choose.
+        max_template_prompts: maximum number of prompts (names times templates) to encode for a
+            request with its own templates.
+        max_body: maximum size of a body, decompressed.
+        max_pending_bytes: maximum size of all bodies in memory.
+        max_requests: maximum number of concurrent requests; the next is refused at once.
+        deadline: maximum duration of a request in seconds, receiving its body included.
+        max_batch: maximum number of images per pass through the vision tower and per scan; None
+            for the best one for the device.
         max_wait: seconds that a pass waits for images that are still being decoded.
-        decoders: threads that decode.
-        allow_urls: whether images are fetched from addresses that clients give.
-        tokens: any of these opens the service; without any it is open to all who reach it.
-        hosts: names that requests may call this service by; any when there are none.
-        reload_every: seconds between two looks at what was built.
+        decoders: number of threads that decode images.
+        allow_urls: whether images are fetched from URLs in requests.
+        tokens: valid tokens; without any, requests need none.
+        hosts: allowed names in the Host header; without any, all are allowed.
+        reload_every: seconds between two checks for rebuilt indexes.
     """
 
     store: str | Path | None = None
@@ -69,5 +69,5 @@ class Settings:
 
     @property
     def image_limits(self) -> ImageLimits:
-        """What is accepted as an image."""
+        """Limits on images."""
         return ImageLimits(self.max_pixels, self.formats)
