@@ -75,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def page() -> FileResponse:
         return FileResponse(_PAGE / "index.html", headers=_REVALIDATED)
 
-    @app.get("/healthz", response_model=Health, responses={503: PROBLEMS[503]})
+    @app.get("/healthz", response_model=Health, responses=_problems(421, 503))
     async def healthz() -> dict[str, Literal["ok"]]:
         """Check liveness: 503 if a worker has ended, so that the process must be restarted."""
         if not service.is_alive:
@@ -84,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
             )
         return {"status": "ok"}
 
-    @app.get("/readyz", response_model=Health, responses={503: PROBLEMS[503]})
+    @app.get("/readyz", response_model=Health, responses=_problems(421, 503))
     async def readyz() -> dict[str, Literal["ok"]]:
         """Check readiness by classifying an image."""
         await service.readiness.check()
@@ -95,7 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
         response_class=Response,
         responses={
             200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
-            401: PROBLEMS[401],
+            **_problems(401, 421),
         },
     )
     async def metrics_text() -> Response:
@@ -112,3 +112,8 @@ def create_app(settings: Settings) -> FastAPI:
         metrics=metrics,
     )
     return app
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI declarations of error responses."""
+    return {status: PROBLEMS[status] for status in statuses}
