@@ -126,7 +126,7 @@ def _texts() -> Iterator[AxisText]:
         yield AxisText(content, _LEFT - 5, _y(tick) + 3.5, "end")
         yield AxisText(content, _x(tick), _y(0) + 13)
     yield AxisText("accuracy", 10, _y(0.5), is_vertical=True)
-    yield AxisText("probability; below, the number of answers", _x(0.5), _HEIGHT - 5)
+    yield AxisText("probability, and number of answers", _x(0.5), _HEIGHT - 5)
 
 
 def _x(share: float) -> float:

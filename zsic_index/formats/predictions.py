@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Generic, NamedTuple, TextIO, TypeVar, cast
 
-from zsic_index.formats.text import _console, percent, write_columns
+from zsic_index.formats.text import make_console, percent, write_columns
 from zsic_index.records import NodePrediction, Prediction
 
 NONE = "(none of these)"
@@ -193,7 +193,7 @@ def _write_table(images: Iterable[ImagePredictions], out: TextIO) -> None:
                 *([_format_optional(prediction.index_probability)] if over_index else []),
                 end_section=len(predictions) > 1 and position == len(predictions) - 1,
             )
-    _console(out).print(table)
+    make_console(out).print(table)
 
 
 def _write_node_table(images: Iterable[ImagePredictions], out: TextIO) -> None:

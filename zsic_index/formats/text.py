@@ -17,13 +17,14 @@ def write_columns(header: list[str], rows: list[list[str]], out: TextIO) -> None
     table = Table(*header, box=SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*map(Text, row))
-    _console(out).print(table)
+    make_console(out).print(table)
 
 
-def _console(out: TextIO) -> Console:
+def make_console(out: TextIO) -> Console:
+    """Return a console that writes to a terminal, pipe or file."""
     from rich.console import Console
 
-    # A pipe or a file has no width: nothing is folded to fit one.
+    # A pipe or a file has no width of its own: columns must not be folded to fit the default.
     return Console(file=out, highlight=False, width=None if out.isatty() else 240)
 
 
