@@ -31,10 +31,10 @@ def test_a_bench_compares_its_contenders(command: str) -> None:
     arguments = ["bench", *command.split(), *COMMANDS[command], "--rounds", "1", "--json"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert found["machine"]["cores"] >= 1
-    assert found["machine"]["blas"]
-    for comparison in found["comparisons"]:
+    report = json.loads(result.stdout)
+    assert report["machine"]["cores"] >= 1
+    assert report["machine"]["blas"]
+    for comparison in report["comparisons"]:
         first, *others = comparison["contenders"]
         assert first["times_faster_than_first"] == 1.0
         assert others
@@ -53,7 +53,7 @@ def test_a_bench_prints_a_table_and_what_it_ran_on() -> None:
 
 def test_contenders_take_turns_and_ratios_are_of_one_turn() -> None:
     turns: list[str] = []
-    found = compare(
+    comparison = compare(
         "nothing",
         [
             Contender("one", lambda: turns.append("one")),
@@ -63,9 +63,9 @@ def test_contenders_take_turns_and_ratios_are_of_one_turn() -> None:
         warmup=1,
     )
     assert turns == ["one", "ready", "two"] * 3
-    assert [len(timing.seconds) for timing in found.timings] == [2, 2]
-    pairs = zip(found.timings[0].seconds, found.timings[1].seconds, strict=True)
-    assert found.ratio(found.timings[1]) == statistics.median(a / b for a, b in pairs)
+    assert [len(timing.seconds) for timing in comparison.timings] == [2, 2]
+    pairs = zip(comparison.timings[0].seconds, comparison.timings[1].seconds, strict=True)
+    assert comparison.ratio(comparison.timings[1]) == statistics.median(a / b for a, b in pairs)
 
 
 def test_a_wrong_answer_stops_the_bench(

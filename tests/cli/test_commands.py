@@ -131,9 +131,9 @@ def test_query_as_json_csv_and_jsonl_agree(built: str) -> None:
 def test_a_folder_is_searched_and_one_broken_picture_is_named(built: str, photos: Path) -> None:
     result = run("query", photos, "--name", built, "--format", "jsonl")
     assert result.exit_code == 3
-    found = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [Path(entry["image"]).name for entry in found] == ["dog.png", "key.JPG"]
-    assert [entry["predictions"][0]["label"] for entry in found] == ["dog face", "key"]
+    images = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [Path(entry["image"]).name for entry in images] == ["dog.png", "key.JPG"]
+    assert [entry["predictions"][0]["label"] for entry in images] == ["dog face", "key"]
     refused, summary = result.stderr.splitlines()
     assert refused.startswith(f"refused: {photos / 'broken.png'}")
     assert summary == "3 inputs: 2 done, 1 refused"
@@ -175,12 +175,12 @@ def test_photos_of_cameras_and_phones(built: str, camera: Path) -> None:
     pytest.importorskip("pi_heif")
     pytest.importorskip("rawpy")
     result = done("query", camera, "--name", built, "--format", "jsonl")
-    found = [json.loads(line) for line in result.stdout.splitlines()]
-    names = [Path(entry["image"]).name for entry in found]
+    images = [json.loads(line) for line in result.stdout.splitlines()]
+    names = [Path(entry["image"]).name for entry in images]
     assert names == ["IMG_1.DNG", "IMG_1.JPG", "IMG_2.HEIC"]
     given = (camera / "IMG_1.DNG").read_bytes()
     result = done("query", "-", "-n", built, "-f", "jsonl", stdin=given)
-    of_dog = [*found[:2], json.loads(result.stdout)]
+    of_dog = [*images[:2], json.loads(result.stdout)]
     assert [entry["predictions"][0]["label"] for entry in of_dog] == ["dog face"] * 3
     first, *others = (entry["predictions"][0]["probability"] for entry in of_dog)
     assert others == pytest.approx([first] * 2, abs=1e-5)
@@ -279,8 +279,8 @@ def test_import_with_a_model_classifies(labels: Path, tmp_path: Path, built: str
         json.loads(done("query", *images, "-n", name, "-f", "json").stdout)
         for name in ("copy", built)
     )
-    for one, other in zip(mine, theirs, strict=True):
-        for left, right in zip(one["predictions"], other["predictions"], strict=True):
+    for imported, original in zip(mine, theirs, strict=True):
+        for left, right in zip(imported["predictions"], original["predictions"], strict=True):
             assert left["label"] == right["label"]
             assert left["probability"] == pytest.approx(right["probability"], abs=1e-6)
 
@@ -371,10 +371,10 @@ def test_query_a_subset(labels: Path, tmp_path: Path) -> None:
     some = tmp_path / "some.csv"
     some.write_text("label\npizza\nkey\n", encoding="utf-8")
     options = ("--name", "few", "--format", "json", "--top-k", "9", "--over-index")
-    found = json.loads(
+    classified = json.loads(
         done("query", image, "--labels", some, "--label", "dog face", *options).stdout
     )
-    (predictions,) = [entry["predictions"] for entry in found]
+    (predictions,) = [entry["predictions"] for entry in classified]
     assert {p["label"] for p in predictions} == {"pizza", "key", "dog face"}
     assert sum(p["probability"] for p in predictions) == pytest.approx(1.0)
     whole = json.loads(done("query", image, "--name", "few", "--format", "json").stdout)
@@ -412,11 +412,11 @@ def test_bench_drop_in(checkpoints: Callable[[str], Path]) -> None:
     for line in ("stock pipeline", "drop-in, first call", "drop-in, second call", "2 rounds"):
         assert line in result.stdout
     as_json = run("bench", "drop-in", "--model", model, "--labels", "3", "--rounds", "1", "--json")
-    found = json.loads(as_json.stdout)
-    assert found["machine"]["versions"]["zsic-index"]
-    (comparison,) = found["comparisons"]
+    report = json.loads(as_json.stdout)
+    assert report["machine"]["versions"]["zsic-index"]
+    (comparison,) = report["comparisons"]
     assert comparison["contenders"][0]["times_faster_than_first"] == 1.0
-    assert all(len(one["seconds"]) == 1 for one in comparison["contenders"])
+    assert all(len(contender["seconds"]) == 1 for contender in comparison["contenders"])
 
 
 def test_a_log_gets_a_line_of_progress_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
