@@ -14,18 +14,6 @@ VAGUE = {"found", "one", "said", "asked", "known", "wanted", "shown"}
 """No local variable has these names: a noun from the glossary says more."""
 
 TO_DO: tuple[str, ...] = (
-    "zsic_index/builtin/train/__init__.py",
-    "zsic_index/builtin/train/__main__.py",
-    "zsic_index/builtin/train/augment.py",
-    "zsic_index/builtin/train/batches.py",
-    "zsic_index/builtin/train/calibrate.py",
-    "zsic_index/builtin/train/concepts.py",
-    "zsic_index/builtin/train/drawings.py",
-    "zsic_index/builtin/train/evaluation.py",
-    "zsic_index/builtin/train/fit.py",
-    "zsic_index/builtin/train/objectives.py",
-    "zsic_index/builtin/train/runs.py",
-    "zsic_index/builtin/train/sets.py",
     "zsic_index/encoders/base.py",
     "zsic_index/encoders/checkpoint.py",
     "zsic_index/encoders/families.py",

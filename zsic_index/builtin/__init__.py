@@ -1,7 +1,7 @@
-"""The small models that ship inside the package, with a label list and sample images for them.
+"""Small models that ship with the package, label lists, and sample images.
 
-They make the whole program run offline, with real weights and spread probabilities. They know
-emoji drawings and nothing of photographs; ``MODEL_CARD.md`` beside this file has the figures.
+With them the whole program runs offline with real weights. They are trained on drawings of emoji
+and do not work on photographs; see ``MODEL_CARD.md`` beside this file.
 """
 
 from __future__ import annotations
@@ -11,26 +11,28 @@ from pathlib import Path
 from zsic_index.formats.tables import read_table_rows
 
 PREFIX = "builtin:"
+"""Prefix of the names of models and label files in this package."""
+
 MODELS: tuple[str, ...] = ("builtin:clip", "builtin:siglip")
 LABEL_FILES = {"builtin:emoji": "emoji.csv", "builtin:photo-tags": "photo_tags.csv"}
-"""Names of label files in this package."""
+"""Name of a label file → its file name."""
 
-_ROOM = Path(__file__).resolve().parent
+_FOLDER = Path(__file__).resolve().parent
 
 
 def model_path(name: str) -> Path:
-    """Return the checkpoint folder of a built-in model such as ``builtin:clip``.
+    """Return the checkpoint folder of a built-in model, such as ``builtin:clip``.
 
     Raises:
         ValueError: for a name that is not in ``MODELS``.
     """
     if name not in MODELS:
-        raise _unknown(name)
-    return _ROOM / "models" / name.removeprefix(PREFIX)
+        raise ValueError(f"no built-in model is called {name!r}; there are {', '.join(MODELS)}")
+    return _FOLDER / "models" / name.removeprefix(PREFIX)
 
 
 def label_file(name: str) -> Path:
-    """Return a label file of this package such as ``builtin:photo-tags``.
+    """Return a built-in label file, such as ``builtin:photo-tags``.
 
     Raises:
         ValueError: for a name that is not in ``LABEL_FILES``.
@@ -39,11 +41,11 @@ def label_file(name: str) -> Path:
         raise ValueError(
             f"no built-in label file is called {name!r}; there are {', '.join(LABEL_FILES)}"
         )
-    return _ROOM / LABEL_FILES[name]
+    return _FOLDER / LABEL_FILES[name]
 
 
 def emoji_labels() -> Path:
-    """Return the CSV of all emoji concepts: id, label, group, other names, translations."""
+    """Return the CSV of all emoji: id, label, group, other names, translations."""
     return label_file("builtin:emoji")
 
 
@@ -54,15 +56,10 @@ def photo_tags() -> Path:
 
 def samples() -> list[Path]:
     """Return the sample images in a stable order."""
-    return [_ROOM / "samples" / file for file in sample_labels()]
+    return [_FOLDER / "samples" / file for file in sample_labels()]
 
 
 def sample_labels() -> dict[str, str]:
-    """Return file name → right label of the sample images, in the order of ``samples``."""
-    rows = read_table_rows(_ROOM / "samples" / "samples.csv", ("file", "label"))
+    """Return file name → right label of each sample image, in the order of ``samples``."""
+    rows = read_table_rows(_FOLDER / "samples" / "samples.csv", ("file", "label"))
     return {row.values["file"]: row.values["label"] for row in rows}
-
-
-def _unknown(name: str) -> Exception:
-    """Build what ``model_path`` raises; the one place to change for another error class."""
-    return ValueError(f"no built-in model is called {name!r}; there are {', '.join(MODELS)}")

@@ -1,5 +1,15 @@
-"""How the two built-in models were made: data, training, evaluation, card.
+"""Training of the two built-in models; not needed to use them.
 
-Nothing here is needed to use the models. It wants ``torch``, ``transformers``, ``tokenizers``,
-``resvg_py``, ``pillow``, ``numpy``, ``click`` and, once, ``npm`` for the drawings.
+The steps of ``python -m zsic_index.builtin.train``:
+
+1. ``npm`` fetches emoji sets, ``concepts`` lists the emoji and their names, ``sets`` matches icons
+   to them, ``drawings`` renders the icons once to small arrays.
+2. ``runs`` trains a CLIP and a SigLIP (``towers``, ``tokens``) on ``batches`` of augmented images
+   (``augment``) and ``captions``; ``objectives`` has the losses, ``fit`` the loop.
+3. ``calibrate`` fits logit scale and bias, ``export`` writes a checkpoint folder for transformers.
+4. ``samples`` and ``sampling`` make the sample images, ``evaluation`` measures the models, ``card``
+   writes the model card.
+
+It needs ``torch``, ``transformers``, ``tokenizers``, ``resvg_py``, ``pillow``, ``numpy``, ``click``
+and, for the first step, ``npm``.
 """

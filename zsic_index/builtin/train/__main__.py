@@ -1,4 +1,4 @@
-"""``python -m zsic_index.builtin.train``: fetch, train, export, measure, write the card."""
+"""Command line ``python -m zsic_index.builtin.train``: fetch, train, export, measure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from zsic_index.builtin.train import concepts as concept_list
 from zsic_index.builtin.train import drawings as drawing_cache
 from zsic_index.builtin.train import npm
 
-ROOM = Path(builtin.__file__).resolve().parent
+PACKAGE = Path(builtin.__file__).resolve().parent
+"""Folder that models, samples, label list and card are written to."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,7 +27,7 @@ def cache_option(command: F) -> F:
         type=click.Path(file_okay=False, path_type=Path),
         default=Path("builtin-cache"),
         show_default=True,
-        help="Where npm packages, rendered drawings and checkpoints are kept.",
+        help="Folder for npm packages, rendered drawings and checkpoints.",
     )(command)
 
 
@@ -35,7 +36,9 @@ def run_options(minutes: float) -> Callable[[F], F]:
 
     def decorate(command: F) -> F:
         command = click.option(
-            "--further", is_flag=True, help="Go on from the last checkpoint with full augmentation."
+            "--further",
+            is_flag=True,
+            help="Continue from the last checkpoint with full augmentation.",
         )(command)
         command = click.option(
             "--samples",
@@ -44,7 +47,7 @@ def run_options(minutes: float) -> Callable[[F], F]:
         )(command)
         return click.option(
             "--minutes", type=click.FloatRange(min=0, min_open=True), default=minutes,
-            show_default=True, help="Train for this long; the schedule fits itself to it.",
+            show_default=True, help="Train for this long; the schedule adapts to it.",
         )(command)  # fmt: skip
 
     return decorate
@@ -52,9 +55,9 @@ def run_options(minutes: float) -> Callable[[F], F]:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Make the built-in models again, or measure those that are there.
+    """Train the built-in models again, or measure the existing ones.
 
-    The order is: data, clip, clip --further, siglip, evaluate. `all` does the lot.
+    The order is: data, clip, clip --further, siglip, evaluate. `all` runs them all.
     """
 
 
@@ -63,10 +66,10 @@ def main() -> None:
 def data(cache: Path) -> None:
     """Fetch the drawings with npm, render them, write the label list."""
     npm.fetch(cache)
-    known = concept_list.load(cache)
-    drawing_cache.build(cache, known)
-    (ROOM / "emoji.csv").write_text(concept_list.to_csv(known), encoding="utf-8")
-    click.echo(f"{len(known)} concepts, {sum(c.trained for c in known)} to train on")
+    concepts = concept_list.load(cache)
+    drawing_cache.build(cache, concepts)
+    (PACKAGE / "emoji.csv").write_text(concept_list.to_csv(concepts), encoding="utf-8")
+    click.echo(f"{len(concepts)} concepts, {sum(c.trained for c in concepts)} to train on")
 
 
 @main.command()
@@ -76,7 +79,7 @@ def samples(cache: Path) -> None:
     from zsic_index.builtin.train import sampling
 
     chosen = drawing_cache.load(cache).sample
-    sampling.write(cache, ROOM / "samples", concept_list.load(cache), chosen)
+    sampling.write(cache, PACKAGE / "samples", concept_list.load(cache), chosen)
 
 
 @main.command()
@@ -87,7 +90,7 @@ def clip(cache: Path, minutes: float, samples: int | None, further: bool) -> Non
     from zsic_index.builtin.train import runs
     from zsic_index.builtin.train.fit import Pace
 
-    runs.clip(cache, Pace(samples=samples, minutes=minutes), further=further)
+    runs.train_clip(cache, Pace(samples=samples, minutes=minutes), further=further)
     _export(cache, "clip")
 
 
@@ -99,7 +102,7 @@ def siglip(cache: Path, minutes: float, samples: int | None, further: bool) -> N
     from zsic_index.builtin.train import runs
     from zsic_index.builtin.train.fit import Pace
 
-    runs.siglip(cache, Pace(samples=samples, minutes=minutes), further=further)
+    runs.train_siglip(cache, Pace(samples=samples, minutes=minutes), further=further)
     _export(cache, "siglip")
 
 
@@ -113,31 +116,33 @@ def export(cache: Path, kind: str) -> None:
 
 @main.command()
 @cache_option
-@click.option("--model", "only", type=click.Choice(["clip", "siglip"]), help="Measure only one.")
+@click.option(
+    "--model", "only", type=click.Choice(["clip", "siglip"]), help="Measure only this one."
+)
 def evaluate(cache: Path, only: str | None) -> None:
-    """Measure the models that ship; write evaluation.json and MODEL_CARD.md."""
+    """Measure the shipped models; write evaluation.json and MODEL_CARD.md."""
     from zsic_index.builtin.train import card, evaluation
 
-    known = concept_list.load(cache)
+    concepts = concept_list.load(cache)
     drawn = drawing_cache.load(cache)
-    path = ROOM / "evaluation.json"
+    path = PACKAGE / "evaluation.json"
     figures = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for kind in (only,) if only else ("clip", "siglip"):
         click.echo(f"measuring {kind}")
-        figures[kind] = evaluation.evaluate(builtin.model_path(f"builtin:{kind}"), drawn, known)
-        figures[kind]["training"] = card.training_facts(cache, kind)
-    figures["data"] = card.data_facts(drawn, known)
-    figures["software"] = card.software()
+        figures[kind] = evaluation.evaluate(builtin.model_path(f"builtin:{kind}"), drawn, concepts)
+        figures[kind]["training"] = card.collect_training_facts(cache, kind)
+    figures["data"] = card.collect_data_facts(drawn, concepts)
+    figures["software"] = card.collect_versions()
     path.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    (ROOM / "MODEL_CARD.md").write_text(card.render(figures), encoding="utf-8")
-    click.echo(card.accuracy_table(figures))
+    (PACKAGE / "MODEL_CARD.md").write_text(card.render(figures), encoding="utf-8")
+    click.echo(card.render_accuracy_table(figures))
 
 
 @main.command(name="all")
 @cache_option
 @click.pass_context
 def everything(context: click.Context, cache: Path) -> None:
-    """Do everything: data, samples, clip, clip --further, siglip, evaluate."""
+    """Run all steps: data, samples, clip, clip --further, siglip, evaluate."""
     for command in (data, samples, clip):
         context.invoke(command, cache=cache)
     context.invoke(clip, cache=cache, further=True, minutes=42.0)
@@ -149,13 +154,13 @@ def _export(cache: Path, kind: str) -> None:
     from zsic_index.builtin.train import calibrate, runs
     from zsic_index.builtin.train import export as exporting
 
-    known = concept_list.load(cache)
-    chosen: Any = kind
-    model = (runs.load_clip if kind == "clip" else runs.load_siglip)(cache, known)
-    figures = calibrate.calibrate(cache, chosen, model, known)
+    concepts = concept_list.load(cache)
+    model_kind: Any = kind
+    model = (runs.load_clip if kind == "clip" else runs.load_siglip)(cache, concepts)
+    figures = calibrate.calibrate(cache, model_kind, model, concepts)
     (cache / f"{kind}-calibration.json").write_text(json.dumps(figures, indent=1))
-    tokenizer = runs.tokenizer_of(cache, chosen, known)
-    exporting.export(chosen, model, tokenizer, ROOM / "models" / kind)
+    tokenizer = runs.load_tokenizer(cache, model_kind, concepts)
+    exporting.export(model_kind, model, tokenizer, PACKAGE / "models" / kind)
     click.echo(f"exported {kind}: {figures}")
 
 

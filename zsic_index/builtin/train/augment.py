@@ -1,7 +1,7 @@
-"""From cached drawings to training images: geometry, background, colour, blur, noise, line art.
+"""Augmentation of drawings: geometry, background, colour, blur, noise, line art.
 
-Everything works on whole batches in torch. ``strength`` in [0, 1] scales how far a draw may stray;
-training ramps it up, evaluation under fresh augmentation uses 1.
+All functions work on whole batches in torch. ``strength`` in [0, 1] scales the range of all random
+changes: training increases it over the run, evaluation on augmented images uses 1.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
-class Traits:
-    """What the augmentation must know of each drawing in a batch.
+class DrawingTraits:
+    """Properties of each drawing in a batch that limit its augmentation.
 
-    ``chiral`` (b,) bool: do not mirror, hardly turn. ``monochrome`` (b,) bool: black ink on
-    nothing, which may take any colour.
+    Attributes:
+        chiral: (b,) bool: not to be mirrored, and turned only a little.
+        monochrome: (b,) bool: black on transparent, so that any colour may replace the black.
     """
 
     chiral: Tensor
@@ -34,15 +35,20 @@ class Traits:
 
 
 def augment(
-    drawings: Tensor, traits: Traits, strength: float, rng: torch.Generator, *, restyle: bool = True
+    drawings: Tensor,
+    traits: DrawingTraits,
+    strength: float,
+    rng: torch.Generator,
+    *,
+    restyle: bool = True,
 ) -> Tensor:
     """Turn drawings into images.
 
     Args:
         drawings: (b, 4, h, w) uint8, RGBA with straight alpha.
         traits: of the same batch.
-        strength: 0 leaves a centred drawing on a plain ground, 1 is the full range.
-        rng: the source of all randomness.
+        strength: 0 gives a centred drawing on a plain background, 1 the full range of changes.
+        rng: generator of all random numbers.
         restyle: whether some drawings may become line art or get outlines.
 
     Returns:
@@ -67,7 +73,7 @@ def augment(
 
 
 def clean(drawings: Tensor) -> Tensor:
-    """Put drawings on white, untouched: (b, 4, h, w) uint8 → (b, 3, 64, 64) float32."""
+    """Put drawings on white without augmentation: (b, 4, h, w) uint8 → (b, 3, 64, 64) float32."""
     rgba = drawings.float().div_(255)
     image = rgba[:, :3] * rgba[:, 3:] + (1 - rgba[:, 3:])
     size = (SIDE, SIDE)
@@ -78,7 +84,7 @@ def clean(drawings: Tensor) -> Tensor:
 
 
 def normalise(image: Tensor) -> Tensor:
-    """Map [0, 1] to the range the processors produce."""
+    """Map values in [0, 1] to the range that the image processors produce."""
     return (image - MEAN) / STD
 
 
@@ -91,7 +97,7 @@ def _chance(count: int, probability: float, rng: torch.Generator) -> Tensor:
 
 
 def _monochrome_ink(rgb: Tensor, monochrome: Tensor, rng: torch.Generator) -> Tensor:
-    """Give black-ink drawings a random ink, dark more often than not."""
+    """Replace the black of monochrome drawings by a random colour, mostly a dark one."""
     count = len(rgb)
     ink = torch.rand(count, 3, 1, 1, generator=rng) * _uniform(count, 0, 1, rng).view(-1, 1, 1, 1)
     return torch.where(monochrome.view(-1, 1, 1, 1), ink.expand_as(rgb), rgb)
@@ -124,7 +130,7 @@ def _move(rgba: Tensor, chiral: Tensor, strength: float, rng: torch.Generator) -
 
 
 def _backgrounds(count: int, strength: float, rng: torch.Generator) -> Tensor:
-    """Draw grounds: white, one colour, a gradient, or blotches of two scales."""
+    """Draw backgrounds: white, one colour, a gradient, or blotches of two sizes."""
     first = torch.rand(count, 3, 1, 1, generator=rng)
     second = torch.rand(count, 3, 1, 1, generator=rng)
     angle = _uniform(count, 0, 2 * math.pi, rng).view(-1, 1, 1)
@@ -145,14 +151,14 @@ def _backgrounds(count: int, strength: float, rng: torch.Generator) -> Tensor:
             )
             depth = _uniform(number, 0.3, 0.9, rng).view(-1, 1, 1, 1)
             ground[rows] = first[rows] * (1 - depth) + wide * depth
-    # Plain white is what most drawings come on; at low strength it is all there is.
+    # Most drawings are shown on plain white; at low strength there is nothing else.
     plain = (kind < 0.25) | _chance(count, 1 - strength, rng)
     ground[plain] = 1.0
     return ground
 
 
 def _contrast(ground: Tensor, colour: Tensor, alpha: Tensor, monochrome: Tensor) -> Tensor:
-    """Turn a ground to its negative where a one-colour drawing would vanish on it."""
+    """Invert a background on which a monochrome drawing would be invisible."""
     luma = torch.tensor(_LUMA).view(1, 3, 1, 1)
     weight = alpha.sum((2, 3)).clamp(min=1)
     of_ink = ((colour * luma).sum(1, keepdim=True).sum((2, 3)) / weight)[:, 0]
@@ -174,7 +180,7 @@ def _restyle(
     for rows, keep in ((lines, False), (outlined, True)):
         if not bool(rows.any()):
             continue
-        # Edges of what is seen on a mid ground, so that white parts have edges as well.
+        # Edges of the drawing on mid gray, so that white parts have edges too.
         over = colour[rows] + 0.4 * (1 - alpha[rows])
         spread = functional.max_pool2d(over, 3, 1, 1) + functional.max_pool2d(-over, 3, 1, 1)
         edge = (spread.amax(1, keepdim=True) * 3 - 0.25).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""What a training step sees: drawings of distinct concepts, and captions for them."""
+"""Training batches: augmented drawings of distinct concepts, and captions for them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from zsic_index.builtin.train.augment import Traits, augment
-from zsic_index.builtin.train.captions import caption
+from zsic_index.builtin.train.augment import DrawingTraits, augment
+from zsic_index.builtin.train.captions import draw_caption
 from zsic_index.builtin.train.concepts import Concept
 from zsic_index.builtin.train.drawings import Drawings
 from zsic_index.builtin.train.sets import SETS
@@ -18,7 +18,7 @@ from zsic_index.builtin.train.tokens import Kind, encode
 
 
 class Batches:
-    """An endless supply of training batches; every concept comes equally often."""
+    """Source of training batches in which all concepts are equally frequent."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Batches:
         kind: Kind,
         seed: int,
     ) -> None:
-        """Keep the drawings that may be trained on, grouped by concept."""
+        """Group the drawings that may be trained on by concept."""
         self._concepts = concepts
         self._tokenizer = tokenizer
         self._kind = kind
@@ -48,9 +48,9 @@ class Batches:
         self._queue: list[int] = []
 
     def concepts(self, count: int) -> list[int]:
-        """Return ``count`` distinct trained concepts, each once before any comes again."""
+        """Return ``count`` distinct trained concepts; each is drawn once before any is repeated."""
         if len(self._queue) < count:
-            # The few left over from the last round are dealt with the next.
+            # The few concepts left over from the last round come first in the next one.
             fresh = [index for index in self._groups if index not in set(self._queue)]
             self._random.shuffle(fresh)
             self._queue = self._queue + fresh
@@ -60,10 +60,10 @@ class Batches:
     def images(self, concepts: list[int], strength: float) -> Tensor:
         """Draw one augmented image per concept: (len(concepts), 3, 64, 64) float32."""
         rows = torch.tensor([self._random.choice(self._groups[index]) for index in concepts])
-        traits = Traits(self._chiral[concepts], self._monochrome[rows])
+        traits = DrawingTraits(self._chiral[concepts], self._monochrome[rows])
         return augment(self._pixels[rows], traits, strength, self.rng)
 
     def captions(self, concepts: list[int]) -> Tensor:
         """Draw one caption per concept: (len(concepts), length) int64."""
-        texts = [caption(self._concepts[index], self._random) for index in concepts]
+        texts = [draw_caption(self._concepts[index], self._random) for index in concepts]
         return encode(self._tokenizer, self._kind, texts)

@@ -1,8 +1,8 @@
-"""Setting the logit scale (and SigLIP's bias) after training, so that probabilities mean something.
+"""Calibration of the logit scale (and SigLIP's bias) after training.
 
-During training a batch holds a few hundred labels and half of the patches, in use there are 1,623
-labels and whole images; one or two numbers, fitted on fresh augmentations of the training drawings,
-make up for the difference. The order of the labels does not change.
+A training batch has a few hundred labels and half of the patches; in use there are 1,623 labels and
+whole images. One or two numbers, fitted on new augmentations of the training drawings, compensate
+for the difference. The order of the labels does not change.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ STRENGTH = 1.0
 
 
 def calibrate(
-    cache: Path, kind: Kind, model: CLIPModel | SiglipModel, known: list[Concept]
+    cache: Path, kind: Kind, model: CLIPModel | SiglipModel, concepts: list[Concept]
 ) -> dict[str, float]:
-    """Set the model's logit scale and bias; return what they were and what they became."""
-    tokenizer = runs.tokenizer_of(cache, kind, known)
-    batches = Batches(drawings.load(cache), known, tokenizer, kind, SEED)
-    prompts = [TEMPLATES[0].format(concept.label) for concept in known]
+    """Set the model's logit scale and bias; return their values before and after."""
+    tokenizer = runs.load_tokenizer(cache, kind, concepts)
+    batches = Batches(drawings.load(cache), concepts, tokenizer, kind, SEED)
+    prompts = [TEMPLATES[0].format(concept.label) for concept in concepts]
     similarity, target = similarities(model, batches, encode(tokenizer, kind, prompts))
     scale = float(model.logit_scale.detach())
     figures = {"scale_before": math.exp(scale)}
@@ -54,7 +54,7 @@ def calibrate(
 def similarities(
     model: CLIPModel | SiglipModel, batches: Batches, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return similarities of fresh images to all labels, (n, m), and the right ones, (n,)."""
+    """Return the similarities of new images to all labels, (n, m), and the right labels, (n,)."""
     texts = torch.cat(
         [towers.text_embeddings(model, labels[at : at + 256]) for at in range(0, len(labels), 256)]
     )

@@ -6,7 +6,7 @@ import random
 
 from zsic_index.builtin.train.concepts import Concept
 
-# The pipeline's default comes first, the bare label often: these are what users will send.
+# The default of transformers' pipeline comes first.
 TEMPLATES: tuple[str, ...] = (
     "This is a photo of {}.",
     "a photo of a {}.",
@@ -38,10 +38,10 @@ TEMPLATES: tuple[str, ...] = (
 BARE_SHARE = 0.4
 NAME_SHARE = 0.70
 ALIAS_SHARE = 0.12
-KEYWORD_AND_NAME_SHARE = 0.10  # what is left is two keywords
+KEYWORD_AND_NAME_SHARE = 0.10  # the rest are two keywords
 
 
-def caption(concept: Concept, rng: random.Random) -> str:
+def draw_caption(concept: Concept, rng: random.Random) -> str:
     """Draw one caption of a concept."""
     name = _name(concept, rng)
     if rng.random() < BARE_SHARE:
@@ -49,10 +49,10 @@ def caption(concept: Concept, rng: random.Random) -> str:
     return rng.choice(TEMPLATES).format(name)
 
 
-def corpus(concepts: list[Concept]) -> list[str]:
-    """Return text for the tokenizer: every name of the trained concepts, and the templates.
+def build_corpus(concepts: list[Concept]) -> list[str]:
+    """Return the training text of the tokenizer: names of the trained concepts, and the templates.
 
-    Held-out concepts stay out of the vocabulary too; their names fall back on shorter pieces.
+    Held-out concepts are left out of the vocabulary too: their names split into shorter tokens.
     """
     lines = [template.format("") for template in TEMPLATES] * 20
     for concept in concepts:

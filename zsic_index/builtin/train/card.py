@@ -1,4 +1,4 @@
-"""The model card, written from measured figures only."""
+"""Writer of the model card, from measured figures only."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _TEXT = Path(__file__).with_name("card.md")
 Figures = dict[str, Any]
 
 
-def training_facts(cache: Path, kind: str) -> Figures:
-    """Return what the training runs and the calibration after them left behind."""
+def collect_training_facts(cache: Path, kind: str) -> Figures:
+    """Return the reports of the training runs and of the calibration."""
     facts: Figures = json.loads((cache / f"{kind}-calibration.json").read_text(encoding="utf-8"))
     facts["runs"] = json.loads((cache / f"{kind}.json").read_text(encoding="utf-8"))
     return facts
 
 
-def data_facts(drawings: Drawings, concepts: list[Concept]) -> Figures:
-    """Count concepts and drawings."""
+def collect_data_facts(drawings: Drawings, concepts: list[Concept]) -> Figures:
+    """Return counts of concepts and drawings."""
     training = drawings.training(concepts)
     sets = {}
     for index, item in enumerate(SETS):
@@ -51,14 +51,14 @@ def data_facts(drawings: Drawings, concepts: list[Concept]) -> Figures:
     }
 
 
-def software() -> dict[str, str]:
-    """Return the versions that the figures were measured with."""
+def collect_versions() -> dict[str, str]:
+    """Return the versions of the libraries that the figures were measured with."""
     names = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "resvg_py")
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
 def render(figures: Figures) -> str:
-    """Fill the card's text with figures and tables."""
+    """Return the text of the card with figures and tables filled in."""
     present = [kind for kind in KINDS if kind in figures]
     values = {
         "concepts": f"{figures['data']['concepts']:,}",
@@ -68,7 +68,7 @@ def render(figures: Figures) -> str:
         "barred": str(figures["data"]["barred"]),
         "samples": str(figures["data"]["samples"]),
         "sets": _sets_table(figures),
-        "accuracy": accuracy_table(figures),
+        "accuracy": render_accuracy_table(figures),
         "softmax": _softmax_table(figures, present),
         "sigmoid": _sigmoid_table(figures) if "siglip" in figures else "(not measured)",
         "training": _training_table(figures, present),
@@ -82,8 +82,8 @@ def render(figures: Figures) -> str:
     return text
 
 
-def accuracy_table(figures: Figures) -> str:
-    """Return the accuracy table: top-1, top-5 over all labels, 20-way, per model."""
+def render_accuracy_table(figures: Figures) -> str:
+    """Return the accuracy table: top-1 and top-5 over all labels, and 20-way, per model."""
     present = [kind for kind in KINDS if kind in figures]
     header = ["test images", "n"]
     for kind in present:

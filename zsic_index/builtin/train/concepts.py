@@ -1,4 +1,4 @@
-"""The emoji concepts: which ones, their names, and which of them are never trained on."""
+"""Emoji concepts: their names, and the choice of those that are never trained on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HELD_OUT = 83
 _SALT = "zsic-index"
 _SHORTCODES = ("cldr", "github", "joypixels", "iamcal")
 
-# Turned over, a drawing of these subgroups says something else (an arrow, a clock, a letter).
+# Mirrored, a drawing of these subgroups means something else (an arrow, a clock, a letter).
 _CHIRAL_SUBGROUPS = re.compile(
     r"^(arrow|time|hand.*|transport-sign|keycap|alphanum|punctuation|math|currency|av-symbol|"
     r"zodiac|religion|gender|music|other-symbol|flag|warning|geometric)$"
@@ -31,10 +31,9 @@ _CHIRAL_WORDS = re.compile(r"\b(left|right|facing|clockwise|tilted|waxing|waning
 
 @dataclass(frozen=True)
 class Concept:
-    """One emoji, with everything that a caption or a label list can call it.
+    """One emoji with all its names.
 
-    ``chiral`` marks a concept that must not be mirrored or turned far in training.
-    ``trained`` is false for the concepts held out to measure what was never seen.
+    ``trained`` is false for the concepts held out to measure the models on unseen ones.
     """
 
     id: str
@@ -49,21 +48,23 @@ class Concept:
 
     @property
     def chiral(self) -> bool:
-        """Whether mirroring could turn this concept into another one."""
+        """Whether mirroring or turning could make it another concept."""
         return bool(
             _CHIRAL_SUBGROUPS.match(self.subgroup) or _CHIRAL_WORDS.search(self.label.lower())
         )
 
 
 def load(cache: Path) -> list[Concept]:
-    """Read the concepts from the npm packages in Unicode's order."""
+    """Read the concepts from the npm packages, in the order of Unicode."""
     meta = npm.read(cache, "emojibase-data", "meta/groups.json")
     entries = [
-        entry for entry in npm.read(cache, "emojibase-data", "en/data.json") if _wanted(entry, meta)
+        entry
+        for entry in npm.read(cache, "emojibase-data", "en/data.json")
+        if _is_concept(entry, meta)
     ]
     entries.sort(key=lambda entry: int(entry["order"]))
     with_drawing = _drawn(cache)
-    entries = [entry for entry in entries if bare(entry["hexcode"]) in with_drawing]
+    entries = [entry for entry in entries if strip_selectors(entry["hexcode"]) in with_drawing]
     aliases = _aliases(cache, entries)
     extra = npm.read(cache, "emojilib", "dist/emoji-en-US.json")
     translations = {
@@ -93,13 +94,13 @@ def load(cache: Path) -> list[Concept]:
     ]
 
 
-def bare(hexcode: str) -> str:
-    """Return a code without variation selectors, lower case, as the drawing sets write it."""
+def strip_selectors(hexcode: str) -> str:
+    """Return a code in lower case without variation selectors, as the drawing sets write it."""
     return "-".join(part for part in hexcode.lower().split("-") if part != "fe0f")
 
 
 def to_csv(concepts: Iterable[Concept]) -> str:
-    """Render the label list that ships with the models."""
+    """Return the label list that ships with the models, as CSV."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     languages = [f"lang:{language}" for language in LANGUAGES]
@@ -119,7 +120,7 @@ def to_csv(concepts: Iterable[Concept]) -> str:
     return buffer.getvalue()
 
 
-def _wanted(entry: dict[str, Any], meta: dict[str, Any]) -> bool:
+def _is_concept(entry: dict[str, Any], meta: dict[str, Any]) -> bool:
     group = entry.get("group")
     if group is None or meta["groups"][str(group)] == "component":
         return False
@@ -129,7 +130,7 @@ def _wanted(entry: dict[str, Any], meta: dict[str, Any]) -> bool:
 
 
 def _drawn(cache: Path) -> set[str]:
-    """Codes drawn by both sets that cover everything, so that each concept has two drawings."""
+    """Return the codes in both complete sets, so that each concept has at least two drawings."""
     noto, twemoji = (
         set(npm.read(cache, f"@iconify-json/{name}", "chars.json")) for name in ("noto", "twemoji")
     )
@@ -137,27 +138,27 @@ def _drawn(cache: Path) -> set[str]:
 
 
 def _held_out(entries: list[dict[str, Any]]) -> set[str]:
-    """Choose by a hash of the code: fixed, and blind to what the concept is."""
+    """Choose the held-out concepts by a hash of their codes, so reproducibly and at random."""
     eligible = [entry["hexcode"] for entry in entries if entry["label"] not in SAMPLE_LABELS]
     ranked = sorted(eligible, key=lambda code: hashlib.sha256(f"{_SALT}:{code}".encode()).digest())
     return set(ranked[:HELD_OUT])
 
 
 def _aliases(cache: Path, entries: list[dict[str, Any]]) -> dict[str, tuple[str, ...]]:
-    """Other names, each pointing at one concept only."""
+    """Return other names by code, without those that several concepts share."""
     tables = [
         npm.read(cache, "emojibase-data", f"en/shortcodes/{name}.json") for name in _SHORTCODES
     ]
     names: dict[str, list[str]] = {}
     for entry in entries:
         code = entry["hexcode"]
-        found: list[str] = []
-        if len(bare(code).split("-")) == 1:
-            found.append(unicodedata.name(chr(int(bare(code), 16)), "").lower())
+        raw_names: list[str] = []
+        if len(strip_selectors(code).split("-")) == 1:
+            raw_names.append(unicodedata.name(chr(int(strip_selectors(code), 16)), "").lower())
         for table in tables:
             value = table.get(code, [])
-            found += [value] if isinstance(value, str) else value
-        readable = [name.replace("_", " ").replace("-", " ").strip() for name in found]
+            raw_names += [value] if isinstance(value, str) else value
+        readable = [name.replace("_", " ").replace("-", " ").strip() for name in raw_names]
         names[code] = [
             name for name in dict.fromkeys(readable) if re.match(r"^[a-z][a-z ]+$", name)
         ]

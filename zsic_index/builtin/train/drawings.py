@@ -1,4 +1,4 @@
-"""Drawings rendered once to small RGBA arrays and kept in one file."""
+"""Drawings, rendered once to small RGBA arrays and cached in files."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ SIDE = 80  # larger than the models' 64, so that a shifted and turned drawing st
 
 @dataclass(frozen=True)
 class Drawings:
-    """Every rendered drawing.
+    """All rendered drawings.
 
-    ``pixels`` is (n, 4, 80, 80) uint8, RGBA with straight alpha. ``concept`` (n,) int64 indexes
-    the concept list, ``drawing_set`` (n,) int64 indexes ``SETS``. ``sample`` maps each sample
-    label to its set, ``barred`` (n,) bool marks drawings kept out of training for the samples.
+    Attributes:
+        pixels: (n, 4, 80, 80) uint8, RGBA with straight alpha.
+        concept: (n,) int64, position in the list of concepts.
+        drawing_set: (n,) int64, position in ``SETS``.
+        barred: (n,) bool, drawings kept out of training because a sample image is like them.
+        sample: sample label → name of the set that draws it.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -37,12 +40,12 @@ class Drawings:
     sample: dict[str, str]
 
     def of_sets(self, *names: str) -> npt.NDArray[np.bool_]:
-        """Mark the drawings of the named sets, (n,) bool."""
-        wanted = [index for index, item in enumerate(SETS) if item.name in names]
-        return np.isin(self.drawing_set, wanted)
+        """Return a mask of the drawings of the named sets, (n,) bool."""
+        positions = [index for index, item in enumerate(SETS) if item.name in names]
+        return np.isin(self.drawing_set, positions)
 
     def training(self, concepts: list[Concept]) -> npt.NDArray[np.bool_]:
-        """Mark the drawings that may be trained on, (n,) bool."""
+        """Return a mask of the drawings that may be trained on, (n,) bool."""
         seen = np.array([concept.trained for concept in concepts])
         allowed = self.of_sets(*(item.name for item in SETS if item.role == "train"))
         mask: npt.NDArray[np.bool_] = seen[self.concept] & allowed & ~self.barred
@@ -62,7 +65,7 @@ def render(svg: str, side: int) -> Image.Image:
 
 
 def build(cache: Path, concepts: list[Concept]) -> Drawings:
-    """Render the drawings of all sets and store them under ``cache``."""
+    """Render the drawings of all sets and store them in ``cache``."""
     order = {concept.id: index for index, concept in enumerate(concepts)}
     labels = {concept.id: concept.label for concept in concepts}
     arrays: list[npt.NDArray[np.uint8]] = []
@@ -74,7 +77,7 @@ def build(cache: Path, concepts: list[Concept]) -> Drawings:
         kept = 0
         for code, name in matched.items():
             array = np.asarray(render(icons.svg(name), SIDE))
-            if int(array[..., 3].max()) < 128:  # an empty drawing teaches nothing
+            if int(array[..., 3].max()) < 128:  # skip empty drawings
                 continue
             arrays.append(np.ascontiguousarray(array.transpose(2, 0, 1)))
             rows.append((order[code], index))
@@ -82,8 +85,8 @@ def build(cache: Path, concepts: list[Concept]) -> Drawings:
             kept += 1
         click.echo(f"{drawing_set.name}: {kept} drawings")
     chosen = samples.assign(available)
-    shut = samples.barred(chosen)
-    barred = [(concepts[row].label, SETS[index].name) in shut for row, index in rows]
+    barred_pairs = samples.find_barred(chosen)
+    barred = [(concepts[row].label, SETS[index].name) in barred_pairs for row, index in rows]
     np.save(cache / "pixels.npy", np.stack(arrays))
     np.savez(cache / "drawings.npz", rows=np.array(rows), barred=np.array(barred))
     (cache / "samples.json").write_text(json.dumps(chosen, indent=1), encoding="utf-8")
@@ -91,7 +94,7 @@ def build(cache: Path, concepts: list[Concept]) -> Drawings:
 
 
 def load(cache: Path) -> Drawings:
-    """Read what ``build`` stored."""
+    """Read the drawings that ``build`` has stored."""
     if not (cache / "samples.json").exists():
         raise click.ClickException(f"no drawings under {cache}; run the `data` command first")
     table = np.load(cache / "drawings.npz")

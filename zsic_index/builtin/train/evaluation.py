@@ -1,6 +1,6 @@
-"""What the exported models get right, and how far their probabilities can be believed.
+"""Accuracy and calibration of the exported models.
 
-Everything runs on the folders that ship, through transformers' own forward pass, in float32.
+All figures come from the shipped folders and the forward pass of transformers, in float32.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformers import AutoModel, AutoProcessor
 
 from zsic_index import builtin
-from zsic_index.builtin.train.augment import Traits, augment, clean
+from zsic_index.builtin.train.augment import DrawingTraits, augment, clean
 from zsic_index.builtin.train.captions import TEMPLATES
 from zsic_index.builtin.train.concepts import Concept
 from zsic_index.builtin.train.drawings import Drawings
@@ -34,19 +34,25 @@ Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Case:
-    """One row of the tables: ``pixels`` come in batches, ``target`` (n,) indexes the labels."""
+class EvaluationCase:
+    """Test images of one row of the tables.
+
+    Attributes:
+        name: title of the row.
+        pixels: batches of (b, 3, 64, 64) float32.
+        target: (n,) int64, position of the right label of each image.
+    """
 
     name: str
     pixels: Iterator[Tensor]
     target: Tensor
 
 
-class Model:
-    """A shipped model behind the two calls that evaluation needs."""
+class ShippedModel:
+    """A shipped model that embeds prompts and images."""
 
     def __init__(self, folder: Path) -> None:
-        """Load the folder as any user would."""
+        """Load a checkpoint folder with transformers."""
         self._model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
         self._processor = AutoProcessor.from_pretrained(folder)
         self.kind: str = self._model.config.model_type
@@ -69,7 +75,7 @@ class Model:
 
     @torch.inference_mode()
     def images(self, batches: Iterator[Tensor]) -> Tensor:
-        """Embed pixels that come in batches of (b, 3, 64, 64): (n, 192) unit-norm float32."""
+        """Embed batches of (b, 3, 64, 64) pixels: (n, 192) unit-norm float32."""
         rows = [self._model.get_image_features(pixel_values=part).pooler_output for part in batches]
         return functional.normalize(torch.cat(rows), dim=-1)
 
@@ -82,8 +88,10 @@ class Model:
         return values
 
 
-def cases(drawings: Drawings, concepts: list[Concept], model: Model) -> list[Case]:
-    """Return the rows of the accuracy table."""
+def make_cases(
+    drawings: Drawings, concepts: list[Concept], model: ShippedModel
+) -> list[EvaluationCase]:
+    """Return the test images of each row of the accuracy table."""
     trained = torch.tensor([concept.trained for concept in concepts]).numpy()
     seen = trained[drawings.concept]
     training = drawings.training(concepts)
@@ -96,7 +104,7 @@ def cases(drawings: Drawings, concepts: list[Concept], model: Model) -> list[Cas
         ("concepts never trained on", own & ~seen),
     ]
     rows = [
-        Case(
+        EvaluationCase(
             "training drawings, fresh augmentation",
             _augmented(drawings, concepts, training),
             torch.from_numpy(drawings.concept[training]),
@@ -104,22 +112,22 @@ def cases(drawings: Drawings, concepts: list[Concept], model: Model) -> list[Cas
     ]
     for name, mask in plain:
         target = torch.from_numpy(drawings.concept[mask])
-        rows.append(Case(name, _clean(drawings, mask), target))
+        rows.append(EvaluationCase(name, _clean(drawings, mask), target))
     order = {concept.label: index for index, concept in enumerate(concepts)}
     files = builtin.samples()
     right = builtin.sample_labels()
     target = torch.tensor([order[right[file.name]] for file in files])
-    rows.append(Case("the sample images", iter([model.pixels(files)]), target))
+    rows.append(EvaluationCase("the sample images", iter([model.pixels(files)]), target))
     return rows
 
 
 def evaluate(folder: Path, drawings: Drawings, concepts: list[Concept]) -> Figures:
     """Measure one shipped model."""
-    model = Model(folder)
+    model = ShippedModel(folder)
     prompts = [TEMPLATES[0].format(concept.label) for concept in concepts]
     texts = model.texts(prompts)
     figures: Figures = {"logit_scale": model.scale, "logit_bias": model.bias, "cases": {}}
-    for case in cases(drawings, concepts, model):
+    for case in make_cases(drawings, concepts, model):
         logits = model.scale * model.images(case.pixels) @ texts.T + model.bias
         row = {"images": len(logits), **_accuracy(logits, case.target)}
         row |= _softmax_calibration(logits, case.target)
@@ -133,7 +141,7 @@ def evaluate(folder: Path, drawings: Drawings, concepts: list[Concept]) -> Figur
 def _accuracy(logits: Tensor, target: Tensor) -> Figures:
     own = logits.gather(1, target[:, None])
     rank = (logits > own).sum(1)
-    # Some other label each, drawn from all of them, against the right one.
+    # The right label against some others, drawn at random for each image.
     rng = torch.Generator().manual_seed(SEED)
     others = torch.randint(logits.shape[1] - 1, (len(logits), WAYS - 1), generator=rng)
     others = others + (others >= target[:, None])
@@ -146,7 +154,7 @@ def _accuracy(logits: Tensor, target: Tensor) -> Figures:
 
 
 def _softmax_calibration(logits: Tensor, target: Tensor) -> Figures:
-    """Expected calibration error over equal bins, softmax over all labels."""
+    """Return the expected calibration error over equal bins, and the mean confidence."""
     confidence, best = logits.softmax(1).max(1)
     right = (best == target).float()
     bins = (confidence * BINS).long().clamp(max=BINS - 1)
@@ -160,7 +168,7 @@ def _softmax_calibration(logits: Tensor, target: Tensor) -> Figures:
 
 
 def _sigmoid_calibration(logits: Tensor, target: Tensor) -> Figures:
-    """Sigmoid probabilities of the right and of the wrong labels, and what a threshold gives."""
+    """Return mean probabilities of right and wrong labels, and precision and recall."""
     probabilities = logits.sigmoid()
     right = functional.one_hot(target, logits.shape[1]).bool()
     of_right = probabilities[right]
@@ -182,8 +190,8 @@ def _sigmoid_calibration(logits: Tensor, target: Tensor) -> Figures:
     return figures
 
 
-def _padding_difference(model: Model, prompts: list[str]) -> float | None:
-    """How far padding moves a CLIP's text embeddings; None for a SigLIP, which reads padding."""
+def _padding_difference(model: ShippedModel, prompts: list[str]) -> float | None:
+    """Return the largest change of a CLIP's text embeddings by padding; None for a SigLIP."""
     if model.kind != "clip":
         return None
     some = prompts[::50]
@@ -207,5 +215,7 @@ def _augmented(
     rows = np.flatnonzero(mask)
     for at in range(0, len(rows), _BATCH):
         part = rows[at : at + _BATCH]
-        traits = Traits(chiral[drawings.concept[part]], monochrome[drawings.drawing_set[part]])
+        traits = DrawingTraits(
+            chiral[drawings.concept[part]], monochrome[drawings.drawing_set[part]]
+        )
         yield augment(torch.from_numpy(drawings.pixels[part]), traits, 1.0, rng)

@@ -1,4 +1,4 @@
-"""Writing a trained model as a folder in transformers' own format."""
+"""Export of a trained model as a checkpoint folder of transformers."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _BICUBIC = 3
 
 
 def export(kind: Kind, model: CLIPModel | SiglipModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write the checkpoint folder, replacing an earlier one only when the new one is complete."""
+    """Write the checkpoint folder; an earlier one is replaced only once the new one is complete."""
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     model.half().save_pretrained(part)
     model.float()
-    # Stored in half precision, but meant to be computed in float32: `dtype="auto"`, the
-    # pipeline's default, follows the config, and half precision is slow on a CPU.
+    # Weights are stored in half precision but should be computed with in float32: `dtype="auto"`,
+    # the pipeline's default, follows the config, and half precision is slow on a CPU.
     config = _read(part / "config.json")
     for section in (config, config["text_config"], config["vision_config"]):
         section["dtype"] = "float32"
     _write(part / "config.json", config)
-    _fast(kind, tokenizer).save_pretrained(part)
-    # The class name that releases before 5 know as well.
+    _fast_tokenizer(kind, tokenizer).save_pretrained(part)
+    # The name of the tokenizer class that transformers before 5 also has.
     settings = _read(part / "tokenizer_config.json") | {
         "tokenizer_class": "PreTrainedTokenizerFast"
     }
@@ -38,7 +38,7 @@ def export(kind: Kind, model: CLIPModel | SiglipModel, tokenizer: Tokenizer, fol
     _write(part / "tokenizer_config.json", settings)
     _write(part / "preprocessor_config.json", processor_config(kind))
     for file in part.iterdir():
-        file.chmod(0o644)  # safetensors writes for the owner alone
+        file.chmod(0o644)  # safetensors writes files that only the owner may read
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -48,7 +48,7 @@ def export(kind: Kind, model: CLIPModel | SiglipModel, tokenizer: Tokenizer, fol
 
 
 def processor_config(kind: Kind) -> dict[str, Any]:
-    """Return what the image processor does: CLIP crops the centre, SigLIP resizes to a square."""
+    """Return the image processor's config: CLIP crops the centre, SigLIP resizes to a square."""
     config: dict[str, Any] = {
         "do_convert_rgb": True,
         "do_normalize": True,
@@ -77,14 +77,14 @@ def processor_config(kind: Kind) -> dict[str, Any]:
     return config
 
 
-def _fast(kind: Kind, tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+def _fast_tokenizer(kind: Kind, tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     first, end = SPECIAL[kind]
     if kind == "clip":
         names = {"bos_token": first, "eos_token": end, "pad_token": end, "unk_token": end}
         inputs = ["input_ids", "attention_mask"]
     else:
         names = {"eos_token": end, "pad_token": first, "unk_token": end}
-        # Its tower looks at the padding, so there is no mask to return.
+        # SigLIP attends to padding, so there is no mask to return.
         inputs = ["input_ids"]
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -1,4 +1,4 @@
-"""The training loop that both models share: pace, optimiser, moving average, checkpoints."""
+"""Training loop of both models: pace, optimisers, moving average, checkpoints."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ CHECKPOINT_SECONDS = 180.0
 
 @dataclass
 class Pace:
-    """How far a run is, from 0 to 1: by samples (repeatable) or by minutes (fits a machine).
+    """Progress of a run, from 0 to 1: by samples (reproducible) or by minutes (a time budget).
 
-    Everything that changes over a run, the learning rate first of all, follows ``progress``, so a
-    run on a budget of minutes ends its schedule properly on a slow machine as on a fast one.
+    The learning rate and all else that changes over a run follow ``progress``, so that a run with a
+    budget of minutes completes its schedule on a slow machine as on a fast one.
     """
 
     samples: int | None = None
@@ -40,7 +40,7 @@ class Pace:
 
     @property
     def progress(self) -> float:
-        """The share of the run that is done."""
+        """Completed share of the run."""
         if self.samples is not None:
             return min(1.0, self.done / self.samples)
         if self.minutes is None:
@@ -49,8 +49,8 @@ class Pace:
 
 
 @dataclass
-class Report:
-    """What a run was, for the model card."""
+class TrainingReport:
+    """Figures of a run, for the model card."""
 
     samples: int
     steps: int
@@ -87,22 +87,22 @@ def fit(
     after: Callable[[], None],
     further: bool,
 ) -> None:
-    """Train ``model``; leave the moving average of its weights and a report.
+    """Train ``model``; store the moving average of its weights and a report.
 
     Args:
-        model: the model; its parameters without dimensions (or with one element) are the logit
-            scale and bias, which learn ``scalar_rate`` times faster and without decay.
-        extra: further tensors that learn along and are thrown away.
-        step: from progress to the loss of a fresh batch.
-        pace: how long to go on.
-        batch: samples that one step counts for.
-        rate: the peak learning rate.
-        scalar_rate: the factor for the logit scale and bias.
-        seed: for the report.
-        checkpoint: where the moving average is stored every few minutes; the report goes beside
-            it.
-        after: called after each update (to clamp the logit scale).
-        further: whether the run goes on from an earlier one, whose report then counts as well.
+        model: the model; its parameters with a single element are the logit scale and bias, which
+            learn ``scalar_rate`` times faster and without weight decay.
+        extra: further tensors that are trained with it and then discarded.
+        step: function from progress to the loss of a new batch.
+        pace: length of the run.
+        batch: number of samples per step.
+        rate: peak learning rate.
+        scalar_rate: factor on the learning rate of the logit scale and bias.
+        seed: seed, for the report.
+        checkpoint: file for the moving average, written every few minutes; the report is written
+            beside it.
+        after: function called after each update (to clamp the logit scale).
+        further: whether the run continues an earlier one; the report is then added to its report.
     """
     optimisers = _optimisers(model, extra, rate, scalar_rate)
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -123,7 +123,7 @@ def fit(
         after()
         updates += 1
         pace.done += batch
-        _follow(average, model, min(EMA, (1 + updates) / (10 + updates)))
+        _update_average(average, model, min(EMA, (1 + updates) / (10 + updates)))
         losses.append(float(loss.detach()))
         if updates % LOG_EVERY == 0:
             mean = sum(losses[-LOG_EVERY:]) / LOG_EVERY
@@ -137,7 +137,7 @@ def fit(
             _save(average, checkpoint)
             saved = time.monotonic()
     _save(average, checkpoint)
-    report = Report(
+    report = TrainingReport(
         samples=pace.done,
         steps=updates,
         seconds=round(pace.elapsed, 1),
@@ -155,10 +155,10 @@ def fit(
 def _optimisers(
     model: nn.Module, extra: list[Tensor], rate: float, scalar_rate: float
 ) -> list[torch.optim.Optimizer]:
-    """Return Muon for the towers' matrices and AdamW for everything else.
+    """Return AdamW for all but the matrices of the towers, and Muon for those.
 
-    Muon makes each update of a matrix near-orthogonal. On a budget of half an hour it gets as far
-    as AdamW with about twice the samples.
+    Muon makes each update of a matrix nearly orthogonal. With a budget of half an hour it reaches
+    the loss that AdamW reaches with about twice the samples.
     """
     matrices, tables, vectors, scalars = [], [], [], []
     for name, parameter in model.named_parameters():
@@ -187,7 +187,7 @@ def _optimisers(
 
 
 @torch.no_grad()
-def _follow(average: dict[str, Tensor], model: nn.Module, keep: float) -> None:
+def _update_average(average: dict[str, Tensor], model: nn.Module, keep: float) -> None:
     own = model.state_dict()
     names = [name for name, value in average.items() if value.is_floating_point()]
     torch._foreach_lerp_([average[name] for name in names], [own[name] for name in names], 1 - keep)

@@ -1,4 +1,4 @@
-"""The npm packages that hold the drawings and the names, fetched into a cache folder."""
+"""npm packages with the drawings and the names, fetched into a cache folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-# Pinned, so that a later run sees the same drawings and the same names.
+# Pinned, so that a later run gets the same drawings and names.
 PACKAGES: dict[str, str] = {
     "emojibase-data": "17.0.0",
     "emojilib": "4.0.3",
@@ -29,12 +29,12 @@ PACKAGES: dict[str, str] = {
 
 
 def fetch(cache: Path) -> None:
-    """Install the pinned packages under ``cache/npm`` unless they are all there already."""
+    """Install the pinned packages that are missing in ``cache/npm``."""
     folder = cache / "npm"
     missing = [
         f"{name}@{version}"
         for name, version in PACKAGES.items()
-        if _installed(folder, name) != version
+        if _installed_version(folder, name) != version
     ]
     if not missing:
         return
@@ -54,17 +54,17 @@ def fetch(cache: Path) -> None:
 
 
 def read(cache: Path, package: str, file: str) -> Any:
-    """Return the parsed JSON of one file of one package."""
+    """Return the parsed JSON of a file in a package."""
     path = cache / "npm" / "node_modules" / package / file
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def has(cache: Path, package: str, file: str) -> bool:
-    """Tell whether a package ships a file."""
+    """Return whether a package has a file."""
     return (cache / "npm" / "node_modules" / package / file).exists()
 
 
-def _installed(folder: Path, name: str) -> str | None:
+def _installed_version(folder: Path, name: str) -> str | None:
     manifest = folder / "node_modules" / name / "package.json"
     if not manifest.exists():
         return None

@@ -1,4 +1,4 @@
-"""The losses: CLIP's and SigLIP's, an auxiliary one for the start, a label bank for the rest."""
+"""Losses: those of CLIP and SigLIP, an auxiliary one at the start, and one over all labels."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ _AUXILIARY_SCALE = 20.0
 
 @dataclass(frozen=True)
 class Schedule:
-    """When each part of a run comes in or goes out, as shares of the run.
+    """Schedule of the parts of a run; points in time are shares of the run.
 
-    ``augmentation_full_at``: the augmentation grows up to here. ``auxiliary_gone_at``: the pull to
-    the anchors fades until here. ``bank_from``: the bank's loss counts from here on, with
-    ``bank_weight``. ``half_patches_until``: the vision tower sees half of the patches until here.
+    Attributes:
+        augmentation_full_at: point at which the augmentation reaches its full strength.
+        auxiliary_gone_at: point at which the auxiliary loss has faded out.
+        bank_from: point from which the loss over the caption bank counts.
+        bank_weight: weight of that loss.
+        half_patches_until: point until which the vision tower gets half of the patches.
     """
 
     augmentation_full_at: float
@@ -37,31 +40,31 @@ class Schedule:
     half_patches_until: float
 
     def strength(self, progress: float) -> float:
-        """How strong the augmentation is at a point of the run."""
+        """Return the strength of the augmentation at a point of the run."""
         if progress >= self.augmentation_full_at:
             return 1.0
         return 0.2 + 0.8 * progress / self.augmentation_full_at
 
     def pull(self, progress: float) -> float:
-        """How much the auxiliary loss weighs at a point of the run."""
+        """Return the weight of the auxiliary loss at a point of the run."""
         if progress >= self.auxiliary_gone_at:
             return 0.0
         return 1 - progress / self.auxiliary_gone_at
 
     def bank(self, progress: float) -> float:
-        """How much the bank's loss weighs at a point of the run."""
+        """Return the weight of the loss over the caption bank at a point of the run."""
         return self.bank_weight if progress >= self.bank_from else 0.0
 
 
-# A run from nothing, and one that goes on from trained weights.
+# A run from random weights, and one that continues from trained weights.
 FRESH = Schedule(0.5, 0.7, 0.25, 0.5, 0.75)
 FURTHER = Schedule(0.0, 0.0, 0.0, 1.0, 0.65)
 
 
 class Anchors:
-    """A free vector per trained concept that images and captions are pulled to at the start.
+    """One trainable vector per trained concept, a common target of its images and captions.
 
-    It gives every concept a place before the towers agree on one, and is faded out.
+    It gives both towers the same target before their embeddings agree; its loss is faded out.
     """
 
     def __init__(self, seen: Tensor, total: int, rng: torch.Generator) -> None:
@@ -71,20 +74,20 @@ class Anchors:
         self._row[seen] = torch.arange(len(seen))
 
     def loss(self, embeddings: Tensor, concepts: Tensor) -> Tensor:
-        """Cross-entropy of embeddings (b, 192) against all anchors."""
+        """Return the cross-entropy of embeddings (b, 192) against all anchors."""
         logits = _AUXILIARY_SCALE * embeddings @ functional.normalize(self.vectors, dim=-1).T
         return functional.cross_entropy(logits, self._row[concepts])
 
 
-class Bank:
-    """Caption embeddings of all trained concepts, refreshed now and then, without gradient.
+class CaptionBank:
+    """Caption embeddings of all trained concepts, without gradient, at most some steps old.
 
-    A batch holds a part of the labels only; the bank lets an image be told apart from all of them,
-    which is what the models are used for.
+    A batch has only some of the labels; with the bank, images are trained against all of them, as
+    the models are used.
     """
 
     def __init__(self, batches: Batches, total: int) -> None:
-        """Prepare the bank of the concepts that ``batches`` deals."""
+        """Prepare the bank for the concepts of ``batches``."""
         self._batches = batches
         self._row = torch.full((total,), -1)
         self._row[batches.seen] = torch.arange(len(batches.seen))
@@ -106,7 +109,7 @@ class Bank:
         return self._vectors
 
     def rows(self, concepts: Tensor) -> Tensor:
-        """Return where concepts (b,) stand in the bank."""
+        """Return the rows of concepts (b,) in the bank."""
         return self._row[concepts]
 
 
@@ -126,7 +129,7 @@ class ClipObjective:
         """Bind the objective to a model and its data."""
         self._model, self._batches, self._schedule = model, batches, schedule
         self.anchors = Anchors(batches.seen, total, batches.rng)
-        self._bank = Bank(batches, total)
+        self._bank = CaptionBank(batches, total)
 
     def __call__(self, progress: float) -> Tensor:
         """Return the loss of a fresh batch."""
@@ -135,7 +138,7 @@ class ClipObjective:
         pixels = batches.images(concepts, schedule.strength(progress))
         index = torch.tensor(concepts)
         with torch.autocast("cpu", torch.bfloat16):
-            keep = _keep(len(pixels), progress, schedule, batches)
+            keep = _kept_patches(len(pixels), progress, schedule, batches)
             images = towers.image_embeddings(model, pixels, keep)
             texts = towers.text_embeddings(model, batches.captions(concepts))
         scale = model.logit_scale.exp()
@@ -155,7 +158,7 @@ class ClipObjective:
         return loss
 
     def clamp(self) -> None:
-        """Keep the logit scale at 100 at most."""
+        """Limit the logit scale to 100."""
         with torch.no_grad():
             self._model.logit_scale.clamp_(max=math.log(100))
 
@@ -173,7 +176,7 @@ class SiglipObjective:
         """Bind the objective to a model and its data."""
         self._model, self._batches, self._schedule = model, batches, schedule
         self.anchors = Anchors(batches.seen, total, batches.rng)
-        self._bank = Bank(batches, total)
+        self._bank = CaptionBank(batches, total)
 
     def __call__(self, progress: float) -> Tensor:
         """Return the loss of a fresh batch."""
@@ -183,7 +186,7 @@ class SiglipObjective:
         pixels = batches.images(of_images, schedule.strength(progress))
         index = torch.tensor(of_images)
         with torch.autocast("cpu", torch.bfloat16):
-            keep = _keep(len(pixels), progress, schedule, batches)
+            keep = _kept_patches(len(pixels), progress, schedule, batches)
             images = towers.image_embeddings(model, pixels, keep)
             texts = towers.text_embeddings(model, batches.captions(concepts))
         scale, bias = model.logit_scale.exp(), model.logit_bias
@@ -201,18 +204,20 @@ class SiglipObjective:
         return loss
 
     def clamp(self) -> None:
-        """Keep the logit scale at 100 at most."""
+        """Limit the logit scale to 100."""
         with torch.no_grad():
             self._model.logit_scale.clamp_(max=math.log(100))
 
 
-def _keep(count: int, progress: float, schedule: Schedule, batches: Batches) -> Tensor | None:
+def _kept_patches(
+    count: int, progress: float, schedule: Schedule, batches: Batches
+) -> Tensor | None:
     if progress >= schedule.half_patches_until:
         return None
     return towers.random_half(count, batches.rng)
 
 
 def _sigmoid_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Negative log-likelihood of all pairs, summed per image, averaged over images."""
+    """Return the negative log-likelihood of all pairs, summed per image, averaged over images."""
     right = functional.one_hot(target, logits.shape[1]).to(logits.dtype)
     return functional.binary_cross_entropy_with_logits(logits, right, reduction="sum") / len(logits)

@@ -1,4 +1,4 @@
-"""The training runs, from drawings to a checkpoint of averaged weights."""
+"""Training runs, from drawings to a checkpoint of averaged weights."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import CLIPModel, SiglipModel
 
-from zsic_index.builtin.train import captions, concepts, drawings, tokens, towers
+from zsic_index.builtin.train import captions, drawings, tokens, towers
 from zsic_index.builtin.train.batches import Batches
+from zsic_index.builtin.train.concepts import Concept
+from zsic_index.builtin.train.concepts import load as load_concepts
 from zsic_index.builtin.train.fit import Pace, fit
 from zsic_index.builtin.train.objectives import (
     CLIP_BATCH,
@@ -26,24 +28,24 @@ SEED = 20260
 CLIP_RATE = 1e-3
 SIGLIP_RATE = 8e-4
 FURTHER_RATE = 0.7
-SCALAR_RATE = 10.0  # at the common rate SigLIP's bias hardly leaves its start
+SCALAR_RATE = 10.0  # at the rate of the other weights SigLIP's bias hardly moves
 
 
-def clip(cache: Path, pace: Pace, seed: int = SEED, *, further: bool = False) -> None:
-    """Train the CLIP and leave its averaged weights in ``cache/clip.pt``.
+def train_clip(cache: Path, pace: Pace, seed: int = SEED, *, further: bool = False) -> None:
+    """Train the CLIP and write its averaged weights to ``cache/clip.pt``.
 
-    ``further`` goes on from the weights that are there, with another seed.
+    ``further`` continues from the weights there, with another seed.
     """
     seed += 1000 * further
     torch.manual_seed(seed)
-    known = concepts.load(cache)
-    tokenizer = tokenizer_of(cache, "clip", known)
+    concepts = load_concepts(cache)
+    tokenizer = load_tokenizer(cache, "clip", concepts)
     if further:
-        model = load_clip(cache, known).train()
+        model = load_clip(cache, concepts).train()
     else:
         model = towers.new_clip(tokenizer.get_vocab_size())
-    batches = Batches(drawings.load(cache), known, tokenizer, "clip", seed)
-    objective = ClipObjective(model, batches, len(known), FURTHER if further else FRESH)
+    batches = Batches(drawings.load(cache), concepts, tokenizer, "clip", seed)
+    objective = ClipObjective(model, batches, len(concepts), FURTHER if further else FRESH)
     fit(
         model,
         [objective.anchors.vectors],
@@ -59,23 +61,23 @@ def clip(cache: Path, pace: Pace, seed: int = SEED, *, further: bool = False) ->
     )
 
 
-def siglip(cache: Path, pace: Pace, seed: int = SEED + 1, *, further: bool = False) -> None:
-    """Train the SigLIP, its vision tower from the CLIP's, and leave it in ``cache/siglip.pt``.
+def train_siglip(cache: Path, pace: Pace, seed: int = SEED + 1, *, further: bool = False) -> None:
+    """Train the SigLIP from the CLIP's vision tower; write its weights to ``cache/siglip.pt``.
 
-    ``further`` goes on from the weights that are there, with another seed.
+    ``further`` continues from the weights there, with another seed.
     """
     seed += 1000 * further
     torch.manual_seed(seed)
-    known = concepts.load(cache)
-    tokenizer = tokenizer_of(cache, "siglip", known)
-    batches = Batches(drawings.load(cache), known, tokenizer, "siglip", seed)
+    concepts = load_concepts(cache)
+    tokenizer = load_tokenizer(cache, "siglip", concepts)
+    batches = Batches(drawings.load(cache), concepts, tokenizer, "siglip", seed)
     if further:
-        model = load_siglip(cache, known).train()
+        model = load_siglip(cache, concepts).train()
     else:
         model = towers.new_siglip(tokenizer.get_vocab_size())
         pixels = batches.images(batches.concepts(256), 1.0)
-        towers.vision_from_clip(model, load_clip(cache, known), pixels)
-    objective = SiglipObjective(model, batches, len(known), FURTHER if further else FRESH)
+        towers.vision_from_clip(model, load_clip(cache, concepts), pixels)
+    objective = SiglipObjective(model, batches, len(concepts), FURTHER if further else FRESH)
     fit(
         model,
         [objective.anchors.vectors],
@@ -91,28 +93,28 @@ def siglip(cache: Path, pace: Pace, seed: int = SEED + 1, *, further: bool = Fal
     )
 
 
-def tokenizer_of(cache: Path, kind: tokens.Kind, known: list[concepts.Concept]) -> Tokenizer:
-    """Return the tokenizer of one model, training it when the cache has none.
+def load_tokenizer(cache: Path, kind: tokens.Kind, concepts: list[Concept]) -> Tokenizer:
+    """Return the tokenizer of a model; train it if the cache has none.
 
-    It is kept because its trainer numbers tokens in an order that differs from process to process:
-    trained twice, it would not fit the weights.
+    It is cached because the trainer's order of tokens differs from process to process: a tokenizer
+    that was trained again would not fit the weights.
     """
     path = cache / f"{kind}-tokenizer.json"
     if not path.exists():
-        tokens.build(kind, captions.corpus(known)).save(str(path))
+        tokens.build(kind, captions.build_corpus(concepts)).save(str(path))
     return Tokenizer.from_file(str(path))
 
 
-def load_clip(cache: Path, known: list[concepts.Concept]) -> CLIPModel:
+def load_clip(cache: Path, concepts: list[Concept]) -> CLIPModel:
     """Return the CLIP of the last checkpoint."""
-    model = towers.new_clip(tokenizer_of(cache, "clip", known).get_vocab_size())
+    model = towers.new_clip(load_tokenizer(cache, "clip", concepts).get_vocab_size())
     model.load_state_dict(_weights(cache / "clip.pt"))
     return model.eval()
 
 
-def load_siglip(cache: Path, known: list[concepts.Concept]) -> SiglipModel:
+def load_siglip(cache: Path, concepts: list[Concept]) -> SiglipModel:
     """Return the SigLIP of the last checkpoint."""
-    model = towers.new_siglip(tokenizer_of(cache, "siglip", known).get_vocab_size())
+    model = towers.new_siglip(load_tokenizer(cache, "siglip", concepts).get_vocab_size())
     model.load_state_dict(_weights(cache / "siglip.pt"))
     return model.eval()
 

@@ -1,8 +1,8 @@
-"""The sample images: chosen before any result was known, and kept out of training."""
+"""Choice of the sample images; they are kept out of training."""
 
 from __future__ import annotations
 
-# The list is fixed: varied, recognisable things. The set is dealt out in turn by ``assign``.
+# Varied, recognisable things, chosen before any model was measured; see ``assign`` for their sets.
 SAMPLE_LABELS: tuple[str, ...] = (
     "dog face",
     "red apple",
@@ -46,7 +46,7 @@ SAMPLE_LABELS: tuple[str, ...] = (
     "trophy",
 )
 
-# What ships as a picture must be free to pass on with nothing but a notice or a credit.
+# Sets whose licence allows to redistribute pictures with a notice or a credit.
 SAMPLE_SETS: tuple[str, ...] = (
     "noto",
     "fluent-emoji",
@@ -56,7 +56,7 @@ SAMPLE_SETS: tuple[str, ...] = (
     "fluent-emoji-high-contrast",
 )
 
-# Sets whose drawings of a concept are near-twins: one in the samples bars all from training.
+# Sets that draw a concept almost alike: a sample from one bars the drawings of all from training.
 TWINS: tuple[frozenset[str], ...] = (
     frozenset({"noto", "noto-v1"}),
     frozenset({"fxemoji"}),
@@ -65,13 +65,13 @@ TWINS: tuple[frozenset[str], ...] = (
 
 
 def assign(available: dict[str, set[str]]) -> dict[str, str]:
-    """Deal the sets out to the sample labels in turn.
+    """Assign the sets to the sample labels in turn.
 
     Args:
-        available: for each sample label the sets that draw it.
+        available: sample label → sets that draw it.
 
     Returns:
-        The set of each label; where the set whose turn it is lacks the label, the next one has it.
+        Sample label → its set: the one whose turn it is or, if that lacks the label, the next.
     """
     chosen: dict[str, str] = {}
     for turn, label in enumerate(SAMPLE_LABELS):
@@ -80,7 +80,7 @@ def assign(available: dict[str, set[str]]) -> dict[str, str]:
     return chosen
 
 
-def barred(chosen: dict[str, str]) -> set[tuple[str, str]]:
+def find_barred(chosen: dict[str, str]) -> set[tuple[str, str]]:
     """Return the (label, set) pairs that must not be trained on."""
     return {
         (label, twin)

@@ -1,4 +1,4 @@
-"""Drawing the sample images: each on a ground of its own, as a PNG or a JPEG."""
+"""Writer of the sample images: each on its own background, as PNG or JPEG."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def write(cache: Path, folder: Path, concepts: list[Concept], chosen: dict[str, 
     """Write the sample images and ``samples.csv``.
 
     Args:
-        cache: where the drawing sets are.
-        folder: the folder to fill; earlier samples in it are replaced.
+        cache: folder with the drawing sets.
+        folder: folder to write to; earlier samples in it are deleted.
         concepts: all concepts.
-        chosen: for each sample label the set its drawing comes from.
+        chosen: sample label → set that its drawing comes from.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for old in (*folder.glob("*.png"), *folder.glob("*.jpg")):
@@ -58,7 +58,7 @@ def write(cache: Path, folder: Path, concepts: list[Concept], chosen: dict[str, 
 
 
 def compose(svg: str, size: tuple[int, int], number: int, rng: random.Random) -> Image.Image:
-    """Put a drawing on a ground, off centre and a little turned."""
+    """Put a drawing on a background, off centre and slightly turned."""
     width, height = size
     side = int(min(size) * rng.uniform(0.68, 0.88))
     drawing = render(svg, side)
@@ -75,7 +75,7 @@ def compose(svg: str, size: tuple[int, int], number: int, rng: random.Random) ->
 
 
 def _light(rng: random.Random) -> npt.NDArray[np.float64]:
-    """Draw a light colour, (3,): every drawing shows on it, the black ones as well."""
+    """Draw a light colour, (3,), on which black drawings are visible too."""
     return np.array([rng.uniform(0.6, 1.0) for _ in range(3)])
 
 

@@ -1,4 +1,4 @@
-"""The drawing sets: licence, credit, role, and which of their icons draws which concept."""
+"""Drawing sets: licence, credit and role, and the match of their icons to concepts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zsic_index.builtin.train import npm
-from zsic_index.builtin.train.concepts import Concept, bare
+from zsic_index.builtin.train.concepts import Concept, strip_selectors
 
 Role = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
 class DrawingSet:
-    """A set of drawings: its name on npm, its licence, whom to credit, and what it may be for."""
+    """A set of drawings.
+
+    Attributes:
+        name: name of the npm package.
+        title: name for people.
+        licence: licence of the drawings.
+        author: name to credit.
+        url: home of the set.
+        role: ``train``, or ``test`` for sets that only measure the models.
+        monochrome: whether the drawings are black on transparent.
+    """
 
     name: str
     title: str
@@ -37,7 +47,7 @@ SETS: tuple[DrawingSet, ...] = (
         "noto-v1", "Noto Emoji (v1)", "Apache-2.0", "Google Inc",
         "https://github.com/googlefonts/noto-emoji",
     ),
-    # Its package says Apache-2.0; upstream that is the code's, the drawings' is CC-BY-4.0.
+    # The package says Apache-2.0, which upstream is the licence of the code, not of the drawings.
     DrawingSet(
         "fxemoji", "Firefox OS Emoji", "CC-BY-4.0", "Mozilla Foundation",
         "https://github.com/mozilla/fxemoji",
@@ -70,7 +80,7 @@ SETS: tuple[DrawingSet, ...] = (
         "streamline-emojis", "Streamline Emojis", "CC-BY-4.0", "Streamline",
         "https://github.com/webalys-hq/streamline-vectors",
     ),
-    # Share-alike drawings measure the models; they are neither trained on nor shipped.
+    # Share-alike drawings only measure the models; they are neither trained on nor shipped.
     DrawingSet(
         "openmoji", "OpenMoji", "CC-BY-SA-4.0", "OpenMoji",
         "https://github.com/hfg-gmuend/openmoji", role="test",
@@ -81,12 +91,12 @@ SETS: tuple[DrawingSet, ...] = (
     ),
 )  # fmt: skip
 
-# Sets without a table of codes of their own borrow the names of a sibling that has one.
+# Sets without a table of codes use that of a sibling with the same names.
 _SIBLING = {"fluent-emoji": "fluent-emoji-flat", "noto-v1": "noto"}
 
 
 class Icons:
-    """The icons of one set as SVG documents."""
+    """Icons of one set, as SVG documents."""
 
     def __init__(self, cache: Path, drawing_set: DrawingSet) -> None:
         """Read the package of ``drawing_set`` from ``cache``."""
@@ -100,27 +110,27 @@ class Icons:
         self._squeezed = {squeeze(name): name for name in (*self._icons, *self._aliases)}
 
     def match(self, concepts: list[Concept]) -> dict[str, str]:
-        """Return concept id → icon name; no icon draws two concepts.
+        """Return concept id → icon name; no icon is used for two concepts.
 
-        Codes come first, then labels, then other names, so that a weak match never takes an icon
-        from a strong one.
+        Codes are matched first, then labels, then other names, so that a weak match never takes the
+        icon of a strong one.
         """
-        found: dict[str, str] = {}
+        matches: dict[str, str] = {}
         taken: set[str] = set()
         for keys in (self._by_code, self._by_label, self._by_alias):
             for concept in concepts:
-                if concept.id in found:
+                if concept.id in matches:
                     continue
                 for name in keys(concept):
                     body = self._parent(name)
                     if body not in taken:
-                        found[concept.id] = name
+                        matches[concept.id] = name
                         taken.add(body)
                         break
-        return found
+        return matches
 
     def svg(self, name: str) -> str:
-        """Return one icon as an SVG document; ``currentColor`` is black."""
+        """Return an icon as an SVG document, with black for ``currentColor``."""
         alias = self._aliases.get(name, {})
         icon = (
             self._icons[alias.get("parent", name)]
@@ -142,22 +152,22 @@ class Icons:
         alias = self._aliases.get(name)
         if name in self._icons or alias is None:
             return name
-        # A mirrored alias is a drawing of its own.
+        # A mirrored alias counts as another drawing.
         return name if alias.get("hFlip") else str(alias["parent"])
 
     def _by_code(self, concept: Concept) -> Iterator[str]:
-        name = self._codes.get(bare(concept.id))
+        name = self._codes.get(strip_selectors(concept.id))
         if name is not None and (name in self._icons or name in self._aliases):
             yield name
 
     def _by_label(self, concept: Concept) -> Iterator[str]:
         yield from self._lookup(concept.label)
-        code = bare(concept.id)
+        code = strip_selectors(concept.id)
         if "-" not in code:
             yield from self._lookup(unicodedata.name(chr(int(code, 16)), ""))
 
     def _by_alias(self, concept: Concept) -> Iterator[str]:
-        # The sets with codes need no guessing.
+        # Sets with codes are fully matched by them.
         if not self._codes:
             for alias in concept.aliases:
                 yield from self._lookup(alias)
@@ -171,7 +181,7 @@ class Icons:
 
 
 def squeeze(text: str) -> str:
-    """Reduce a name to its letters and digits, so that spellings of one name meet."""
+    """Return the letters and digits of a name, equal for all spellings of it."""
     plain = unicodedata.normalize("NFKD", text.lower()).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]", "", plain)
 
@@ -181,4 +191,4 @@ def _codes(cache: Path, name: str) -> dict[str, str]:
     if not npm.has(cache, package, "chars.json"):
         return {}
     table: dict[str, str] = npm.read(cache, package, "chars.json")
-    return {bare(code): icon for code, icon in table.items()}
+    return {strip_selectors(code): icon for code, icon in table.items()}

@@ -1,4 +1,4 @@
-"""The two tokenizers: byte-level BPE in CLIP's layout, trained on the names and the templates."""
+"""Tokenizers of both models: byte-level BPE in CLIP's layout, trained on names and templates."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ VOCABULARY = 4096
 LENGTH = 64
 _WORDS = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
 
-# Beginning and end for CLIP (padding is the end token), padding and end for SigLIP. The end is
-# id 1 in both: transformers takes an `eos_token_id` of 2 for a checkpoint of the old kind and
-# then pools at the largest id instead of the first end token.
+# Start and end for CLIP (padding is the end token), padding and end for SigLIP. The end has id 1
+# in both: transformers treats an `eos_token_id` of 2 as a sign of an old checkpoint and then pools
+# at the largest id instead of the first end token.
 SPECIAL: dict[Kind, tuple[str, str]] = {
     "clip": ("<|startoftext|>", "<|endoftext|>"),
     "siglip": ("<pad>", "</s>"),
@@ -36,10 +36,10 @@ PADDING: dict[Kind, int] = {"clip": 1, "siglip": 0}
 
 
 def build(kind: Kind, lines: Iterable[str]) -> Tokenizer:
-    """Train the tokenizer of one model."""
+    """Train the tokenizer of a model."""
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     steps = [normalizers.NFC(), normalizers.Lowercase()]
-    if kind == "siglip":  # its own tokenizer drops ASCII punctuation, so this one does as well
+    if kind == "siglip":  # the original tokenizer of SigLIP drops ASCII punctuation too
         marks = "".join(f"\\{mark}" for mark in string.punctuation)
         steps.append(normalizers.Replace(Regex(f"[{marks}]"), ""))
     steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
@@ -68,10 +68,10 @@ def build(kind: Kind, lines: Iterable[str]) -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, kind: Kind, texts: list[str], step: int = 8) -> Tensor:
-    """Turn texts into ids.
+    """Turn texts into token ids.
 
-    CLIP's are padded to a multiple of ``step`` tokens, which keeps the number of shapes small;
-    SigLIP's always to 64, because there padding is part of what the tower reads.
+    Those of CLIP are padded to a multiple of ``step`` tokens, which keeps the number of shapes
+    small; those of SigLIP to 64, because its tower attends to padding.
 
     Returns:
         (len(texts), length) int64.

@@ -1,7 +1,7 @@
-"""The two models: sizes, initial weights, and a forward pass made for training on a CPU.
+"""The two models: sizes, initial weights, and a forward pass for training on a CPU.
 
-The modules are those of ``transformers``, so what is trained is what loads there. The forward
-pass is ours: it drops patches before the tower, and joins the query, key and value products.
+The modules are those of ``transformers``, so that the weights load there. The forward pass here is
+faster: it drops patches before the tower, and joins the query, key and value products.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ _TEXT = {
     "hidden_act": "relu",
     "eos_token_id": END,
 }
-_TOKEN_STD = 0.3  # with the libraries' 0.02 the text tower stays at chance for very long
+_TOKEN_STD = 0.3  # with 0.02, the libraries' default, the text tower stays at chance for long
 _POSITION_STD = 0.1
 
 
 def new_clip(vocabulary: int) -> CLIPModel:
-    """Make an untrained CLIP."""
+    """Return an untrained CLIP."""
     config = CLIPConfig(
         text_config=CLIPTextConfig(
             **_TEXT,
@@ -75,7 +75,7 @@ def new_clip(vocabulary: int) -> CLIPModel:
 
 
 def new_siglip(vocabulary: int) -> SiglipModel:
-    """Make an untrained SigLIP."""
+    """Return an untrained SigLIP."""
     config = SiglipConfig(
         text_config=SiglipTextConfig(
             **_TEXT,
@@ -102,7 +102,7 @@ def image_embeddings(
     Args:
         model: either model.
         pixels: (b, 3, 64, 64) float32, normalised.
-        keep: (b, kept) int64, the patches that are looked at; None for all 64.
+        keep: (b, kept) int64, numbers of the patches to use; None for all 64.
 
     Returns:
         (b, 192) unit-norm float32.
@@ -153,12 +153,12 @@ def random_half(count: int, rng: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def vision_from_clip(target: SiglipModel, source: CLIPModel, pixels: Tensor) -> None:
-    """Start a SigLIP's vision tower from a trained CLIP's.
+    """Initialise a SigLIP's vision tower with that of a trained CLIP.
 
-    CLIP normalises before its first layer, SigLIP does not. Centring and the affine part are
-    linear and fold exactly into the patch and position embeddings; the division by the standard
-    deviation is replaced by its mean per position over ``pixels`` (b, 3, 64, 64), which is only
-    close, and training does the rest.
+    CLIP normalises before its first layer, SigLIP does not. The centring and the affine part of the
+    normalisation are linear and are folded exactly into the patch and position embeddings. The
+    division by the standard deviation is approximated by one mean factor over ``pixels``
+    (b, 3, 64, 64), which training corrects.
     """
     clip, siglip = source.vision_model, target.vision_model
     weight = clip.embeddings.patch_embedding.weight.flatten(1)
@@ -191,7 +191,7 @@ def _initialise(model: nn.Module) -> None:
 
 
 def _patches(pixels: Tensor) -> Tensor:
-    """Cut images into patches in the order of the patch convolution: (b, 64, 192)."""
+    """Return the patches of images in the order of the patch convolution: (b, 64, 192)."""
     return functional.unfold(pixels, PATCH, stride=PATCH).transpose(1, 2)
 
 
@@ -219,7 +219,7 @@ def _self_attention(layer: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _attention_pool(head: Any, hidden: Tensor) -> Tensor:
-    """SigLIP's pooling: a learned probe attends to the patches, then an MLP with a residual."""
+    """Apply SigLIP's pooling: a learned probe attends to the patches, then a residual MLP."""
     probe = head.probe.expand(len(hidden), -1, -1)
     pooled = head.attention(probe, hidden, hidden, need_weights=False)[0]
     middle = functional.relu(head.mlp.fc1(head.layernorm(pooled)))
