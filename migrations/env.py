@@ -1,4 +1,4 @@
-"""Alembic's environment: runs on the connection and transaction that the store hands over."""
+"""Environment of Alembic, using the connection and transaction that ``store.schema`` passes."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""Encoders, embeddings, indexes and labels."""
+"""Tables of encoders, embeddings, indexes and labels."""
 
 import sqlalchemy as sa
 from alembic import op

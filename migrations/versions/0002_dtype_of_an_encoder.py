@@ -1,4 +1,4 @@
-"""What an encoder's towers compute in; before this it was always float32."""
+"""The dtype that an encoder's towers compute in; older encoders are float32."""
 
 import sqlalchemy as sa
 from alembic import op

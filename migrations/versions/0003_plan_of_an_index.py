@@ -1,4 +1,4 @@
-"""What an index was last asked to be, hashed: a build that asks for the same has nothing to do."""
+"""Digest of an index's plan: a build with the same plan has nothing to do."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Add the column; an empty text is no plan's hash."""
+    """Add the column; older indexes get the empty string, which no plan has as its digest."""
     op.add_column(
         "label_index", sa.Column("plan", sa.String(64), nullable=False, server_default="")
     )

@@ -1,4 +1,4 @@
-"""An encoder as it is once it is loaded, hashed: so that a loaded model can be told to be it."""
+"""Fingerprint of an encoder's loaded weights, to identify a model that is loaded already."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,5 +8,5 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Add the column; NULL where it is not known."""
+    """Add the column; NULL for older encoders, whose value is unknown."""
     op.add_column("encoder", sa.Column("loaded_fingerprint", sa.String(64)))

@@ -1,4 +1,4 @@
-"""What an index is scanned or searched through first."""
+"""Kind of an index: its data structure for scanning or searching."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Add the column; indexes of before are flat."""
+    """Add the column; older indexes are flat."""
     op.add_column(
         "label_index", sa.Column("kind", sa.String(16), nullable=False, server_default="flat")
     )

@@ -1,4 +1,4 @@
-"""Taxonomies, labels shown by another name than they are known by, and calibrations."""
+"""Taxonomies, names of labels that differ from their keys, and calibrations."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Add the tables and the columns; indexes of before have none."""
+    """Add the tables and the columns; older indexes have none of these."""
     op.create_table(
         "taxonomy",
         sa.Column("digest", sa.String(64), primary_key=True),

@@ -1,4 +1,4 @@
-"""Several rows for a label: what an index makes of its names, and the rows beyond the first."""
+"""Name pooling of an index, and the rows of a label beyond the first."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ _id = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
 
 
 def upgrade() -> None:
-    """Add the columns and the table; each label of an index of before has one row."""
+    """Add the columns and the table; labels of older indexes have one row."""
     op.add_column(
         "label_index", sa.Column("names", sa.String(16), nullable=False, server_default="mean")
     )

@@ -1,4 +1,4 @@
-"""Photos, runs over them, their tags, their sidecars, and what the user said of tags."""
+"""Photo libraries: photos, runs, decisions, tags, sidecars, verdicts and thresholds."""
 
 import sqlalchemy as sa
 from alembic import op

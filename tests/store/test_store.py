@@ -173,7 +173,7 @@ class TestLocation:
 
     def test_passwords_are_not_shown(self) -> None:
         location = StoreLocation.parse("postgresql+psycopg://me:secret@host/db")
-        assert "secret" not in location.shown
+        assert "secret" not in location.name
         assert "secret" not in str(location.files)
         assert "secret" in location.url
 

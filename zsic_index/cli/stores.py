@@ -57,7 +57,7 @@ def info(name: str, as_json: bool, store: str | None) -> None:
         index_info, files = opening.open_index(opened, name)
         location = opened.location
     values = to_json(index_info) | {
-        "store": location.shown,
+        "store": location.name,
         "file": str(file_path(location.files, index_info)),
     }
     match files.first_pass:

@@ -1,9 +1,9 @@
-"""Engines, transactions and SQLite's mode.
+"""Engines and transactions.
 
-SQLite runs with its rollback journal: releases up to 3.51.2 (but 3.44.6 and 3.50.7) have a race in
-the write-ahead log that can lose commits, and a rollback journal is also right on network file
-systems. Writers begin with BEGIN IMMEDIATE, so that they wait for each other at the start and never
-fail in the middle.
+SQLite runs with a rollback journal. Releases up to 3.51.2 (except 3.44.6 and 3.50.7) have a race in
+the write-ahead log that can lose commits, and a write-ahead log does not work on network file
+systems. Write transactions start with BEGIN IMMEDIATE, so that writers wait for each other at the
+start instead of failing in the middle.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from zsic_index.errors import StoreError
 from zsic_index.store.location import StoreLocation
 
 BUSY_TIMEOUT_S = 120.0
-"""How long a connection waits for another one's transaction before it gives up."""
+"""Seconds that a connection waits for the transaction of another one."""
 
 _WRITES = "zsic_writes"
 
 
 class Database:
-    """One database; hands out transactions and turns the driver's errors into StoreErrors."""
+    """A database: opens transactions and turns errors of the driver into StoreErrors."""
 
     def __init__(self, location: StoreLocation) -> None:
         self.location = location
-        self.engine = _engine(location)
+        self.engine = _create_engine(location)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a read transaction: everything seen in it is of one moment."""
-        with self._errors(), self.engine.connect() as connection:
+        """Open a read transaction, which sees one consistent snapshot."""
+        with self._translate_errors(), self.engine.connect() as connection:
             if self.location.path is None:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
@@ -43,8 +43,8 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Open a write transaction; it is committed at the end, or wholly undone on an error."""
-        with self._errors(), self.engine.connect() as connection:
+        """Open a write transaction: committed at the end, rolled back on an error."""
+        with self._translate_errors(), self.engine.connect() as connection:
             connection = connection.execution_options(**{_WRITES: True})
             with connection.begin():
                 yield connection
@@ -54,37 +54,37 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except SQLAlchemyError as error:
-            raise StoreError(f"store {self.location.shown}: {_explain(error)}") from error
+            raise StoreError(f"store {self.location.name}: {_explain(error)}") from error
 
 
-def _engine(location: StoreLocation) -> Engine:
+def _create_engine(location: StoreLocation) -> Engine:
     if location.url is not None:
         try:
             return create_engine(location.url, pool_pre_ping=True)
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
             raise StoreError(
-                f"store {location.shown}: cannot be opened: {error}; install the database's driver"
+                f"store {location.name}: cannot be opened: {error}; install the database's driver"
             ) from error
-    # NullPool: a file is cheap to open, and no connection outlives its transaction, so that a store
-    # may be used before and after a fork.
+    # NullPool: a file is cheap to open, and a store can be used before and after a fork because no
+    # connection outlives its transaction.
     engine = create_engine(
-        # Put together here: in a URL's text, % and ? would not be taken as they are.
+        # A URL string would need % and ? in the path to be escaped.
         URL.create("sqlite", database=str(location.path)),
         poolclass=NullPool,
         connect_args={"timeout": BUSY_TIMEOUT_S},
     )
 
     @event.listens_for(engine, "connect")
-    def _connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # BEGIN is ours, below
+    def set_up_connection(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # begin(), below, emits BEGIN
         connection.execute("PRAGMA foreign_keys = ON")
 
     @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
+    def begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get(_WRITES)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
@@ -93,8 +93,8 @@ def _engine(location: StoreLocation) -> Engine:
 
 def _explain(error: SQLAlchemyError) -> str:
     cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-    for sign, advice in _ADVICE.items():
-        if sign in cause:
+    for fragment, advice in _ADVICE.items():
+        if fragment in cause:
             return f"{cause}: {advice}"
     return cause
 

@@ -94,7 +94,7 @@ class EmbeddingStore:
                 vector = vectors.get(embedding_id)
                 if vector is None or len(vector) != VECTOR_DTYPE.itemsize * dim:
                     raise StoreError(
-                        f"store {self._database.location.shown}: embedding {embedding_id} is "
+                        f"store {self._database.location.name}: embedding {embedding_id} is "
                         f"{'missing' if vector is None else 'of a wrong length'}: "
                         "restore the store from a backup, or rm the index and build it again"
                     )

@@ -72,7 +72,7 @@ class IndexStore:
         if info is None:
             names = ", ".join(info.name for info in self.all()) or "none yet"
             raise IndexNotFoundError(
-                f"no index {name!r} in store {self._database.location.shown} (it has: {names}): "
+                f"no index {name!r} in store {self._database.location.name} (it has: {names}): "
                 "make it with 'zsic-index build'"
             )
         return info
@@ -97,7 +97,7 @@ class IndexStore:
             ).scalar()
         if content is None:
             raise StoreError(
-                f"store {self._database.location.shown}: taxonomy {digest[:12]} is missing: the "
+                f"store {self._database.location.name}: taxonomy {digest[:12]} is missing: the "
                 "index was built again or removed in the meantime; open it again"
             )
         return bytes(content)

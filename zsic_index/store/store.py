@@ -65,7 +65,7 @@ class Store(AbstractContextManager["Store"]):
         if location.path is not None and not location.path.exists():
             if not create:
                 raise StoreError(
-                    f"there is no store at {location.shown}: "
+                    f"there is no store at {location.name}: "
                     "make one with 'zsic-index build', or name another with --store"
                 )
             try:
@@ -73,7 +73,7 @@ class Store(AbstractContextManager["Store"]):
             except OSError as error:
                 raise StoreError(f"{location.path.parent}: {error.strerror}") from error
         database = Database(location)
-        schema.ensure(database)
+        schema.ensure_current(database)
         return cls(database)
 
     @classmethod

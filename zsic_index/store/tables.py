@@ -1,4 +1,4 @@
-"""The tables. ``migrations/`` creates them; a test holds the two equal."""
+"""Tables of the database. ``migrations/`` creates them; a test compares the two."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-# SQLite numbers rows by itself only in a column that is declared INTEGER.
+# SQLite generates ids only for a column that is declared INTEGER.
 _Id = BigInteger().with_variant(Integer, "sqlite")
 
 
 class Base(DeclarativeBase):
-    """Base of all tables."""
+    """Base class of all tables."""
 
 
 class Encoder(Base):
-    """A checkpoint as the text tower sees it; also where imported embeddings say their scale."""
+    """The model that embeddings are of, with its logit scale; also for imported embeddings."""
 
     __tablename__ = "encoder"
 
@@ -42,7 +42,7 @@ class Encoder(Base):
 
 
 class Embedding(Base):
-    """One label embedding: D little-endian float32 numbers of norm 1, 4*D bytes."""
+    """An embedding of a label or image: D little-endian float32 numbers of norm 1, 4*D bytes."""
 
     __tablename__ = "embedding"
 
@@ -53,10 +53,14 @@ class Embedding(Base):
 
 
 class LabelIndex(Base):
-    """A named set of labels on one encoder; ``rows`` is NULL where each label has one."""
+    """A named set of labels on one encoder.
+
+    ``names`` is the name pooling. ``rows`` is NULL if each label has one row. ``plan`` is a digest
+    of everything that the index was built from. ``generation`` is 0 until it is published.
+    """
 
     __tablename__ = "label_index"
-    # Ids are never used twice: a FAISS file left behind must not fit a later index.
+    # Ids are never reused: an index file that was left behind must not match a later index.
     __table_args__ = ({"sqlite_autoincrement": True},)
 
     id: Mapped[int] = mapped_column(_Id, primary_key=True)
@@ -76,7 +80,7 @@ class LabelIndex(Base):
 
 
 class Taxonomy(Base):
-    """A taxonomy, packed; ``digest`` is the sha256 of ``content``."""
+    """A packed taxonomy; ``digest`` is the sha256 of ``content``."""
 
     __tablename__ = "taxonomy"
 
@@ -85,7 +89,7 @@ class Taxonomy(Base):
 
 
 class Calibration(Base):
-    """What was fitted for an index, as JSON, and the plan of the index that it was fitted for."""
+    """A calibration of an index, as JSON, with the plan of the index at that time."""
 
     __tablename__ = "calibration"
 
@@ -97,14 +101,13 @@ class Calibration(Base):
 
 
 class Label(Base):
-    """A label of an index. Id and name belong together for ever: a row is never renamed or reused.
+    """A label of an index. An id belongs to one key for ever: neither is changed or reused.
 
-    The name is what the label is known by, a taxonomy's key; ``shown`` is its name for people,
-    where that is another. Several labels may be shown by one name, and a new taxonomy may change
-    it.
+    ``name`` is the label's key in its taxonomy. ``shown`` is its name, NULL if that is the key;
+    several labels may have the same one, and a new taxonomy may change it.
 
-    A label that was taken out keeps its row without ``position``, so that readers of an older FAISS
-    file still find its name, and so that it gets its old id when it comes back.
+    A label that has left the index keeps its row, without ``position``. So readers of an older
+    generation still find its name, and it gets its old id when it comes back.
     """
 
     __tablename__ = "label"
@@ -123,7 +126,7 @@ class Label(Base):
 
 
 class OtherName(Base):
-    """A further row of a label: the embedding of another of its names; ``place`` counts from 1."""
+    """A further row of a label: the embedding of another name; ``place`` counts from 1."""
 
     __tablename__ = "other_name"
 
@@ -135,11 +138,12 @@ class OtherName(Base):
 
 
 class Photo(Base):
-    """A file of a photo library, as it was when it was last looked at.
+    """A file of a photo library, as it was when a run last read it.
 
-    ``folder`` is absolute. ``content_hash`` is sha256 of what is embedded of it; ``problem`` says
-    why there is none. A photo that a whole walk has not found is ``missing_since`` then: rows are
-    never deleted for it. ``tags_digest`` stands for all its tags, and is empty for none.
+    ``folder`` is absolute. ``content_hash`` is the sha256 of the image file, or of the picture in a
+    RAW file; a refused photo has none, and ``problem`` says why. ``missing_since`` is the time of
+    the first complete walk that did not find it; its row is kept. ``tags_digest`` is a hash of all
+    its tags, empty for none.
     """
 
     __tablename__ = "photo"
@@ -157,10 +161,10 @@ class Photo(Base):
 
 
 class TagRun(Base):
-    """One run of ``tag``: what it was asked, and what became of it.
+    """A run of ``tag``.
 
-    ``settings`` is all that it was asked, as JSON, and ``digest`` stands for it: a run that was
-    killed is taken up by the next one that is asked the same.
+    ``settings`` are all its settings, as JSON, and ``digest`` is a hash of them: the next run with
+    the same digest resumes one that was killed.
     """
 
     __tablename__ = "tag_run"
@@ -178,9 +182,10 @@ class TagRun(Base):
 
 
 class PhotoDecision(Base):
-    """What a photo's tags of one index were decided from: with the same again nothing is to do.
+    """Digest of everything that a photo's tags of one index were decided from.
 
-    Indexes are named by id without a reference: tags outlive the index that gave them.
+    A run skips photos whose digest has not changed. ``index_id`` is no foreign key, because tags
+    outlive the index that gave them.
     """
 
     __tablename__ = "photo_decision"
@@ -191,11 +196,11 @@ class PhotoDecision(Base):
 
 
 class PhotoTag(Base):
-    """A tag of ours on a photo.
+    """A tag that an index gave to a photo.
 
-    ``path`` is a JSON list from the root of automatic tags down. A node above a label that is
-    written as a tag of its own has no label and no probability. ``run_id`` is the run that gave it,
-    ``written_by`` the one that first wrote it to a sidecar.
+    ``path`` is a JSON list from the root of automatic tags down. A tag for a node above a label has
+    no label and no probability. ``run_id`` is the run that gave it, ``written_by`` the run that
+    first wrote it to a sidecar.
     """
 
     __tablename__ = "photo_tag"
@@ -212,9 +217,10 @@ class PhotoTag(Base):
 class SidecarFile(Base):
     """A sidecar that tags were written to.
 
-    ``record`` is a ``SidecarRecord``; ``written`` is the sha256 of the file as it was left, by
-    which one that was moved is known again; ``size`` and ``mtime_ns`` are the file's then.
-    ``intent`` is what is about to be written: after a kill it says whether it was.
+    ``record`` is a ``SidecarRecord``. ``written`` is the sha256 of the file after it was written,
+    which identifies a sidecar that was moved; ``size`` and ``mtime_ns`` are of that moment.
+    ``intent`` describes the content that is about to be written: after a kill, a run compares it
+    with the file.
     """
 
     __tablename__ = "sidecar"
@@ -231,7 +237,7 @@ class SidecarFile(Base):
 
 
 class Verdict(Base):
-    """What the user said of a label on a picture, by its content: copies of a photo share it."""
+    """A verdict of the user on a label, by image content, so that copies of a photo share it."""
 
     __tablename__ = "verdict"
 
@@ -243,7 +249,7 @@ class Verdict(Base):
 
 
 class LabelThreshold(Base):
-    """The probability from which on a label becomes a tag, as the user's verdicts have it."""
+    """Minimum probability for a label to become a tag, fitted to the user's verdicts."""
 
     __tablename__ = "label_threshold"
 
@@ -258,7 +264,7 @@ def _table_of(model: type[Base]) -> Table:
     return table
 
 
-# The same tables for statements: the store reads rows, not objects.
+# Tables for Core statements: the store reads rows and does not map them to objects.
 ENCODER = _table_of(Encoder)
 EMBEDDING = _table_of(Embedding)
 LABEL_INDEX = _table_of(LabelIndex)
