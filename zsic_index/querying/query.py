@@ -52,13 +52,15 @@ class Query:
     encode_missing: bool = option(False, _LABELS, "--encode-missing", local=True)
     over_index: bool = option(False, _LABELS, "--over-index")
     under: str | None = option(None, _LABELS, "--under", metavar="NODE")
-    rank: str | None = option(None, _LABELS, "--rank")
+    rank: str | None = option(None, _LABELS, "--rank", metavar="RANK")
     deepest: float | None = option(
         None, _LABELS, "--deepest", metavar="FLOOR", minimum=0, maximum=1, exclude_minimum=True
     )
     floors: Mapping[str, float] | None = option(None, _LABELS, "--floor", metavar="RANK=FLOOR")
     independent: bool = option(False, _LABELS, "--independent")
-    threshold: float | None = option(None, _DECISIONS, "--threshold", minimum=0, maximum=1)
+    threshold: float | None = option(
+        None, _DECISIONS, "--threshold", metavar="PROBABILITY", minimum=0, maximum=1
+    )
     thresholds: Thresholds | Literal["calibrated"] | None = option(
         None,
         _DECISIONS,
@@ -67,11 +69,15 @@ class Query:
         cli_help="FILE is a .csv, .tsv or .json file of label or rank, and threshold.",
     )
     sets: bool = option(False, _DECISIONS, "--sets")
-    none_below: float | None = option(None, _DECISIONS, "--none-below", minimum=0, maximum=1)
-    none_within: float | None = option(None, _DECISIONS, "--none-within", minimum=0, maximum=1)
+    none_below: float | None = option(
+        None, _DECISIONS, "--none-below", metavar="PROBABILITY", minimum=0, maximum=1
+    )
+    none_within: float | None = option(
+        None, _DECISIONS, "--none-within", metavar="MARGIN", minimum=0, maximum=1
+    )
     negatives: Sequence[str] = option((), _DECISIONS, "--negative", metavar="NAME", local=True)
     calibrated: bool = option(False, _DECISIONS, "--calibrated")
-    top_k: int = option(DEFAULT_TOP_K, _OUTPUT, "-k", "--top-k", minimum=1)
+    top_k: int = option(DEFAULT_TOP_K, _OUTPUT, "-k", "--top-k", metavar="K", minimum=1)
     lang: str | None = option(None, _OUTPUT, "--lang", metavar="TAG")
 
     def __post_init__(self) -> None:
