@@ -173,7 +173,7 @@ def _expand(entry: str | Path) -> list[str]:
             except TemplateError as error:
                 raise TemplateError(f"{path}: line {number}: {error}") from None
     if not templates:
-        raise TemplateError(f"template file {path}: no templates in it; give at least one a line")
+        raise TemplateError(f"template file {path}: no templates in it; give at least one per line")
     return templates
 
 

@@ -20,7 +20,7 @@ from zsic_index.taxonomy.model import Taxonomy
 from zsic_index.taxonomy.names import fold_name, suggest_names
 
 MAX_LABEL_LENGTH = 2_000
-"""Most characters of a name, alias or prompt."""
+"""Maximum number of characters of a name, alias or prompt."""
 
 ROOT = -1
 """Parent of a node that has none."""
@@ -90,10 +90,10 @@ class TaxonomyBuilder:
             LabelError: for an unusable name, or a key that an earlier entry has with another name
                 or other parents.
         """
-        name = self._checked(number, name)
+        name = self._check_text(number, name)
         if id:
             self._identify(key, id)
-        node = self._node(number, name, key, id, within)
+        node = self._find_or_add_node(number, name, key, id, within)
         if node in self._labels:
             self._check_repeat(number, node, name, within, details)
             self._duplicates[name] = None
@@ -105,35 +105,37 @@ class TaxonomyBuilder:
 
     def add_branch(self, number: int, name: object, rank: str, *, key: str, within: int) -> int:
         """Add a node that is not (yet) a label and return it; ``key`` must be new."""
-        node = self._node(number, self._checked(number, name), key, "", within)
+        node = self._find_or_add_node(number, self._check_text(number, name), key, "", within)
         self._ranks[node] = rank
         return node
 
-    def _checked(self, number: int, name: object, what: str = "label") -> str:
-        if not isinstance(name, str):
-            self.fail(number, f"{name!r} is not a string; {what}s are strings")
-        name = name.strip()
-        if not name:
-            self.fail(number, f"the {what} is empty")
-        if len(name) > MAX_LABEL_LENGTH:
+    def _check_text(self, number: int, text: object, kind: str = "label") -> str:
+        """Return a name, alias or prompt without spaces around it; refuse an unusable one."""
+        if not isinstance(text, str):
+            self.fail(number, f"{text!r} is not a string; {kind}s are strings")
+        text = text.strip()
+        if not text:
+            self.fail(number, f"the {kind} is empty")
+        if len(text) > MAX_LABEL_LENGTH:
             self.fail(
                 number,
-                f"the {what} {name[:40]!r}... has {len(name)} characters; "
+                f"the {kind} {text[:40]!r}... has {len(text)} characters; "
                 f"the limit is {MAX_LABEL_LENGTH}",
             )
-        if "\0" in name:
-            self.fail(number, f"the {what} {name!r} holds a NUL character: remove it")
-        if not name.isascii():
+        if "\0" in text:
+            self.fail(number, f"the {kind} {text!r} holds a NUL character: remove it")
+        if not text.isascii():
             try:
-                name.encode()
+                text.encode()
             except UnicodeEncodeError:
                 self.fail(
                     number,
-                    f"the {what} {name!r} holds half of a surrogate pair: mend the file's encoding",
+                    f"the {kind} {text!r} holds half of a surrogate pair: fix the file's encoding",
                 )
-        return name
+        return text
 
-    def _node(self, number: int, name: str, key: str, id: str, within: int) -> int:
+    def _find_or_add_node(self, number: int, name: str, key: str, id: str, within: int) -> int:
+        """Return the node with the id, key or name; add it if it is new."""
         new = len(self._names)
         node = self._nodes.setdefault(id or key or name, new)
         if node == new:
@@ -157,6 +159,7 @@ class TaxonomyBuilder:
     def _check_repeat(
         self, number: int, node: int, name: str, within: int, details: EntryDetails
     ) -> None:
+        """Refuse an entry that has the key of a label but another name or other parents."""
         first = f"{self._unit} {self._numbers[node]}"
         if self._names[node] != name:
             self.fail(
@@ -177,20 +180,20 @@ class TaxonomyBuilder:
         if details.rank:
             self._ranks[node] = details.rank.casefold()
         if details.aliases:
-            checked = (self._checked(number, alias, "alias") for alias in details.aliases)
+            checked = (self._check_text(number, alias, "alias") for alias in details.aliases)
             own_name = self._names[node]
             if aliases := tuple(dict.fromkeys(alias for alias in checked if alias != own_name)):
                 self._aliases[node] = aliases
         for language, name in details.languages.items():
-            self._languages.setdefault(language, {})[node] = self._checked(number, name, "name")
+            self._languages.setdefault(language, {})[node] = self._check_text(number, name, "name")
         if details.templates:
             try:
-                self._templates[node] = _resolved(details.templates)
+                self._templates[node] = _resolve_templates(details.templates)
             except TemplateError as error:
                 raise TemplateError(f"{self.locate(number)}: {error}") from None
         if details.prompts:
             self._prompts[node] = tuple(
-                dict.fromkeys(self._checked(number, text, "prompt") for text in details.prompts)
+                dict.fromkeys(self._check_text(number, text, "prompt") for text in details.prompts)
             )
 
     def build(self, *, leaves_only: bool = False) -> Taxonomy:
@@ -204,15 +207,15 @@ class TaxonomyBuilder:
         """
         if not self._labels:
             raise LabelError(f"{self._source}: no labels in it; give at least one")
-        parents = self._resolved_parents()
-        level = self._checked_levels(parents)
+        parents = self._resolve_parents()
+        level = self._compute_levels(parents)
         label_nodes = np.fromiter(self._labels, dtype=np.int64, count=len(self._labels))
         if leaves_only:
             is_parent = np.zeros(len(self._names), dtype=np.bool_)
             is_parent[parents.indices] = True
             label_nodes = label_nodes[~is_parent[label_nodes]]
         labels = tuple(map(self._names.__getitem__, label_nodes.tolist()))
-        rank_names, rank_of = self._resolved_ranks(level)
+        rank_names, rank_of = self._resolve_ranks(level)
         order = _topological_order(parents, level)
         new_number = np.empty(len(order), dtype=np.int64)
         new_number[order] = np.arange(len(order))
@@ -224,7 +227,7 @@ class TaxonomyBuilder:
         return Taxonomy(
             labels=labels,
             duplicates=tuple(self._duplicates),
-            twins=_twins(labels),
+            twins=_find_twins(labels),
             label_nodes=new_number[label_nodes],
             names=names,
             keys=names if keys == names else keys,
@@ -242,7 +245,7 @@ class TaxonomyBuilder:
             prompts=_renumber(self._prompts, new_number),
         )
 
-    def _resolved_parents(self) -> IntLists:
+    def _resolve_parents(self) -> IntLists:
         within = np.array(self._within, dtype=np.int64)
         children = np.flatnonzero(within != ROOT)
         if not self._parents:
@@ -273,7 +276,7 @@ class TaxonomyBuilder:
             self.fail(
                 number,
                 f"the parent {written!r} of {name!r} has no {self._unit} of its own{suggestion}: "
-                "add one, or mend the name",
+                "add one, or correct the name",
             )
         if (other := names.second.get(written)) is not None:
             self.fail(
@@ -283,7 +286,7 @@ class TaxonomyBuilder:
             )
         return parent
 
-    def _checked_levels(self, parents: IntLists) -> Int64:
+    def _compute_levels(self, parents: IntLists) -> Int64:
         """Return each node's level, see ``graph.compute_levels``; refuse a cycle."""
         level = graph.compute_levels(parents, parents.transposed(len(self._names)))
         if len(level) and level.min() < 0:
@@ -295,7 +298,7 @@ class TaxonomyBuilder:
             )
         return level
 
-    def _resolved_ranks(self, level: Int64) -> tuple[tuple[str, ...], Int64]:
+    def _resolve_ranks(self, level: Int64) -> tuple[tuple[str, ...], Int64]:
         """Return the ranks from the top down, and the position of each node's rank (-1: none)."""
         rank_of = np.full(len(self._names), -1, dtype=np.int64)
         if not self._ranks:
@@ -321,7 +324,7 @@ class _NodesByName:
 
 
 @lru_cache(maxsize=1024)  # whole subtrees of rows repeat their templates
-def _resolved(templates: tuple[str, ...]) -> tuple[str, ...]:
+def _resolve_templates(templates: tuple[str, ...]) -> tuple[str, ...]:
     return prompts.resolve(templates)
 
 
@@ -336,7 +339,7 @@ def _renumber(values: Mapping[int, T], new_number: Int64) -> Mapping[int, T]:
     return MappingProxyType(dict(sorted((int(new_number[node]), v) for node, v in values.items())))
 
 
-def _twins(labels: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def _find_twins(labels: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """Return pairs of labels that differ only in case or Unicode form."""
     firsts: dict[str, str] = {}
     twins: list[tuple[str, str]] = []

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
 
 from zsic_index.parallel import batched
 from zsic_index.prompts import DEFAULT_TEMPLATE
@@ -30,8 +29,6 @@ _LOOK_ALIKES = str.maketrans(
     "‐‑‒–—−‘’‚‛`“”„«»",
     "aeopcyxijsdqwhoavipyxk" + "-" * 6 + "'" * 5 + '"' * 5,
 )
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +95,16 @@ def check(
             )
     return LabelReport(
         duplicates=taxonomy.duplicates,
-        homonyms=_alike(names),
+        homonyms=_group_equal(names),
         twins=taxonomy.twins,
-        look_alikes=_alike(map(_skeleton, names), unless=list(map(fold_name, names))),
-        same_prompts=_alike(prompts),
-        same_tokens=_alike(tokens, unless=prompts),
+        look_alikes=_group_equal(map(_skeleton, names), unless=list(map(fold_name, names))),
+        same_prompts=_group_equal(prompts),
+        same_tokens=_group_equal(tokens, unless=prompts),
         too_long=tuple(too_long),
     )
 
 
-def _alike(
+def _group_equal(
     values: Iterable[Hashable], unless: Sequence[Hashable] | None = None
 ) -> tuple[tuple[int, ...], ...]:
     """Return groups of positions with equal values, without groups that are equal in ``unless``."""

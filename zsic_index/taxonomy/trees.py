@@ -63,8 +63,8 @@ def _close(
         if not outline:
             builder.fail(
                 number,
-                f"indented by {len(indent)}, as no line above it that is still open: indent it "
-                "like the line that it belongs beside",
+                f"indented by {len(indent)}, which matches no line above that it could be beside: "
+                "indent it like one of them",
             )
         outline.pop()
     return outline[-1][1:] if outline else (ROOT, ())
