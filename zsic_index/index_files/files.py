@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import os
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from zsic_index.embedding_arrays import Float32, Int64
 from zsic_index.errors import IndexFileError, StoreError
+from zsic_index.formats.atomic_files import put_in_place, temporary_file
 from zsic_index.records import IndexInfo
 
 _MAGIC = b"zsicidx2"
@@ -72,17 +72,7 @@ class NewFile:
             file.write(_TRAILER.pack(*trailer))
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private; a store may be shared by a group.
-        umask = os.umask(0)
-        os.umask(umask)
-        self.path.chmod(0o666 & ~umask)
-        self.path.replace(path)
-        if hasattr(os, "O_DIRECTORY"):
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        put_in_place(self.path, path)
 
 
 @contextlib.contextmanager
@@ -92,13 +82,10 @@ def create_file(folder: Path) -> Iterator[NewFile]:
     Raises:
         StoreError: when it cannot be written.
     """
-    temporary: Path | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=folder)
-        os.close(handle)
-        temporary = Path(name)
-        yield NewFile(temporary)
+        with temporary_file(folder) as temporary:
+            yield NewFile(temporary)
     except (OSError, RuntimeError) as error:
         # FAISS reports a failed write as a RuntimeError that names its C++ source.
         reason = error.strerror if isinstance(error, OSError) else "FAISS could not write it"
@@ -106,9 +93,6 @@ def create_file(folder: Path) -> Iterator[NewFile]:
             f"index files in {folder}: {reason}: free some space or make the folder writable; "
             "what is in the store is safe"
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def read_trailer(path: Path, info: IndexInfo) -> Trailer:

@@ -1,0 +1,57 @@
+"""Files that appear whole or not at all: written under a temporary name, then renamed.
+
+A reader of the target sees the old file or the new one, never a part of either. After a kill the
+temporary file is left behind; ``stray_files`` tells which files these are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+_TEMPORARY_NAME = re.compile(r"\.zsic-[0-9a-f]{16}\.tmp")
+
+
+@contextlib.contextmanager
+def temporary_file(folder: Path) -> Iterator[Path]:
+    """Create an empty file with a temporary name; delete it at the end unless it was renamed.
+
+    Raises:
+        OSError: when the file cannot be created.
+    """
+    path = folder / f".zsic-{secrets.token_hex(8)}.tmp"
+    # Permissions are those of any new file, which tempfile's are not: the user's mask applies.
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def put_in_place(temporary: Path, target: Path) -> None:
+    """Rename a temporary file, written and synced, to its target in the same folder; durably."""
+    temporary.replace(target)
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk, where the system can do that."""
+    # Windows and some network shares cannot sync folders; the file is in place all the same.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def stray_files(names: Iterable[str]) -> list[str]:
+    """Return those of a folder's names that are temporary files.
+
+    They may be removed while no other process writes to that folder.
+    """
+    return [name for name in names if _TEMPORARY_NAME.fullmatch(name)]
