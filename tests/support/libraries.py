@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from zsic_index import LabelIndex, builtin
-from zsic_index.library.run_report import Change, RunReport
+from zsic_index.library.run_report import PhotoChange, RunReport
 from zsic_index.library.run_settings import RunSettings
 from zsic_index.library.tag_rules import TagSettings
 from zsic_index.library.tagging import Tagging
@@ -73,7 +73,7 @@ class Ran:
     """What a run did."""
 
     report: RunReport
-    changes: list[Change] = field(default_factory=list)
+    changes: list[PhotoChange] = field(default_factory=list)
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -103,10 +103,8 @@ def tag(
             thresholds=Thresholds(threshold),
             **asked,
         )
-        changes: list[Change] = []
-        run = Tagging(
-            index, settings.rules(index), settings, dry_run=dry_run, on_change=changes.append
-        )
+        changes: list[PhotoChange] = []
+        run = Tagging(settings.rules(index), settings, dry_run=dry_run, on_change=changes.append)
         return Ran(run.run(), changes)
 
 

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from tests.support.sidecars import RDF
 from zsic_index.errors import InputError
-from zsic_index.library.sidecars.keywords import PROPERTIES, check_tag
-from zsic_index.library.sidecars.merge import Tag
+from zsic_index.library.sidecars.keywords import PROPERTIES, Tag, check_tag
 
 PARTS = st.text(
     st.sampled_from("abAB &<>'\"|/e\u0301é鷺🦌]") | st.characters(codec="utf-8"),

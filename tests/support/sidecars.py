@@ -10,8 +10,9 @@ import pytest
 from lxml import etree
 
 from tests.support.paths import DATA
-from zsic_index.library.sidecars.keywords import PROPERTIES
-from zsic_index.library.sidecars.merge import Merged, Origin, Tag
+from zsic_index.library.sidecars.keywords import PROPERTIES, Tag
+from zsic_index.library.sidecars.ledger import Origin
+from zsic_index.library.sidecars.merge import MergedSidecar
 from zsic_index.library.sidecars.record import SidecarRecord
 
 SHAPE_FOLDER = DATA / "sidecars"
@@ -55,7 +56,7 @@ def names_in(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-def again(merged: Merged) -> SidecarRecord | None:
+def again(merged: MergedSidecar) -> SidecarRecord | None:
     """The record as it comes back from a store."""
     return merged.record and SidecarRecord.from_json(merged.record.to_json())
 

@@ -165,7 +165,7 @@ def _tag(store: Path, root: Path) -> RunReport:
         settings = RunSettings(
             (str(root),), tags=TagSettings(max_tags=TAGS), thresholds=Thresholds(0.0)
         )
-        return Tagging(index, settings.rules(index), settings).run()
+        return Tagging(settings.rules(index), settings).run()
 
 
 def _get_model(store: Path) -> str:

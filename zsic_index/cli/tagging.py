@@ -26,7 +26,7 @@ from zsic_index.errors import InputError, ZsicError
 from zsic_index.formats.text import percent
 
 if TYPE_CHECKING:
-    from zsic_index.library.run_report import Change, RunReport
+    from zsic_index.library.run_report import PhotoChange, RunReport
 
 _MAX_LINES = 20
 """Lines about single files that a command prints at most."""
@@ -210,7 +210,7 @@ def _run_tagging(
     options: dict[str, Any],
     *,
     dry_run: bool = False,
-    on_change: Callable[[Change], None] | None = None,
+    on_change: Callable[[PhotoChange], None] | None = None,
     progress: _RunProgress | None = None,
 ) -> RunReport:
     """Tag a library once, as the options of ``tag`` and ``watch`` say."""
@@ -262,7 +262,6 @@ def _run_tagging(
             calibrated=options["calibrated"] or thresholds is None,
         )
         return Tagging(
-            index,
             settings.rules(index),
             settings,
             dry_run=dry_run,
@@ -307,7 +306,7 @@ _COUNTS = (
 )  # fmt: skip
 
 
-def _print_change(change: Change) -> None:
+def _print_change(change: PhotoChange) -> None:
     click.echo(change.photo)
     for sign, tags in (("+", change.added), ("-", change.withdrawn)):
         for tag in tags:

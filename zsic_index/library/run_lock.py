@@ -1,4 +1,4 @@
-"""One run at a time on one store."""
+"""The lock that allows one run at a time on a store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME = "library.lock"
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a store's photo library; the system lets go of it when a process dies.
+    """Hold the lock of a store's photo libraries; the system releases it when a process dies.
 
     Raises:
         StoreError: when another process holds it.

@@ -1,4 +1,4 @@
-"""What a run over photo libraries is asked, and how a later one can be asked the same."""
+"""Settings of a run over photo libraries, as the store keeps them for later runs."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Write = Literal["none", "sidecar"]
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """What a run is asked.
+    """Settings of a run.
 
     Attributes:
-        roots: absolute folders, see ``walk.checked_roots``.
-        exclude: patterns of names and paths that are left out.
-        tags: how labels become tags.
-        write: whether tags are written to sidecars.
-        style: what new sidecars are called.
+        roots: absolute folders; see ``walk.checked_roots``.
+        exclude: patterns of names and paths to skip; see ``walk.walk``.
+        tags: settings of the tags that labels become.
+        write: where tags are written in addition to the store.
+        style: name of new sidecars; see ``sidecars.paths.choose``.
         both: whether both sidecars of a photo that has two are written.
-        limit: photos that are embedded at most; None for all.
-        retry: whether files that were refused, and have not changed, are tried again.
-        thresholds: the probabilities from which on labels become tags; None for those that the
-            index's calibration has.
+        limit: largest number of photos to embed; None for all.
+        retry: whether unchanged files that were refused before are tried again.
+        thresholds: smallest probabilities that make labels tags; None for those of the index's
+            calibration.
         calibrated: whether probabilities are those of the index's calibration.
     """
 
@@ -46,34 +46,36 @@ class RunSettings:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> RunSettings:
-        """Read what a run in the store was asked; what it does not say is the default."""
-        known = {name: record[name] for name in cls.__slots__ if name in record}
-        known |= {name: tuple(known[name]) for name in ("roots", "exclude") if name in known}
-        if "tags" in known:
-            tags = known["tags"]
+        """Return the settings of a run in the store; missing ones have their defaults."""
+        fields = {name: record[name] for name in cls.__slots__ if name in record}
+        fields |= {name: tuple(fields[name]) for name in ("roots", "exclude") if name in fields}
+        if "tags" in fields:
+            tags = fields["tags"]
             lists = {name: tuple(tags[name]) for name in ("only", "exclude")}
-            known["tags"] = TagSettings(**tags | lists)
-        if known.get("thresholds") is not None:
-            known["thresholds"] = Thresholds(**known["thresholds"])
-        return cls(**known)
+            fields["tags"] = TagSettings(**tags | lists)
+        if fields.get("thresholds") is not None:
+            fields["thresholds"] = Thresholds(**fields["thresholds"])
+        return cls(**fields)
 
     def rules(self, index: LabelIndex, own: Mapping[int, float] | None = None) -> TagRules:
-        """Return what tags photos get of an index, which answers as the run asks from now on.
+        """Return the rules by which an index gives tags in a run with these settings.
 
         Args:
-            index: the index.
-            own: the labels' own thresholds, by id; by default those that the store has now, which
-                verdicts have led to.
+            index: the index; it stays as it is. The rules have a variant of it that answers with
+                the calibration that the settings ask for.
+            own: labels' own thresholds, by label id; by default those in the store, which the
+                user has set or fitted.
 
         Raises:
-            InputError: when the index has no calibration, or one without thresholds, and needs it.
+            InputError: when the settings need a calibration, or its thresholds, and the index has
+                none.
             LabelError: see ``TagRules``.
         """
-        fitted = index.load_calibration() if self.calibrated else None
-        index = index.with_calibration(fitted)
+        calibration = index.load_calibration() if self.calibrated else None
         thresholds: Any = self.thresholds
         if thresholds is None:
-            thresholds = require_part(fitted and fitted.thresholds, "thresholds", "--precision")
+            fitted = calibration and calibration.thresholds
+            thresholds = require_part(fitted, "thresholds", "--precision")
         if own is None:
             own = index.store.verdicts.find_thresholds(index.info.index_id)
-        return TagRules(index, self.tags, thresholds, own)
+        return TagRules(index.with_calibration(calibration), self.tags, thresholds, own)

@@ -1,4 +1,4 @@
-"""Finding photos by words: their kept embeddings against the text's."""
+"""Search for photos by text: compare their stored embeddings with that of the text."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from zsic_index.errors import InputError
 from zsic_index.label_index import LabelIndex
 from zsic_index.parallel import batched
 
-_AT_ONCE = 4_096
+_BATCH = 4_096
+"""Number of photos whose embeddings are read together."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class FoundPhoto:
-    """A photo that was found.
+class PhotoMatch:
+    """A photo that matches a text.
 
     Attributes:
-        similarity: inner product of its embedding and the text's.
-        photo: its path.
+        similarity: inner product of the photo's embedding and the text's.
+        photo: path of the photo.
     """
 
     similarity: float
@@ -30,18 +31,18 @@ class FoundPhoto:
 
 def search(
     index: LabelIndex, words: str, top_k: int, *, under: str | None = None
-) -> list[FoundPhoto]:
-    """Return the photos that are nearest to a text, nearest first.
+) -> list[PhotoMatch]:
+    """Return the photos most similar to a text, best first.
 
     Args:
-        index: whose encoder is asked, with its templates; opened as for tagging.
+        index: the index whose encoder and templates embed the text; opened as for tagging.
         words: the text.
-        top_k: photos, at least 1.
-        under: only in and below this folder.
+        top_k: largest number of photos, at least 1.
+        under: searches only photos in and below this folder.
 
     Raises:
         InputError: when there are no embeddings of this model.
-        LabelError: for a text that the model cannot take.
+        LabelError: for a text that the model cannot encode.
     """
     (query,) = index.encoder.encode_labels([words]).astype(np.float64)
     best = heapq.nlargest(top_k, _similarities(index, query, under))
@@ -55,16 +56,16 @@ def search(
 
 def _similarities(
     index: LabelIndex, query: np.ndarray[tuple[int], np.dtype[np.float64]], under: str | None
-) -> Iterator[FoundPhoto]:
+) -> Iterator[PhotoMatch]:
     embedder = index.encoder.image_embedder()
-    for part in batched(index.store.photos.iterate(under=under), _AT_ONCE):
+    for photos in batched(index.store.photos.iterate(under=under), _BATCH):
         keys = {
-            one.path: embedder.fingerprint_image(one.content_hash)
-            for one in part
-            if one.content_hash
+            photo.path: embedder.fingerprint_image(photo.content_hash)
+            for photo in photos
+            if photo.content_hash
         }
-        found = index.store.embeddings.find(list(set(keys.values())))
-        paths = [path for path, key in keys.items() if key in found]
+        embeddings = index.store.embeddings.find(list(set(keys.values())))
+        paths = [path for path, key in keys.items() if key in embeddings]
         if paths:
-            similarities = np.array([found[keys[path]] for path in paths]) @ query
-            yield from map(FoundPhoto, similarities.tolist(), paths)
+            similarities = np.array([embeddings[keys[path]] for path in paths]) @ query
+            yield from map(PhotoMatch, similarities.tolist(), paths)

@@ -1,4 +1,4 @@
-"""From image embeddings to tags: which labels a photo gets, and what they are called."""
+"""Decide about tags: the labels that a photo gets, and the keyword paths that they become."""
 
 from __future__ import annotations
 
@@ -31,24 +31,26 @@ from zsic_index.store.photo_records import StoredTag, VerdictName
 logger = logging.getLogger("zsic_index")
 
 DEFAULT_THRESHOLD = 0.1
+"""Default smallest probability that makes a label a tag."""
 
 DEFAULT_MAX_TAGS = 10
+"""Default largest number of labels per photo."""
 
-_CANDIDATES = 50
-"""Labels per photo that are looked at, at least, where only some may be given."""
+_MIN_CANDIDATES = 50
+"""Smallest number of labels per photo to consider where only some labels are allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class TagSettings:
-    """How labels become tags.
+    """Settings of the tags that labels become.
 
     Attributes:
-        root: the first level of every tag.
-        max_tags: how many labels a photo gets at most; accepted ones come on top.
+        root: first level of every tag.
+        max_tags: largest number of labels per photo, not counting labels that the user accepted.
         only: nodes of the taxonomy; only labels at and below them are given. Empty for all.
         exclude: nodes of the taxonomy; labels at and below them are never given.
-        ancestors: whether the nodes above a label are tags of their own too.
-        language: the language of names; None for the taxonomy's own names.
+        ancestors: whether the nodes above a label are given as tags too.
+        language: language of names; None for the taxonomy's own names.
     """
 
     root: str = DEFAULT_ROOT
@@ -60,7 +62,7 @@ class TagSettings:
 
 
 class TagRules:
-    """Gives photos their tags."""
+    """Rules by which an index gives tags to photos."""
 
     def __init__(
         self,
@@ -69,16 +71,16 @@ class TagRules:
         thresholds: Thresholds | PrecisionThresholds,
         own_thresholds: Mapping[int, float],
     ) -> None:
-        """Prepare decisions.
+        """Create rules.
 
         Args:
-            index: whose labels become tags; with its calibration, if it is to have one.
-            settings: how.
-            thresholds: the probabilities from which on labels become tags.
-            own_thresholds: those of single labels, by id, in the place of the others.
+            index: the index whose labels become tags, with the calibration that it is to use.
+            settings: settings of the tags.
+            thresholds: smallest probabilities that make labels tags.
+            own_thresholds: thresholds of single labels by id, which replace the others.
 
         Raises:
-            InputError: for a root that will not do.
+            InputError: for an invalid root.
             LabelError: for a node or a language that the taxonomy does not have.
         """
         self.index = index
@@ -94,25 +96,22 @@ class TagRules:
 
     @cached_property
     def digest(self) -> bytes:
-        """32 bytes that stand for all that tags depend on, but the embedding and verdicts.
-
-        With the scale and bias that the index has when it is first asked for.
-        """
+        """Sha256 of everything that tags depend on, except the embedding and verdicts."""
         index = self.index
         parts: list[Any] = [
             index.info.plan,
             index.searcher.calibration and index.searcher.calibration.to_json(),
             asdict(self._settings),
-            _described(self._thresholds),
+            _to_record(self._thresholds),
             sorted(self._own.items()),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).digest()
 
     def decision(self, embedding_key: bytes) -> bytes:
-        """Return 32 bytes that stand for what a photo's tags are decided from, but verdicts.
+        """Return the sha256 of everything that a photo's tags depend on, except verdicts.
 
         Args:
-            embedding_key: what its embedding is kept under.
+            embedding_key: key of its embedding in the store.
         """
         return hashlib.sha256(self.digest + embedding_key).digest()
 
@@ -123,66 +122,68 @@ class TagRules:
 
         Args:
             embeddings: (B, D) float32, unit norm.
-            verdicts: what the user said of labels on each.
+            verdicts: the user's verdicts on each photo, by label id.
         """
         if not len(embeddings):
             return []
         most = self._settings.max_tags
         if self._only is None and not self._never:
-            # Of so many labels, what the user has rejected leaves enough.
-            wanted = most + max(map(len, verdicts))
+            # Enough labels are left even when all verdicts on a photo are rejections.
+            candidates = most + max(map(len, verdicts))
         else:
-            wanted = max(_CANDIDATES, 5 * most)
-        label_ids, probabilities = self.index.searcher.best_labels(embeddings, wanted)
+            candidates = max(_MIN_CANDIDATES, 5 * most)
+        label_ids, probabilities = self.index.searcher.best_labels(embeddings, candidates)
         reached = probabilities >= self.floors_of(label_ids)
         return [
-            self._tags_of(embedding, said, *_chosen(ids, values, enough))
-            for embedding, said, ids, values, enough in zip(
+            self._tags_of(embedding, of_photo, ids[enough].tolist(), values[enough].tolist())
+            for embedding, of_photo, ids, values, enough in zip(
                 embeddings, verdicts, label_ids, probabilities, reached, strict=True
             )
         ]
 
     def floors_of(self, label_ids: Int64) -> Float64:
-        """Return the probability from which on each label becomes a tag, in the shape given."""
-        distinct, places = np.unique(label_ids, return_inverse=True)
+        """Return the smallest probability that makes each label a tag, in the shape given."""
+        distinct, inverse = np.unique(label_ids, return_inverse=True)
         ids = distinct.tolist()
         missing = [label_id for label_id in ids if label_id not in self._floors]
         if missing:
-            found = label_floors(self.index, self._thresholds, np.array(missing))
-            self._floors |= dict(zip(missing, found.tolist(), strict=True))
-            self._floors |= {one: self._own[one] for one in missing if one in self._own}
-        return np.array([self._floors[one] for one in ids])[places].reshape(label_ids.shape)
-
-    def path_of(self, label_id: int) -> TagPath | None:
-        """Return the tag that a label becomes; None for one that keywords cannot hold."""
-        if label_id not in self._paths:
-            self._paths[label_id] = self._path(label_id)
-        return self._paths[label_id]
+            floors = label_floors(self.index, self._thresholds, np.array(missing))
+            self._floors |= dict(zip(missing, floors.tolist(), strict=True))
+            self._floors |= {key: self._own[key] for key in missing if key in self._own}
+        return np.array([self._floors[key] for key in ids])[inverse].reshape(label_ids.shape)
 
     def _tags_of(
         self,
         embedding: Float32,
-        said: Mapping[int, VerdictName],
+        verdicts: Mapping[int, VerdictName],
         label_ids: list[int],
         probabilities: list[float],
     ) -> list[StoredTag]:
-        given = (
+        """Return the tags of one photo.
+
+        Args:
+            embedding: (D,) float32.
+            verdicts: the user's verdicts on the photo, by label id.
+            label_ids: labels that reach their thresholds, most probable first.
+            probabilities: of these labels.
+        """
+        allowed = (
             (label_id, probability)
             for label_id, probability in zip(label_ids, probabilities, strict=True)
-            if self._may_be_given(label_id) and said.get(label_id) != "rejected"
+            if self._is_allowed(label_id) and verdicts.get(label_id) != "rejected"
         )
-        chosen = dict(islice(given, self._settings.max_tags))
+        labels = dict(islice(allowed, self._settings.max_tags))
         accepted = [
             label_id
-            for label_id, verdict in said.items()
-            if verdict == "accepted" and label_id not in chosen
+            for label_id, verdict in verdicts.items()
+            if verdict == "accepted" and label_id not in labels
         ]
         if accepted:
-            chosen |= self._probabilities_of(embedding, accepted)
+            labels |= self._probabilities_of(embedding, accepted)
         tags: dict[TagPath, StoredTag] = {}
         index_id = self.index.info.index_id
-        for label_id, probability in sorted(chosen.items(), key=lambda pair: -pair[1]):
-            path = self.path_of(label_id)
+        for label_id, probability in sorted(labels.items(), key=lambda pair: -pair[1]):
+            path = self._path_of(label_id)
             if path is not None:
                 tag = StoredTag(index_id, path, label_id, probability)
                 tags.setdefault(_folded(path), tag)
@@ -193,24 +194,32 @@ class TagRules:
                     tags.setdefault(_folded(above), StoredTag(index_id, above))
         return list(tags.values())
 
-    def _may_be_given(self, label_id: int) -> bool:
+    def _is_allowed(self, label_id: int) -> bool:
         return label_id not in self._never and (self._only is None or label_id in self._only)
 
     def _probabilities_of(self, embedding: Float32, label_ids: Sequence[int]) -> dict[int, float]:
-        """Return the probabilities of labels of the index that are not among the best."""
+        """Return the probabilities of those labels that the index still has."""
         keys = self.index.label_names.keys_of(label_ids)
-        here = self.index.label_names.rows_of(keys)
-        present = [key for key in keys if key in here]
+        rows = self.index.label_names.rows_of(keys)
+        present = [key for key in keys if key in rows]
         if not present:
             return {}
-        (found,) = self.index.score(embedding, top_k=len(present), labels=present, over_index=True)
+        (predictions,) = self.index.score(
+            embedding, top_k=len(present), labels=present, over_index=True
+        )
         return {
-            one.label_id: one.index_probability
-            for one in found
-            if one.label_id is not None and one.index_probability is not None
+            prediction.label_id: prediction.index_probability
+            for prediction in predictions
+            if prediction.label_id is not None and prediction.index_probability is not None
         }
 
-    def _path(self, label_id: int) -> TagPath | None:
+    def _path_of(self, label_id: int) -> TagPath | None:
+        """Return the path of a label's tag; None for one that keywords cannot contain."""
+        if label_id not in self._paths:
+            self._paths[label_id] = self._make_path(label_id)
+        return self._paths[label_id]
+
+    def _make_path(self, label_id: int) -> TagPath | None:
         structure = self.index.structure
         taxonomy = structure.taxonomy
         (key,) = self.index.label_names.keys_of([label_id])
@@ -235,17 +244,11 @@ class TagRules:
         return frozenset(index.label_ids[rows].tolist())
 
 
-# The same few paths come again on every photo.
+# The same few paths recur on every photo.
 _folded = lru_cache(maxsize=1 << 16)(folded_path)
 
 
-def _chosen(
-    label_ids: Int64, probabilities: Float64, reached: Any
-) -> tuple[list[int], list[float]]:
-    return label_ids[reached].tolist(), probabilities[reached].tolist()
-
-
-def _described(thresholds: Thresholds | PrecisionThresholds) -> Any:
+def _to_record(thresholds: Thresholds | PrecisionThresholds) -> Any:
     if isinstance(thresholds, Thresholds):
         return asdict(thresholds)
     return [thresholds.overall, thresholds.label_ids.tolist(), thresholds.thresholds.tolist()]

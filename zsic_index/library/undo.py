@@ -1,7 +1,7 @@
-"""Taking tags back: from the sidecars that we wrote, then from the store.
+"""Take tags back: from the sidecars that they were written to, then from the store.
 
-Sidecars come first: after a kill the store still has what is left to be taken back. A photo whose
-sidecar cannot be written keeps its tags in the store, for the next try.
+Sidecars come first: after a kill the store still has the tags that are left to take back. A photo
+whose sidecar cannot be written keeps its tags in the store, for the next try.
 """
 
 from __future__ import annotations
@@ -11,35 +11,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zsic_index.library.run_lock import run_lock
-from zsic_index.library.sidecars.writer import SidecarWriter, Wanted, Written
+from zsic_index.library.sidecars.writer import SidecarWriter, TaggedPhoto, WriteReport
 from zsic_index.parallel import batched
 from zsic_index.store import Store
-from zsic_index.store.photo_records import TagKey
+from zsic_index.store.photo_records import StoredPhoto, StoredTag, TagKey
 
-_AT_ONCE = 256
+_BATCH = 256
+"""Number of photos whose tags are taken back together."""
 
 
 @dataclass(slots=True)
 class UndoReport:
-    """What was taken back.
+    """Outcome of taking tags back.
 
     Attributes:
-        photos: photos that have lost tags.
-        tags: how many.
-        sidecars: what became of their sidecars.
+        photos: number of photos that have lost tags.
+        tags: number of tags taken back.
+        sidecars: outcome of writing their sidecars.
     """
 
     photos: int = 0
     tags: int = 0
-    sidecars: Written = field(default_factory=Written)
+    sidecars: WriteReport = field(default_factory=WriteReport)
 
 
 def undo(store: Store, keys: Mapping[int, Sequence[TagKey]]) -> UndoReport:
     """Take tags back.
 
     Args:
-        store: where they are.
-        keys: which, as ``TagStore.find_keys`` has them.
+        store: the store of the tags.
+        keys: the tags to take back, by photo id; see ``TagStore.find_keys``.
 
     Raises:
         StoreError: when a run is at work, or the store cannot be written.
@@ -47,28 +48,23 @@ def undo(store: Store, keys: Mapping[int, Sequence[TagKey]]) -> UndoReport:
     report = UndoReport()
     with run_lock(store.location.files):
         writer = SidecarWriter(store, {run.run_id: run for run in store.runs.all()})
-        for part in batched(keys, _AT_ONCE):
-            known, tags = store.photos.find_by_id(part), store.tags.find(part)
+        for photo_ids in batched(keys, _BATCH):
+            photos, tags = store.photos.find_by_id(photo_ids), store.tags.find(photo_ids)
             written = writer.write(
                 [
-                    Wanted(
-                        photo_id,
-                        known[photo_id].content_hash,
-                        Path(known[photo_id].path),
-                        (),
-                        None,
-                        tuple(
-                            tag
-                            for tag in tags[photo_id]
-                            if (tag.index_id, tag.path) not in keys[photo_id]
-                        ),
-                    )
-                    for photo_id in part
+                    _without(photos[photo_id], tags[photo_id], keys[photo_id])
+                    for photo_id in photo_ids
                 ]
             )
             report.sidecars.add(written)
-            done = {key: keys[key] for key in part if key not in written.failed}
+            done = {key: keys[key] for key in photo_ids if key not in written.failed}
             store.tags.remove(done)
             report.photos += len(done)
             report.tags += sum(map(len, done.values()))
     return report
+
+
+def _without(photo: StoredPhoto, tags: Sequence[StoredTag], keys: Sequence[TagKey]) -> TaggedPhoto:
+    """Return a photo with its tags except some, to be written to the sidecars it already has."""
+    left = tuple(tag for tag in tags if (tag.index_id, tag.path) not in keys)
+    return TaggedPhoto(photo.photo_id, photo.content_hash, Path(photo.path), (), None, left)

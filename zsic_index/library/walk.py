@@ -1,8 +1,8 @@
-"""Walking photo libraries: which files are photos, which of them belong together, what is left out.
+"""Walk photo libraries: find photos, and the files that share their tags.
 
-Left out without a word are hidden files and folders, AppleDouble files (``._name``), folders with a
-``.nomedia`` file, the folders in which network drives keep their thumbnails, and what the caller
-excludes. Links are followed; a folder that was walked already is not walked again.
+Ignored without a message are hidden files and folders, AppleDouble files (``._name``), folders with
+a ``.nomedia`` file, the folders in which network drives store their thumbnails, and what the caller
+excludes. Links are followed; no folder is walked twice.
 """
 
 from __future__ import annotations
@@ -15,33 +15,35 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePath
 
 from zsic_index.errors import InputError
+from zsic_index.formats.atomic_files import stray_files
 from zsic_index.images import heif
 from zsic_index.images.opening import SUFFIXES
 from zsic_index.images.raw import RAW_SUFFIXES
-from zsic_index.library.sidecars.atomic_files import stray_files
-from zsic_index.library.sidecars.paths import MEDIA_SUFFIXES, VIDEO_SUFFIXES, Folder
+from zsic_index.library.sidecars.paths import MEDIA_SUFFIXES, VIDEO_SUFFIXES, FolderNames
 
 _EMBEDDED_SUFFIXES = frozenset(SUFFIXES)
-"""Files that an embedding can be made of."""
+"""Suffixes of files that can be embedded."""
 
 _BESIDE_RAW = (".jpg", ".jpeg", *heif.HEIF_SUFFIXES)
-"""What cameras write beside a RAW file, the preferred first."""
+"""Suffixes of files that cameras write beside a RAW file; preferred ones first."""
 
 _LIVE_SUFFIXES = frozenset({".mov", ".mp4"})
+"""Suffixes of the video of a Live Photo."""
 
 _NO_MEDIA = ".nomedia"
 
-_OF_DRIVES = frozenset({"@eadir", "#recycle", "$recycle.bin", "lost+found"})
+_SYSTEM_FOLDERS = frozenset({"@eadir", "#recycle", "$recycle.bin", "lost+found"})
+"""Names, in lower case, of folders that drives and systems create."""
 
 
 @dataclass(frozen=True, slots=True)
-class FoundPhoto:
-    """A photo, with the files that share its tags.
+class PhotoFile:
+    """A photo in a folder, with the files that share its tags.
 
     Attributes:
-        name: within its folder.
-        size: bytes.
-        mtime_ns: nanoseconds since 1970.
+        name: its name within the folder.
+        size: its size in bytes.
+        mtime_ns: its modification time, in nanoseconds since 1970.
         companions: names of the RAW file beside a JPEG, and of a Live Photo's video.
     """
 
@@ -52,114 +54,120 @@ class FoundPhoto:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundFolder:
+class PhotoFolder:
     """A folder of a library.
 
     Attributes:
-        path: absolute.
-        photos: by name.
-        names: all of its names by stem, as ``sidecars.paths.find`` takes them.
-        skipped: media files that no embedding can be made of, and why.
-        strays: temporary files of ours that a run which was killed has left.
-        unread: why the folder cannot be listed; None where it was.
+        path: its absolute path.
+        photos: its photos, in order of their names.
+        names: all its file names by stem, as ``sidecars.paths.choose`` takes them.
+        skipped: names of media files that cannot be embedded, each with the reason.
+        strays: names of temporary files that a killed run left behind.
+        unread: reason for which the folder cannot be listed; None for a folder that was listed.
     """
 
     path: str
-    photos: tuple[FoundPhoto, ...] = ()
-    names: Folder = field(default_factory=dict)
+    photos: tuple[PhotoFile, ...] = ()
+    names: FolderNames = field(default_factory=dict)
     skipped: tuple[tuple[str, str], ...] = ()
     strays: tuple[str, ...] = ()
     unread: str | None = None
 
 
 def checked_roots(roots: Sequence[str | Path]) -> list[str]:
-    """Return folders as absolute paths, without those that lie in another one.
+    """Return folders as absolute paths, without those within another one.
 
     Raises:
-        InputError: for one that is not there, or no folder.
+        InputError: for a path that does not exist or is not a folder.
     """
-    found: list[str] = []
+    paths: list[str] = []
     for root in roots:
-        # Not resolved: sidecars lie beside links.
+        # Links are not resolved: the sidecar of a linked photo is beside the link.
         path = os.path.abspath(root)
         if not os.path.isdir(path):
             raise InputError(f"{path}: is not a folder; is its drive mounted?")
-        found.append(path)
+        paths.append(path)
     return [
         path
-        for path in dict.fromkeys(found)
-        if not any(is_within(path, other) for other in found if other != path)
+        for path in dict.fromkeys(paths)
+        if not any(is_within(path, other) for other in paths if other != path)
     ]
 
 
 def walk(
     root: str, exclude: Sequence[str] = (), folders: Collection[str] | None = None
-) -> Iterator[FoundFolder]:
+) -> Iterator[PhotoFolder]:
     """Yield the folders at and below a root, in the order of their names.
 
     Args:
         root: an absolute path.
-        exclude: patterns as in ``fnmatch``. One with a ``/`` is compared with paths from the root,
-            any other with each name.
-        folders: only these, as far as a walk without them gets there; None for all.
+        exclude: patterns as in ``fnmatch``. A pattern with a ``/`` is compared with paths from the
+            root, any other with each name.
+        folders: yields only these, where a full walk would reach them; None for all.
     """
-    ways = None if folders is None else {way for one in folders for way in _ways(one)}
+    on_the_way = (
+        None if folders is None else {path for folder in folders for path in _with_parents(folder)}
+    )
     seen: set[tuple[int, int]] = set()
     waiting = [root]
     while waiting:
         path = waiting.pop()
         try:
-            found = os.stat(path)
-            if (found.st_dev, found.st_ino) in seen:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in seen:
                 continue
-            seen.add((found.st_dev, found.st_ino))
+            seen.add((status.st_dev, status.st_ino))
             with os.scandir(path) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            yield FoundFolder(path, unread=error.strerror or str(error))
+            yield PhotoFolder(path, unread=error.strerror or str(error))
             continue
         if any(entry.name == _NO_MEDIA for entry in listed):
             continue
         files: list[os.DirEntry[str]] = []
-        below: list[os.DirEntry[str]] = []
+        subfolders: list[os.DirEntry[str]] = []
         for entry in listed:
-            if _is_left_out(entry, root, exclude):
+            if _is_excluded(entry, root, exclude):
                 continue
-            (below if _is_folder(entry) else files).append(entry)
+            (subfolders if _is_folder(entry) else files).append(entry)
         if folders is None or path in folders:
             strays = stray_files(entry.name for entry in listed)
-            yield _folder(path, files, tuple(strays))
-        waiting += [entry.path for entry in reversed(below) if ways is None or entry.path in ways]
+            yield _read_folder(path, files, tuple(strays))
+        waiting += [
+            entry.path
+            for entry in reversed(subfolders)
+            if on_the_way is None or entry.path in on_the_way
+        ]
 
 
 def count(root: str, exclude: Sequence[str] = ()) -> int:
-    """Return how many photos there are, for a progress bar."""
+    """Return the number of photos at and below a root."""
     return sum(len(folder.photos) for folder in walk(root, exclude))
 
 
-def _ways(folder: str) -> Iterator[str]:
-    """Yield a folder and all above it."""
+def _with_parents(folder: str) -> Iterator[str]:
+    """Yield a folder and all its parents."""
     while True:
         yield folder
-        above = os.path.dirname(folder)
-        if above == folder:
+        parent = os.path.dirname(folder)
+        if parent == folder:
             return
-        folder = above
+        folder = parent
 
 
 def is_within(path: str, other: str) -> bool:
-    """Return whether an absolute path is a folder, or below it."""
+    """Tell whether an absolute path is at or below another."""
     return path == other or path.startswith(os.path.join(other, ""))
 
 
-def _is_left_out(entry: os.DirEntry[str], root: str, exclude: Sequence[str]) -> bool:
+def _is_excluded(entry: os.DirEntry[str], root: str, exclude: Sequence[str]) -> bool:
     name = entry.name
-    if name.startswith(".") or name.lower() in _OF_DRIVES:
+    if name.startswith(".") or name.lower() in _SYSTEM_FOLDERS:
         return True
     if not exclude:
         return False
-    within = PurePath(os.path.relpath(entry.path, root)).as_posix()
-    return any(fnmatch(within if "/" in pattern else name, pattern) for pattern in exclude)
+    path = PurePath(os.path.relpath(entry.path, root)).as_posix()
+    return any(fnmatch(path if "/" in pattern else name, pattern) for pattern in exclude)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -169,36 +177,38 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _folder(path: str, files: Sequence[os.DirEntry[str]], strays: tuple[str, ...]) -> FoundFolder:
+def _read_folder(
+    path: str, files: Sequence[os.DirEntry[str]], strays: tuple[str, ...]
+) -> PhotoFolder:
     by_stem: dict[str, list[os.DirEntry[str]]] = defaultdict(list)
     for entry in files:
         by_stem[os.path.splitext(entry.name)[0]].append(entry)
     photos, skipped = [], []
     for entries in by_stem.values():
-        of_stem, companions = _together(entries)
+        of_stem, companions = _pair(entries)
         skipped += [
-            (entry.name, _why_skipped(entry.name))
+            (entry.name, _reason_skipped(entry.name))
             for entry in entries
             if _suffix(entry.name) in MEDIA_SUFFIXES
             and entry not in of_stem
             and entry.name not in companions
         ]
-        for place, entry in enumerate(of_stem):
+        for position, entry in enumerate(of_stem):
             try:
-                found = entry.stat()
+                status = entry.stat()
             except OSError as error:
                 skipped.append((entry.name, error.strerror or str(error)))
                 continue
-            shared = tuple(companions) if place == 0 else ()
-            photos.append(FoundPhoto(entry.name, found.st_size, found.st_mtime_ns, shared))
+            shared = tuple(companions) if position == 0 else ()
+            photos.append(PhotoFile(entry.name, status.st_size, status.st_mtime_ns, shared))
     names = {stem: [entry.name for entry in entries] for stem, entries in by_stem.items()}
-    return FoundFolder(path, tuple(photos), names, tuple(skipped), strays)
+    return PhotoFolder(path, tuple(photos), names, tuple(skipped), strays)
 
 
-def _together(
+def _pair(
     entries: Sequence[os.DirEntry[str]],
 ) -> tuple[list[os.DirEntry[str]], list[str]]:
-    """Return the photos of one stem, and the names that share the first one's tags."""
+    """Return the photos of one stem, and the names of files that share the first photo's tags."""
     of_stem = [entry for entry in entries if _suffix(entry.name) in _EMBEDDED_SUFFIXES]
     if len(entries) == 1 or not of_stem:
         return of_stem, []
@@ -216,6 +226,6 @@ def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
-def _why_skipped(name: str) -> str:
+def _reason_skipped(name: str) -> str:
     suffix = _suffix(name)
     return "a video" if suffix in VIDEO_SUFFIXES else f"nothing here reads {suffix[1:].upper()}"

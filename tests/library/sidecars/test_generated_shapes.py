@@ -11,9 +11,9 @@ from lxml import etree
 
 from tests.support.packets import TAG_LISTS, packets
 from tests.support.sidecars import LEDGER, NAMES, ORIGIN, RDF, again, keywords, rest, tree
-from zsic_index.library.sidecars.keywords import PROPERTIES, WRITTEN
-from zsic_index.library.sidecars.merge import Tag, merge
-from zsic_index.library.sidecars.xmp import Encoding
+from zsic_index.library.sidecars.keywords import PROPERTIES, WRITTEN, Tag
+from zsic_index.library.sidecars.merge import merge
+from zsic_index.library.sidecars.packet import Encoding
 
 
 def tag_of(kind: Any, value: str) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ import pytest
 
 from tests.support.sidecars import SHAPE_FOLDER
 from zsic_index.errors import InputError, StoreError
-from zsic_index.library.sidecars.keywords import check_root
-from zsic_index.library.sidecars.merge import Tag, merge
-from zsic_index.library.sidecars.prepared import tags_within
+from zsic_index.library.sidecars.embedded import tags_within
+from zsic_index.library.sidecars.keywords import Tag, check_root
+from zsic_index.library.sidecars.merge import merge
 from zsic_index.library.sidecars.record import SidecarRecord
 
 
@@ -17,10 +17,10 @@ from zsic_index.library.sidecars.record import SidecarRecord
     [
         ((), "empty part"),
         (("ai", " "), "empty part"),
-        (("ai", "a\nb"), "holds"),
-        (("ai", "a\0b"), "holds"),
-        (("ai", "a\ud800"), "holds"),
-        (("ai", "a\ufffe"), "holds"),
+        (("ai", "a\nb"), "contains"),
+        (("ai", "a\0b"), "contains"),
+        (("ai", "a\ud800"), "contains"),
+        (("ai", "a\ufffe"), "contains"),
         (("ai", "x" * 3_000), "longer than 2000"),
     ],
 )

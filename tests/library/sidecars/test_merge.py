@@ -25,8 +25,9 @@ from tests.support.sidecars import (
     state,
     tree,
 )
-from zsic_index.library.sidecars.keywords import WRITTEN
-from zsic_index.library.sidecars.merge import Origin, Tag, merge
+from zsic_index.library.sidecars.keywords import WRITTEN, Tag
+from zsic_index.library.sidecars.ledger import Origin
+from zsic_index.library.sidecars.merge import merge
 from zsic_index.library.sidecars.prepared import apply, preview, undo
 from zsic_index.library.sidecars.record import SidecarRecord
 

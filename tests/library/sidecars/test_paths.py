@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.sidecars import SHAPE_FOLDER, TAGS, again, names_in
 from zsic_index.errors import SidecarError
-from zsic_index.library.sidecars.paths import by_stem, find
+from zsic_index.library.sidecars.paths import by_stem, choose
 from zsic_index.library.sidecars.prepared import apply, undo
 
 
@@ -18,7 +18,7 @@ def found_names(folder: Path, photo: str, names: str, **options: Any) -> list[st
     for name in names.split():
         (folder / name).touch()
     present = by_stem(names_in(folder))
-    return [file.path.name for file in find(folder / photo, present, **options).files]
+    return [file.path.name for file in choose(folder / photo, present, **options).files]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_raw_file_s_new_sidecar_is_not_taken_for_its_jpeg_s(tmp_path: Path) ->
     (tmp_path / "a.jpg").touch()
     (tmp_path / "a.CR2").touch()
     present = by_stem(names_in(tmp_path))
-    (file,) = find(tmp_path / "a.CR2", present, style="adobe").files
+    (file,) = choose(tmp_path / "a.CR2", present, style="adobe").files
     merged = apply(file.path, TAGS, sidecar_for=file.sidecar_for)
     assert found_names(tmp_path, "a.CR2", "") == ["a.xmp"]
     assert found_names(tmp_path, "a.jpg", "") == ["a.jpg.xmp"]
@@ -59,7 +59,7 @@ def test_a_raw_file_s_new_sidecar_is_not_taken_for_its_jpeg_s(tmp_path: Path) ->
 def test_two_sidecars(tmp_path: Path) -> None:
     assert found_names(tmp_path, "a.jpg", "a.jpg a.xmp a.jpg.xmp") == ["a.jpg.xmp"]
     present = by_stem(names_in(tmp_path))
-    assert "two sidecars" in find(tmp_path / "a.jpg", present).warning
+    assert "two sidecars" in choose(tmp_path / "a.jpg", present).warning
     assert found_names(tmp_path, "a.jpg", "", both=True) == ["a.jpg.xmp", "a.xmp"]
 
 

@@ -17,8 +17,10 @@ import pytest
 
 from tests.support.sidecars import SHAPE_FOLDER, TAGS, keywords, names_in, rest, shape, state
 from zsic_index.errors import SidecarError
-from zsic_index.library.sidecars import atomic_files
-from zsic_index.library.sidecars.merge import Tag, merge
+from zsic_index.formats.atomic_files import stray_files
+from zsic_index.library.sidecars import files
+from zsic_index.library.sidecars.keywords import Tag
+from zsic_index.library.sidecars.merge import merge
 from zsic_index.library.sidecars.prepared import apply, undo
 
 
@@ -84,7 +86,7 @@ def test_a_change_while_merging_is_merged_too(
 ) -> None:
     target = shape("darktable", tmp_path)
     changed = target.read_bytes().replace(b'xmp:Rating="3"', b'xmp:Rating="5"')
-    replace, tries = atomic_files.replace, []
+    replace, tries = files.replace, []
 
     def late(*arguments: Any) -> None:
         tries.append(1)
@@ -92,7 +94,7 @@ def test_a_change_while_merging_is_merged_too(
             target.write_bytes(changed)
         replace(*arguments)
 
-    monkeypatch.setattr(atomic_files, "replace", late)
+    monkeypatch.setattr(files, "replace", late)
     merged = apply(target, TAGS)
     assert len(tries) == 2
     assert merged.content == target.read_bytes()
@@ -106,20 +108,20 @@ def test_a_sidecar_that_appears_meanwhile_is_not_overwritten(
 ) -> None:
     target = tmp_path / "photo.jpg.xmp"
     other = (SHAPE_FOLDER / "darktable.xmp").read_bytes()
-    check = atomic_files._check_unchanged
+    check = files._check_unchanged
 
-    def late(snapshot: Any) -> None:
+    def late(file: Any) -> None:
         if links:
-            check(snapshot)
+            check(file)
         if not target.exists():
             target.write_bytes(other)
         if not links:
-            check(snapshot)
+            check(file)
 
     def no_links(*_: Any) -> None:
         raise PermissionError(1, "no hard links here")
 
-    monkeypatch.setattr(atomic_files, "_check_unchanged", late)
+    monkeypatch.setattr(files, "_check_unchanged", late)
     if not links:
         monkeypatch.setattr(os, "link", no_links)
     merged = apply(target, TAGS)
@@ -141,13 +143,13 @@ def test_a_sidecar_that_appears_on_a_file_system_without_links(
 
 def test_a_file_that_never_stays_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = shape("darktable", tmp_path)
-    check = atomic_files._check_unchanged
+    check = files._check_unchanged
 
-    def late(snapshot: Any) -> None:
+    def late(file: Any) -> None:
         target.write_bytes(target.read_bytes() + b"\n")
-        check(snapshot)
+        check(file)
 
-    monkeypatch.setattr(atomic_files, "_check_unchanged", late)
+    monkeypatch.setattr(files, "_check_unchanged", late)
     with pytest.raises(SidecarError, match="by another program"):
         apply(target, TAGS)
     assert target.read_bytes() == (SHAPE_FOLDER / "darktable.xmp").read_bytes() + b"\n" * 5
@@ -162,7 +164,13 @@ def test_a_full_or_failing_disk(call: str, tmp_path: Path, monkeypatch: pytest.M
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fdopen" if call == "write" else call, fail)
+    if call == "write":
+        open_path = Path.open
+        monkeypatch.setattr(
+            Path, "open", lambda path, mode: open_path(path, mode) if mode == "rb" else fail()
+        )
+    else:
+        monkeypatch.setattr(os, call, fail)
     with pytest.raises(SidecarError, match="No space left on device"):
         apply(target, TAGS)
     monkeypatch.undo()
@@ -188,7 +196,7 @@ def test_what_may_not_be_written(read_only: str, tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from zsic_index.library.sidecars.merge import Tag
+from zsic_index.library.sidecars.keywords import Tag
 from zsic_index.library.sidecars.prepared import apply
 target = Path(sys.argv[1])
 record = None
@@ -230,7 +238,7 @@ def test_a_kill_leaves_the_old_or_the_new_file(made: bool, tmp_path: Path) -> No
         undo(target)
         if target.exists():
             assert keywords(target.read_bytes()) == keywords(original or b"")
-        strays = atomic_files.stray_files(names_in(tmp_path))
+        strays = stray_files(names_in(tmp_path))
         assert set(names_in(tmp_path)) - set(strays) <= {target.name}
         for name in strays:
             (tmp_path / name).unlink()

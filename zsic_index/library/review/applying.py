@@ -138,7 +138,7 @@ class Applier:
             self.seen = before + counts["inputs"]
 
         report = Tagging(
-            self._index, settings.rules(self._index), settings, folders=folders, progress=update
+            settings.rules(self._index), settings, folders=folders, progress=update
         ).run()
         applied.photos += report.counts["photos_changed"]
         applied.added += report.counts["tags_added"]

@@ -1,8 +1,8 @@
-"""Edits to bytes, and how to take them back.
+"""Edits to bytes, and the edits that undo them.
 
-An edit says what to put in the place of a stretch of bytes. From the edits that lead from one text
-to another, and those that lead from the same text to a third, follow the edits between these two,
-without comparing them.
+An edit replaces a range of bytes. Given the edits that lead from one text to a second, and those
+that lead from the same text to a third, the edits from the second to the third follow without
+comparing the two.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, order=True)
 class Edit:
-    """Bytes ``start`` to ``end`` become ``text``; with ``start == end`` it is put in between."""
+    """Replacement of bytes ``start`` to ``end`` by ``text``; an insertion where both are equal."""
 
     start: int
     end: int
@@ -21,9 +21,9 @@ class Edit:
 
 
 def apply(data: bytes, edits: Iterable[Edit]) -> bytes:
-    """Return ``data`` with edits made, none of which may overlap.
+    """Return ``data`` with edits applied, none of which may overlap.
 
-    Edits at the same place are made in the order that they are given in.
+    Edits at the same position are applied in the given order.
     """
     parts = []
     done = 0
@@ -34,35 +34,35 @@ def apply(data: bytes, edits: Iterable[Edit]) -> bytes:
     return b"".join([*parts, data[done:]])
 
 
-def between(data: bytes, one: Iterable[Edit], other: Iterable[Edit]) -> tuple[Edit, ...]:
-    """Return the edits that lead from ``apply(data, one)`` to ``apply(data, other)``."""
-    one, other = list(one), list(other)
-    found = []
+def between(data: bytes, first: Iterable[Edit], second: Iterable[Edit]) -> tuple[Edit, ...]:
+    """Return the edits that lead from ``apply(data, first)`` to ``apply(data, second)``."""
+    first, second = list(first), list(second)
+    differences = []
     shift = 0
-    for start, end in _stretches([*one, *other]):
+    for start, end in _ranges([*first, *second]):
         texts = [
             apply(data[start:end], [Edit(e.start - start, e.end - start, e.text) for e in edits])
             for edits in (
                 [edit for edit in side if start <= edit.start and edit.end <= end]
-                for side in (one, other)
+                for side in (first, second)
             )
         ]
         if texts[0] != texts[1]:
-            found.append(Edit(start + shift, start + shift + len(texts[0]), texts[1]))
+            differences.append(Edit(start + shift, start + shift + len(texts[0]), texts[1]))
         shift += len(texts[0]) - (end - start)
-    return tuple(found)
+    return tuple(differences)
 
 
 def _in_order(edits: Iterable[Edit]) -> list[Edit]:
     return sorted(edits, key=lambda edit: (edit.start, edit.end))
 
 
-def _stretches(edits: list[Edit]) -> list[tuple[int, int]]:
-    """Return the stretches that edits touch; those that meet are one."""
-    found: list[tuple[int, int]] = []
+def _ranges(edits: list[Edit]) -> list[tuple[int, int]]:
+    """Return the ranges of bytes that edits touch; ranges that meet are joined."""
+    ranges: list[tuple[int, int]] = []
     for edit in _in_order(edits):
-        if found and edit.start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(found[-1][1], edit.end))
+        if ranges and edit.start <= ranges[-1][1]:
+            ranges[-1] = (ranges[-1][0], max(ranges[-1][1], edit.end))
         else:
-            found.append((edit.start, edit.end))
-    return found
+            ranges.append((edit.start, edit.end))
+    return ranges

@@ -1,4 +1,4 @@
-"""The user's keywords within a photo."""
+"""Read the user's keywords within a photo."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import mmap
 import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image, ImageFile, IptcImagePlugin, TiffImagePlugin
@@ -14,30 +15,29 @@ from zsic_index.errors import SidecarError
 from zsic_index.images import heif
 from zsic_index.images.opening import FORMATS, SUFFIXES
 from zsic_index.images.raw import RAW_SUFFIXES
-from zsic_index.library.sidecars.keywords import TagPath, distinct
-from zsic_index.library.sidecars.prepared import tags_within
+from zsic_index.library.sidecars.keywords import TagPath, distinct, union
+from zsic_index.library.sidecars.xmp import parse
 
-_XMP = ("xmp", "XML:com.adobe.xmp")
-"""Where Pillow has a photo's XMP packet."""
+_XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
+"""Keys under which Pillow has a photo's XMP packet."""
 
 _XMP_TAG = 700
-"""The same in a TIFF."""
+"""TIFF tag of the XMP packet."""
 
 _KEYWORDS = (2, 25)
-"""Of IPTC."""
-
+"""IPTC record and data set of keywords."""
 
 _PILLOW_SUFFIXES = frozenset(SUFFIXES) - RAW_SUFFIXES - {*heif.HEIF_SUFFIXES}
 
 _PACKET = re.compile(rb"<x:xmpmeta[\s>].{,2000000}?</x:xmpmeta>", re.DOTALL)
-"""An XMP packet, which lies in every container as it is so that it can be found like this."""
+"""An XMP packet: containers store it as plain bytes, so that it can be searched for."""
 
 
 def embedded_tags(photo: Path) -> tuple[TagPath, ...]:
-    """Return the tags in a photo's own XMP and IPTC; none where they, or it, cannot be read.
+    """Return the tags in a photo's own XMP and IPTC; none where they cannot be read.
 
-    Programs that read them would fail on the same damage, so nothing that they show is lost. In
-    RAW, HEIC and video files, whose containers nothing here reads, XMP packets are searched for.
+    Other programs fail on the same damage, so they show no tags either that could be lost. RAW,
+    HEIC and video files are searched for XMP packets, because their containers are not read here.
     """
     if photo.suffix.lower() not in _PILLOW_SUFFIXES:
         return _tags_in_packets(photo)
@@ -45,7 +45,7 @@ def embedded_tags(photo: Path) -> tuple[TagPath, ...]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(photo, formats=FORMATS) as image:
-                return tags_within(_xmp(image), _keywords(image))
+                return tags_within(_find_xmp(image), _read_keywords(image))
     except SidecarError:
         return ()
     except Exception:
@@ -53,8 +53,23 @@ def embedded_tags(photo: Path) -> tuple[TagPath, ...]:
         return ()
 
 
+def tags_within(xmp: bytes | None, keywords: Iterable[str] = ()) -> tuple[TagPath, ...]:
+    """Return the user's tags from within a photo.
+
+    Args:
+        xmp: the photo's own XMP packet.
+        keywords: its IPTC keywords, which are single names.
+
+    Raises:
+        SidecarError: when the packet cannot be read.
+    """
+    values = parse(xmp, "embedded XMP").keywords() if xmp else {}
+    names = (keyword.strip() for keyword in keywords)
+    return union(values, [(name,) for name in names if name])
+
+
 def _tags_in_packets(photo: Path) -> tuple[TagPath, ...]:
-    found: list[TagPath] = []
+    tags: list[TagPath] = []
     try:
         with photo.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             packets = [match[0] for match in _PACKET.finditer(data)]
@@ -62,23 +77,24 @@ def _tags_in_packets(photo: Path) -> tuple[TagPath, ...]:
         return ()
     for packet in packets:
         with contextlib.suppress(SidecarError):
-            found += tags_within(packet)
-    return distinct(found)
+            tags += tags_within(packet)
+    return distinct(tags)
 
 
-def _xmp(image: Image.Image) -> bytes | None:
-    found = next((image.info[name] for name in _XMP if name in image.info), None)
-    if found is None and isinstance(image, TiffImagePlugin.TiffImageFile):
-        found = image.tag_v2.get(_XMP_TAG)
-    if isinstance(found, str):
-        return found.encode()
-    return found if isinstance(found, bytes) else None
+def _find_xmp(image: Image.Image) -> bytes | None:
+    packet = next((image.info[key] for key in _XMP_KEYS if key in image.info), None)
+    if packet is None and isinstance(image, TiffImagePlugin.TiffImageFile):
+        packet = image.tag_v2.get(_XMP_TAG)
+    if isinstance(packet, str):
+        return packet.encode()
+    return packet if isinstance(packet, bytes) else None
 
 
-def _keywords(image: ImageFile.ImageFile) -> list[str]:
+def _read_keywords(image: ImageFile.ImageFile) -> list[str]:
+    """Return the IPTC keywords of a JPEG or TIFF file."""
     if image.format not in ("JPEG", "TIFF"):
         return []
-    found = (IptcImagePlugin.getiptcinfo(image) or {}).get(_KEYWORDS, [])
-    values = found if isinstance(found, list) else [found]
-    # IPTC says its encoding rarely, and UTF-8 is what programs write today.
+    keywords = (IptcImagePlugin.getiptcinfo(image) or {}).get(_KEYWORDS, [])
+    values = keywords if isinstance(keywords, list) else [keywords]
+    # IPTC rarely declares its encoding, and programs write UTF-8 today.
     return [value.decode("utf-8", "replace").replace("\0", "") for value in values]

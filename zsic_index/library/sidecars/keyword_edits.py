@@ -1,11 +1,10 @@
-"""The edits to a sidecar's bytes that add and remove keywords, and our ledger.
+"""Edits to a sidecar's bytes that add and remove keywords and our ledger.
 
-What a sidecar has already is edited in place: an item is put behind the last one with the same
-space before it, or taken out together with the space before it. What it has not, properties and
-ledger, goes into one ``rdf:Description`` of our own behind the others, with its own namespace
-declarations, so that no byte of theirs has to change and no prefix of theirs can be in the way.
-Programs that write the file anew may merge it into theirs; what is removed is therefore looked for
-everywhere.
+Properties that a sidecar already has are edited in place: a new item follows the last one, with the
+same space before it; a removed item goes together with the space before it. Missing properties and
+the ledger go into one ``rdf:Description`` of our own behind the others, with its own namespace
+declarations, so that no foreign byte has to change and no foreign prefix can conflict. Programs
+that rewrite the file may merge it into theirs; removal therefore looks in all descriptions.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from zsic_index.errors import SidecarError
 from zsic_index.library.sidecars import edits
 from zsic_index.library.sidecars.edits import Edit
 from zsic_index.library.sidecars.keywords import WRITTEN, KeywordProperty, exact
-from zsic_index.library.sidecars.xmp import LEDGER, RDF, Description, Element, Packet, Property
+from zsic_index.library.sidecars.packet import LEDGER, RDF, Description, Element, Packet, Property
 
 LedgerFields = Mapping[str, str | Sequence[str]]
-"""What our ledger says, by local name: a value, or several."""
+"""Fields of our ledger by local name: a value, or several."""
 
 _LEDGER_PREFIX = "zsic"
 
@@ -40,35 +39,36 @@ def removals(
     *,
     dropped: Collection[str] = (),
 ) -> list[Edit]:
-    """Return the edits that take out values, whole properties and our ledger.
+    """Return the edits that remove values, whole properties and our ledger.
 
-    A description that is left with nothing goes as a whole.
+    A description that would be left empty is removed as a whole.
 
     Args:
         packet: the sidecar.
-        values: by the name of their property; compared as ``keywords.exact`` has them.
-        dropped: names of properties that go whatever they hold.
+        values: values to remove, by the name of their property, in the form of ``keywords.exact``.
+        dropped: names of properties to remove whatever they contain.
     """
-    found = []
-    for description in packet.descriptions:
-        found += _removals_within(packet.data, description, values, dropped)
-    return found
+    return [
+        edit
+        for description in packet.descriptions
+        for edit in _removals_within(packet.data, description, values, dropped)
+    ]
 
 
 def additions(
     packet: Packet, values: Mapping[str, Sequence[str]], ledger: LedgerFields
 ) -> list[Edit]:
-    """Return the edits that put in values and our ledger.
+    """Return the edits that add values and our ledger.
 
     Args:
         packet: the sidecar.
-        values: by the name of their property; each is put behind those that are there.
-        ledger: its fields; with none there is no ledger.
+        values: values to add, by the name of their property; they follow the existing ones.
+        ledger: fields of the ledger; empty for no ledger.
 
     Raises:
-        SidecarError: when RDF has no name where one is needed.
+        SidecarError: when RDF has no prefix where one is needed.
     """
-    found: list[Edit] = []
+    added: list[Edit] = []
     missing: list[tuple[KeywordProperty, list[str]]] = []
     for kind in WRITTEN:
         new = list(values.get(kind.name, ()))
@@ -77,16 +77,16 @@ def additions(
         name = (kind.uri, kind.local)
         elements = sorted(packet.elements(name), key=lambda element: not element.values)
         if elements:
-            found += _into(packet, elements[0], kind, new)
+            added += _add_to_property(packet, elements[0], kind, new)
             continue
-        # An attribute holds one value: its place is taken by a list that starts with it.
+        # An attribute has room for one value: a list that starts with that value replaces it.
         attributes = list(packet.attributes(name))
-        found += [Edit(attribute.start, attribute.end) for attribute in attributes]
-        held = [attribute.value for attribute in attributes if exact(attribute.value)]
-        missing.append((kind, held + new))
+        added += [Edit(attribute.start, attribute.end) for attribute in attributes]
+        present = [attribute.value for attribute in attributes if exact(attribute.value)]
+        missing.append((kind, present + new))
     if missing or ledger:
-        found.append(_block(packet, missing, ledger))
-    return found
+        added.append(_add_description(packet, missing, ledger))
+    return added
 
 
 def _removals_within(
@@ -95,38 +95,40 @@ def _removals_within(
     values: Mapping[str, Collection[str]],
     dropped: Collection[str],
 ) -> list[Edit]:
-    found = [Edit(declared.start, declared.end) for declared in description.declarations]
+    removed = [Edit(declared.start, declared.end) for declared in description.declarations]
     left = description.others
     for name, attribute in description.attributes:
         if name[0] == LEDGER:
-            found.append(Edit(attribute.start, attribute.end))
+            removed.append(Edit(attribute.start, attribute.end))
         else:
             left += 1
     for held in description.properties:
         kind = _BY_NAME.get(held.name)
         if held.name[0] == LEDGER or (kind and kind.name in dropped):
-            found.append(_whole(data, held))
+            removed.append(_remove(data, held))
             continue
         left += 1
         if kind:
-            found += _items(data, held, values.get(kind.name, ()))
-    if left or not found:
-        return found
+            removed += _remove_values(data, held, values.get(kind.name, ()))
+    if left or not removed:
+        return removed
     start, end = description.inner, description.close
-    within = [Edit(e.start - start, e.end - start) for e in found if e.start >= start]
-    if edits.apply(data[start:end], within).strip():  # A comment, perhaps.
-        return found
-    return [_whole(data, description)]
+    within = [Edit(e.start - start, e.end - start) for e in removed if e.start >= start]
+    # A comment, for example, keeps the description.
+    if edits.apply(data[start:end], within).strip():
+        return removed
+    return [_remove(data, description)]
 
 
-def _items(data: bytes, held: Property, values: Collection[str]) -> list[Edit]:
+def _remove_values(data: bytes, held: Property, values: Collection[str]) -> list[Edit]:
     if held.container is None:
-        ours = held.values and held.values[0] in values
-        return [Edit(held.inner, held.close)] if ours else []
-    return [_whole(data, item) for item in held.container.items if item.value in values]
+        is_ours = held.values and held.values[0] in values
+        return [Edit(held.inner, held.close)] if is_ours else []
+    return [_remove(data, item) for item in held.container.items if item.value in values]
 
 
-def _whole(data: bytes, element: Element) -> Edit:
+def _remove(data: bytes, element: Element) -> Edit:
+    """Return the edit that removes an element with the space before it."""
     return Edit(element.start - len(_space_before(data, element.start)), element.end)
 
 
@@ -137,8 +139,10 @@ def _space_before(data: bytes, position: int) -> bytes:
     return data[start:position]
 
 
-def _into(packet: Packet, held: Property, kind: KeywordProperty, new: list[str]) -> list[Edit]:
-    """Return the edits that put values into a property in element form."""
+def _add_to_property(
+    packet: Packet, held: Property, kind: KeywordProperty, new: list[str]
+) -> list[Edit]:
+    """Return the edits that add values to a property in element form."""
     container = held.container
     if container is not None:
         prefix = container.raw_name.rpartition(":")[0]
@@ -151,13 +155,13 @@ def _into(packet: Packet, held: Property, kind: KeywordProperty, new: list[str])
         return [_fill(container, b"".join(_element(item, value) for value in new))]
     if held.rdf_prefix is None:
         raise SidecarError(
-            f"{packet.source}: {kind.name} stands where RDF has no prefix; it is left as it is"
+            f"{packet.source}: {kind.name} is where RDF has no prefix; it is left unchanged"
         )
     item, name = f"{held.rdf_prefix}li", f"{held.rdf_prefix}{kind.container}"
     items = b"".join(_element(item, value) for value in new)
     if not held.values:
         return [_fill(held, b"<%b>%b</%b>" % (name.encode(), items, name.encode()))]
-    # Plain text, which may hold references and comments, becomes the first item as it stands.
+    # Plain text, which may contain references and comments, becomes the first item unchanged.
     return [
         Edit(held.inner, held.inner, f"<{name}><{item}>".encode()),
         Edit(held.close, held.close, b"</%b>%b</%b>" % (item.encode(), items, name.encode())),
@@ -165,7 +169,7 @@ def _into(packet: Packet, held: Property, kind: KeywordProperty, new: list[str])
 
 
 def _fill(element: Element, content: bytes) -> Edit:
-    """Return the edit that puts content into an element that has none."""
+    """Return the edit that puts content into an empty element."""
     if element.self_closing:
         end_tag = f"</{element.raw_name}>".encode()
         return Edit(element.inner - 2, element.inner, b">" + content + end_tag)
@@ -176,10 +180,10 @@ def _element(name: str, value: str) -> bytes:
     return f"<{name}>{escape(value)}</{name}>".encode()
 
 
-def _block(
+def _add_description(
     packet: Packet, properties: list[tuple[KeywordProperty, list[str]]], ledger: LedgerFields
 ) -> Edit:
-    """Return the edit that puts in a description of our own behind the last one."""
+    """Return the edit that adds a description of our own behind the last one."""
     rdf = packet.rdf.rdf_prefix
     declared = {kind.prefix: kind.uri for kind, _ in properties}
     if ledger:
@@ -210,19 +214,19 @@ def _block(
     lines.append(f"{margin}</{rdf}Description>")
     text = "".join(lines).encode()
     if packet.descriptions:
-        place = packet.descriptions[-1].end
-        return Edit(place, place, text)
+        end = packet.descriptions[-1].end
+        return Edit(end, end, text)
     return _fill(packet.rdf, text)
 
 
 def _margin(packet: Packet) -> tuple[str, str]:
     """Return the line break and space before a description, and a step of indentation.
 
-    Both are empty for a file that has no line breaks there.
+    Both are empty for a file without line breaks there.
     """
     descriptions = packet.descriptions
-    place = descriptions[-1].start if descriptions else packet.rdf.close
-    found = _LAST_LINE.search(_space_before(packet.data, place))
-    if not found:
+    position = descriptions[-1].start if descriptions else packet.rdf.close
+    match = _LAST_LINE.search(_space_before(packet.data, position))
+    if not match:
         return "", ""
-    return found[0].decode() + ("" if descriptions else " "), " "
+    return match[0].decode() + ("" if descriptions else " "), " "

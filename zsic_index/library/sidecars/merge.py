@@ -1,32 +1,31 @@
-"""Which bytes a sidecar gets when its photo has certain tags: bytes in, bytes out.
+"""Compute a sidecar's new bytes from its old ones and the tags of its photo.
 
-The file as the user has it without us is called its base. While the file is byte for byte as we
-left it, the record has the way back to the base, and new tags are put into the base: what comes out
-depends on the base and the tags alone, and not on what was written in between. Once another program
-has changed the file, its base is what it is now without the values that are ours, and the file is
-edited in place, so that tags which stay do not move. Either way, undoing what was written gives the
-bytes that undoing would have given before.
+The base of a sidecar is the file as the user has it, without our changes. While the file is byte
+for byte as we wrote it, the record leads back to the base, and new tags are added to the base: the
+result depends on the base and the tags alone, not on what was written in between. Once another
+program has changed the file, its base is the present file without our values, and the file is
+edited in place, so that tags which stay do not move. Undoing gives the same bytes in either case.
 
-What is ours is known from the record, and where that has been lost from the ledger in the file.
-A tag of ours that is missing from a changed file was rejected by the user. It is missing when a
-property no longer has it. A property that is gone altogether counts as well, unless our ledger
-went with it: then a program dropped whatever it did not know.
+Our values are known from the record, or from the ledger in the file where the record was lost.
+A tag of ours that is missing from a changed file was rejected by the user. A tag is missing when a
+property no longer has it. A property that is gone altogether counts too, unless our ledger went
+with it: then a program dropped everything that it did not know.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from xml.sax.saxutils import quoteattr
 
 from zsic_index.errors import SidecarError
 from zsic_index.library.sidecars import edits, keyword_edits
 from zsic_index.library.sidecars.edits import Edit
-from zsic_index.library.sidecars.keyword_edits import LedgerFields
 from zsic_index.library.sidecars.keywords import (
-    TAGS_LIST,
     WRITTEN,
     KeywordProperty,
+    Tag,
     TagPath,
     check_tag,
     distinct,
@@ -36,8 +35,10 @@ from zsic_index.library.sidecars.keywords import (
     union,
     without_twins,
 )
+from zsic_index.library.sidecars.ledger import Origin, ledger_fields, read_ledger
+from zsic_index.library.sidecars.packet import Packet
 from zsic_index.library.sidecars.record import SidecarRecord, fingerprint
-from zsic_index.library.sidecars.xmp import LEDGER, Packet, parse
+from zsic_index.library.sidecars.xmp import parse
 
 _NEW_SIDECAR = """\
 <?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?>
@@ -55,45 +56,15 @@ _SIDECAR_FOR = """
 
 
 @dataclass(frozen=True, slots=True)
-class Tag:
-    """One tag that a photo is to have.
+class MergedSidecar:
+    """New content of a sidecar, and the changes that lead to it.
 
     Attributes:
-        path: from the root of automatic tags to the label.
-        label_id: the label's id in the store; None for an ancestor that is no label.
-        probability: of the label; None for an ancestor.
-    """
-
-    path: TagPath
-    label_id: int | None = None
-    probability: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where tags come from, for the ledger.
-
-    Attributes:
-        run: id of the run that writes them.
-        model: the checkpoint.
-        taxonomy: the labels.
-    """
-
-    run: str
-    model: str
-    taxonomy: str
-
-
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """A sidecar as it is to be.
-
-    Attributes:
-        content: the file's bytes; None when there is to be none.
-        record: what to remember of it; None when there is nothing.
-        added: tags that it has now and had not before.
-        removed: tags of ours that it had and has no longer, those that the user rejected left out.
-        rejected: tags of ours that are found to have been rejected by the user.
+        content: the file's bytes; None for no file.
+        record: record to keep for the next merge; None when nothing has to be kept.
+        added: tags that the file has now and did not have before.
+        removed: tags of ours that the file had before and has no longer, without rejected ones.
+        rejected: tags of ours that the user has removed since the last merge.
     """
 
     content: bytes | None
@@ -112,30 +83,33 @@ def merge(
     embedded: Iterable[TagPath] = (),
     sidecar_for: str = "",
     source: str = "sidecar",
-) -> Merged:
+    packet: Packet | None = None,
+) -> MergedSidecar:
     """Return a sidecar with these tags of ours and no others.
 
     Args:
-        content: the file's bytes; None when there is no file.
-        tags: all that it is to have of us; none takes back all that is ours.
-        record: what was remembered when tags were last written to it.
-        origin: noted in the ledger; None notes nothing of it.
+        content: the file's bytes; None without a file.
+        tags: all tags of ours that it is to have; an empty iterable undoes all our changes.
+        record: record that the last merge returned.
+        origin: provenance for the ledger; None notes none.
         embedded: the user's tags from within the photo.
-        sidecar_for: the photo's suffix, noted in a file that is made; empty for none.
-        source: what to call the file in messages.
+        sidecar_for: the photo's suffix, noted in a new file; empty for none.
+        source: name of the file in messages.
+        packet: ``content`` parsed; None to parse it here if that is needed.
 
     Raises:
         SidecarError: when the file cannot be read, or cannot be edited without loss.
-        InputError: for a tag that keywords cannot hold.
+        InputError: for a tag that keywords cannot contain.
     """
     record = record or SidecarRecord()
     embedded = tuple(embedded)
-    wanted = _without(_checked(tags), record.rejected)
-    if content is not None and record.is_of(content) and _same(wanted, record.tags):
-        return Merged(content, record)
-    start = _start(content, record, _new_sidecar(sidecar_for), source)
-    wanted = _without(wanted, start.rejected)
-    paths = tuple(tag.path for tag in wanted)
+    tags = _without(_checked(tags), record.rejected)
+    if content is not None and record.is_of(content) and _is_same(tags, record.tags):
+        return MergedSidecar(content, record)
+    start = _start(content, record, packet, sidecar_for, source)
+    packet = start.packet
+    tags = _without(tags, start.rejected)
+    paths = tuple(tag.path for tag in tags)
     report = {
         "added": _difference(paths, start.before),
         "removed": _difference(start.before, (*paths, *start.rejected)),
@@ -143,18 +117,17 @@ def merge(
     }
     rejected = distinct([*record.rejected, *start.rejected])
 
-    packet = start.packet
     to_base = _to_base(packet, start.ours, embedded)
     base = edits.apply(packet.data, to_base)
-    made = start.ours.made and parse(base, source).is_blank
-    if not wanted:
+    made = start.ours.made and _after(packet, to_base, base).is_blank
+    if not tags:
         left = SidecarRecord(rejected=rejected) if rejected else None
-        return Merged(None if made else packet.encoding.from_utf8(base), left, **report)
+        return MergedSidecar(None if made else packet.encoding.from_utf8(base), left, **report)
 
-    changes = [_change(packet, kind, start.ours, paths, embedded) for kind in WRITTEN]
-    to_new = _to_new(packet, changes, wanted, origin, made)
+    changes = [_plan(packet, kind, start.ours, paths, embedded) for kind in WRITTEN]
+    to_new = _to_new(packet, changes, tags, origin, made)
     new = edits.apply(packet.data, to_new)
-    _check(new, changes, source)
+    _check(_after(packet, to_new, new), changes)
     written = packet.encoding.from_utf8(new)
     after = SidecarRecord(
         written=fingerprint(written),
@@ -165,18 +138,18 @@ def merge(
         rejected=rejected,
         back=() if made else edits.between(packet.data, to_new, to_base),
     )
-    return Merged(written, after, **report)
+    return MergedSidecar(written, after, **report)
 
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """What the edits start from.
+    """Starting point of the edits.
 
     Attributes:
         packet: the file, or its base.
-        ours: what of it is ours; nothing in a base.
-        before: the tags of ours that the file has.
-        rejected: those of them that the user took out.
+        ours: our changes in it; none in a base.
+        before: tags of ours that the file has.
+        rejected: those of them that the user has removed.
     """
 
     packet: Packet
@@ -185,34 +158,55 @@ class _Start:
     rejected: tuple[TagPath, ...] = ()
 
 
-def _start(content: bytes | None, record: SidecarRecord, new: bytes, source: str) -> _Start:
+def _start(
+    content: bytes | None,
+    record: SidecarRecord,
+    packet: Packet | None,
+    sidecar_for: str,
+    source: str,
+) -> _Start:
     if content is None:
-        return _Start(parse(new, source), SidecarRecord(made=True))
+        return _Start(_new_packet(sidecar_for, source), SidecarRecord(made=True))
     if record.is_of(content):
         base = record.without_us(content)
-        ours = SidecarRecord(made=base is None)
-        return _Start(parse(new if base is None else base, source), ours, record.tags)
-    packet = parse(content, source)
-    ours = record if record.added or record.created else _from_ledger(packet)
+        if base is None:
+            new = _new_packet(sidecar_for, source)
+            return _Start(new, SidecarRecord(made=True), record.tags)
+        if packet is None or base != content:
+            packet = parse(base, source)
+        return _Start(packet, SidecarRecord(), record.tags)
+    packet = packet or parse(content, source)
+    ours = record if record.added or record.created else read_ledger(packet)
     return _Start(packet, ours, ours.tags, _rejected(packet, ours))
 
 
-def _new_sidecar(sidecar_for: str) -> bytes:
-    noted = _SIDECAR_FOR.format(quoteattr(sidecar_for)) if sidecar_for else ""
-    return _NEW_SIDECAR.format(noted).encode()
+def _new_packet(sidecar_for: str, source: str) -> Packet:
+    """Return a new sidecar without tags; it notes the photo's suffix unless that is empty."""
+    return replace(_parse_new(sidecar_for), source=source)
+
+
+@lru_cache(maxsize=64)
+def _parse_new(sidecar_for: str) -> Packet:
+    description = _SIDECAR_FOR.format(quoteattr(sidecar_for)) if sidecar_for else ""
+    return parse(_NEW_SIDECAR.format(description).encode(), "new sidecar")
+
+
+def _after(packet: Packet, changes: Sequence[Edit], data: bytes) -> Packet:
+    """Return the packet that edits lead to, given its bytes; parsed only if there are edits."""
+    return parse(data, packet.source) if changes else packet
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
-    """What becomes of one property.
+class _PropertyChange:
+    """Planned change of one property.
 
     Attributes:
-        kind: which.
-        removed: values of ours that go.
+        kind: the property.
+        removed: values of ours to remove.
         kept: values that stay, in order.
-        new: values that come, in order.
-        ours: the values that are ours then.
-        created: whether it is there because of us.
+        new: values to add, in order.
+        ours: values of ours after the change.
+        created: whether we created the property.
     """
 
     kind: KeywordProperty
@@ -223,170 +217,127 @@ class _Change:
     created: bool
 
 
-def _change(
+def _plan(
     packet: Packet,
     kind: KeywordProperty,
     ours: SidecarRecord,
     paths: Sequence[TagPath],
     embedded: Sequence[TagPath],
-) -> _Change:
+) -> _PropertyChange:
+    """Plan the change of one property that gives it the values of tags."""
     name = (kind.uri, kind.local)
     present = packet.values(name)
-    wanted = [kind.value(path) for path in paths]
+    values = [kind.value(path) for path in paths]
     written = ours.added.get(kind.name, ())
-    removed = tuple(value for value in written if exact(value) not in set(map(exact, wanted)))
+    removed = tuple(value for value in written if exact(value) not in set(map(exact, values)))
     kept = tuple(value for value in present if value not in set(map(exact, removed)))
     staying = tuple(v for v in written if v not in removed and exact(v) in kept)
-    there = any(packet.elements(name)) or any(packet.attributes(name))
+    exists = any(packet.elements(name)) or any(packet.attributes(name))
     if not kept and not kind.created:
-        return _Change(kind, removed, kept, (), staying, created=False)
-    first = () if kept else starting_values(kind, union(_users(packet, ours), embedded))
-    new = without_twins(kind, [*first, *wanted], kept)
-    return _Change(
+        return _PropertyChange(kind, removed, kept, (), staying, created=False)
+    first = () if kept else starting_values(kind, union(_user_values(packet, ours), embedded))
+    new = without_twins(kind, [*first, *values], kept)
+    return _PropertyChange(
         kind,
         removed,
         kept,
         new,
         staying + new[len(first) :],
-        created=kind.name in ours.created or not there,
+        created=kind.name in ours.created or not exists,
     )
 
 
-def _users(packet: Packet, ours: SidecarRecord) -> dict[str, list[str]]:
+def _user_values(packet: Packet, ours: SidecarRecord) -> dict[str, list[str]]:
     """Return the values of every keyword property that are not ours."""
-    found = {}
-    for name, values in packet.keywords().items():
+    values = {}
+    for name, present in packet.keywords().items():
         written = set(map(exact, ours.added.get(name, ())))
-        found[name] = [value for value in values if value not in written]
-    return found
+        values[name] = [value for value in present if value not in written]
+    return values
 
 
 def _to_base(packet: Packet, ours: SidecarRecord, embedded: Sequence[TagPath]) -> list[Edit]:
-    """Return the edits that take out all that is ours.
+    """Return the edits that remove all that is ours.
 
-    A property that we created goes when it holds nothing that it would not start with again: what
-    is in it then stands elsewhere too.
+    A property that we created is removed when it contains only values that it would start with
+    again: they are in other properties too.
     """
-    users = _users(packet, ours)
+    values = _user_values(packet, ours)
     elsewhere = union(
-        {name: values for name, values in users.items() if name not in ours.created}, embedded
+        {name: some for name, some in values.items() if name not in ours.created}, embedded
     )
     dropped = [
         kind.name
         for kind in WRITTEN
         if kind.name in ours.created
-        and set(users.get(kind.name, ())) <= set(map(exact, starting_values(kind, elsewhere)))
+        and set(values.get(kind.name, ())) <= set(map(exact, starting_values(kind, elsewhere)))
     ]
-    added = {name: set(map(exact, values)) for name, values in ours.added.items()}
+    added = {name: set(map(exact, some)) for name, some in ours.added.items()}
     return keyword_edits.removals(packet, added, dropped=dropped)
 
 
 def _to_new(
     packet: Packet,
-    changes: Sequence[_Change],
+    changes: Sequence[_PropertyChange],
     tags: Sequence[Tag],
     origin: Origin | None,
     made: bool,
 ) -> list[Edit]:
+    """Return the edits that make the planned changes, with a new ledger."""
     if not any(change.removed or change.new for change in changes):
         return []
-    gone = {change.kind.name: set(map(exact, change.removed)) for change in changes}
-    values = {change.kind.name: change.new for change in changes}
-    ledger = _ledger(changes, tags, origin, made)
-    return keyword_edits.removals(packet, gone) + keyword_edits.additions(packet, values, ledger)
-
-
-def _ledger(
-    changes: Sequence[_Change], tags: Sequence[Tag], origin: Origin | None, made: bool
-) -> LedgerFields:
-    """Return what the file itself says of our tags: flat values and lists, for exiv2's sake."""
-    added = {_noted(change.kind): change.ours for change in changes if change.ours}
-    created = [change.kind.name for change in changes if change.created]
-    if not added and not created:
-        return {}
-    fields: dict[str, str | Sequence[str]] = {}
-    if origin is not None:
-        fields |= {
-            "zsicRun": origin.run,
-            "zsicModel": origin.model,
-            "zsicTaxonomy": origin.taxonomy,
-        }
-    if made:
-        fields["zsicMade"] = "true"
-    if created:
-        fields["zsicCreated"] = created
-    fields["zsicLabels"] = [
-        f"{'-' if tag.label_id is None else tag.label_id} "
-        f"{'-' if tag.probability is None else format(tag.probability, '.6f')} "
-        f"{TAGS_LIST.value(tag.path)}"
-        for tag in tags
-    ]
-    return fields | added
-
-
-def _noted(kind: KeywordProperty) -> str:
-    """Return the name under which the ledger has a property's values.
-
-    Some programs look at names without their namespace: a second ``TagsList`` or ``Model`` would
-    hide the first from them.
-    """
-    return f"zsic{kind.local[0].upper()}{kind.local[1:]}"
-
-
-def _from_ledger(packet: Packet) -> SidecarRecord:
-    """Return the record that the file itself has of our tags, without the way back to its base."""
-
-    def field(local: str) -> list[str]:
-        return packet.values((LEDGER, local))
-
-    labels = [text.split(" ", 2) for text in field("zsicLabels")]
-    return SidecarRecord(
-        made=bool(field("zsicMade")),
-        tags=tuple(TAGS_LIST.path(parts[2]) for parts in labels if len(parts) == 3),
-        added={kind.name: tuple(found) for kind in WRITTEN if (found := field(_noted(kind)))},
-        created=tuple(field("zsicCreated")),
+    removed = {change.kind.name: set(map(exact, change.removed)) for change in changes}
+    new = {change.kind.name: change.new for change in changes}
+    ledger = ledger_fields(
+        {change.kind: change.ours for change in changes if change.ours},
+        [change.kind for change in changes if change.created],
+        tags,
+        origin,
+        made=made,
     )
+    return keyword_edits.removals(packet, removed) + keyword_edits.additions(packet, new, ledger)
 
 
 def _rejected(packet: Packet, ours: SidecarRecord) -> tuple[TagPath, ...]:
-    """Return the tags of ours that the user took out; see above."""
-    found = []
+    """Return the tags of ours that the user has removed; see the module's description."""
+    rejected = []
     values = {kind: packet.values((kind.uri, kind.local)) for kind in WRITTEN}
     for path in ours.tags:
-        put = [
+        written = [
             kind
             for kind in WRITTEN
             if exact(kind.value(path)) in set(map(exact, ours.added.get(kind.name, ())))
         ]
-        missing = [kind for kind in put if exact(kind.value(path)) not in values[kind]]
+        missing = [kind for kind in written if exact(kind.value(path)) not in values[kind]]
         if missing and (
-            packet.has_ledger or len(missing) == len(put) or any(values[kind] for kind in missing)
+            packet.has_ledger
+            or len(missing) == len(written)
+            or any(values[kind] for kind in missing)
         ):
-            found.append(path)
-    return tuple(found)
+            rejected.append(path)
+    return tuple(rejected)
 
 
-def _check(data: bytes, changes: Sequence[_Change], source: str) -> None:
-    """Read what was made, so that nothing is written that says anything else than is meant."""
-    packet = parse(data, source)
+def _check(packet: Packet, changes: Sequence[_PropertyChange]) -> None:
+    """Compare the new file, parsed, with the plan: only exactly that may be written."""
     for change in changes:
         kind = change.kind
         if sorted(packet.values((kind.uri, kind.local))) != sorted(
             map(exact, (*change.kept, *change.new))
         ):
             raise SidecarError(
-                f"{source}: {kind.name} cannot be edited without loss; it is left as it is: "
-                "please report it with the file"
+                f"{packet.source}: {kind.name} cannot be edited without loss; it is left "
+                "unchanged: please report it with the file"
             )
 
 
 def _checked(tags: Iterable[Tag]) -> list[Tag]:
-    """Return tags with checked paths, each once."""
-    found: dict[TagPath, Tag] = {}
+    """Return the distinct tags with checked paths."""
+    by_folded: dict[TagPath, Tag] = {}
     for tag in tags:
         path = check_tag(tag.path)
-        found.setdefault(folded_path(path), replace(tag, path=path))
-    return list(found.values())
+        by_folded.setdefault(folded_path(path), replace(tag, path=path))
+    return list(by_folded.values())
 
 
 def _without(tags: Iterable[Tag], paths: Iterable[TagPath]) -> list[Tag]:
@@ -394,7 +345,7 @@ def _without(tags: Iterable[Tag], paths: Iterable[TagPath]) -> list[Tag]:
     return [tag for tag in tags if folded_path(tag.path) not in left_out]
 
 
-def _same(tags: Iterable[Tag], paths: Iterable[TagPath]) -> bool:
+def _is_same(tags: Iterable[Tag], paths: Iterable[TagPath]) -> bool:
     return {folded_path(tag.path) for tag in tags} == set(map(folded_path, paths))
 
 

@@ -1,7 +1,7 @@
-"""Tags in sidecars: what would change, writing them, taking them back.
+"""Write tags to one sidecar: preview, apply, undo.
 
-The caller keeps the record that each call returns, and hands it in at the next. Tags are given
-whole each time: those that are to stay when others are undone are simply given again.
+The caller keeps the record that each call returns, and passes it to the next. Each call takes the
+whole set of tags: to undo some, give the others again.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zsic_index.errors import SidecarError
-from zsic_index.library.sidecars import atomic_files
-from zsic_index.library.sidecars.atomic_files import ChangedError, Snapshot
-from zsic_index.library.sidecars.keywords import TagPath, union
-from zsic_index.library.sidecars.merge import Merged, Origin, Tag, merge
+from zsic_index.library.sidecars import files
+from zsic_index.library.sidecars.files import ChangedError, SidecarFile
+from zsic_index.library.sidecars.keywords import Tag, TagPath
+from zsic_index.library.sidecars.ledger import Origin
+from zsic_index.library.sidecars.merge import MergedSidecar, merge
+from zsic_index.library.sidecars.reader import SidecarReader
 from zsic_index.library.sidecars.record import SidecarRecord
-from zsic_index.library.sidecars.xmp import parse
 
 _ATTEMPTS = 5
-"""How often a sidecar is merged anew when other programs keep writing it."""
+"""Number of merges tried while other programs keep changing a sidecar."""
 
 
 def preview(
@@ -30,10 +31,10 @@ def preview(
     origin: Origin | None = None,
     embedded: Iterable[TagPath] = (),
     sidecar_for: str = "",
-) -> Merged:
-    """Return what ``apply`` would do, and do nothing.
+) -> MergedSidecar:
+    """Return what ``apply`` would write, without writing it.
 
-    Args and errors are those of ``apply``.
+    Arguments and errors are those of ``apply``.
     """
     return prepare(
         path, tags, record, origin=origin, embedded=embedded, sidecar_for=sidecar_for
@@ -48,61 +49,61 @@ def apply(
     origin: Origin | None = None,
     embedded: Iterable[TagPath] = (),
     sidecar_for: str = "",
-) -> Merged:
+) -> MergedSidecar:
     """Give a sidecar these tags of ours and no others.
 
-    Nothing is written when nothing changes, and when another program changes the file meanwhile it
-    is read and merged anew.
+    Nothing is written when nothing changes. When another program changes the file meanwhile, it is
+    read and merged again.
 
     Args:
-        path: the sidecar; made when it is missing and there are tags.
-        tags: all that it is to have of us.
-        record: what the last call for this sidecar returned; without it our ledger in the file says
+        path: the sidecar; created when it is missing and there are tags.
+        tags: all tags of ours that it is to have.
+        record: record from the last call for this sidecar; without it the ledger in the file says
             what is ours.
-        origin: noted in the ledger.
-        embedded: the user's tags from within the photo (``tags_within``): a property that is still
-            empty starts with them, as programs do not look there once it is not.
-        sidecar_for: the photo's suffix as ``sidecars.paths.find`` gave it.
+        origin: provenance, noted in the ledger.
+        embedded: the user's tags from within the photo (``embedded_tags``): an empty property
+            starts with them, because programs stop reading the photo's own once it is not empty.
+        sidecar_for: the photo's suffix as ``paths.choose`` gave it.
 
     Raises:
-        SidecarError: when the file is left as it is, and why.
-        InputError: for a tag that keywords cannot hold.
+        SidecarError: when the file is left unchanged, with the reason.
+        InputError: for a tag that keywords cannot contain.
     """
     tags, embedded = tuple(tags), tuple(embedded)
 
-    def fresh() -> Prepared:
+    def prepare_again() -> PreparedSidecar:
         return prepare(
             path, tags, record, origin=origin, embedded=embedded, sidecar_for=sidecar_for
         )
 
-    return put(path, fresh(), fresh).merged
+    return put(path, prepare_again(), prepare_again).merged
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A sidecar as it was read, and as it is to be.
+class PreparedSidecar:
+    """A sidecar as it was read, and its new content.
 
     Attributes:
-        snapshot: what was read.
-        merged: what it is to be.
+        file: the file as it was read.
+        merged: its new content.
     """
 
-    snapshot: Snapshot
-    merged: Merged
+    file: SidecarFile
+    merged: MergedSidecar
 
     @property
     def changes(self) -> bool:
         """Whether any byte of it changes."""
-        return self.merged.content != self.snapshot.content
+        return self.merged.content != self.file.content
 
     def put(self) -> bool:
-        """Write it; return False, with nothing done, when another program has changed it since.
+        """Write it; return False, without writing, when another program has changed the file.
 
         Raises:
             SidecarError: when it cannot be written.
         """
         try:
-            atomic_files.replace(self.snapshot, self.merged.content)
+            files.replace(self.file, self.merged.content)
         except ChangedError:
             return False
         return True
@@ -116,31 +117,36 @@ def prepare(
     origin: Origin | None = None,
     embedded: Iterable[TagPath] = (),
     sidecar_for: str = "",
-) -> Prepared:
-    """Read a sidecar and merge tags into it; nothing is written before ``put``.
+    reader: SidecarReader | None = None,
+) -> PreparedSidecar:
+    """Read a sidecar and merge tags into it, without writing it.
 
-    Args and errors are those of ``apply``.
+    Arguments and errors are those of ``apply``; ``reader`` may have read the sidecar already.
     """
-    snapshot = atomic_files.read(path)
+    reader = reader or SidecarReader()
+    file = reader.read(path)
     merged = merge(
-        snapshot.content,
+        file.content,
         tags,
         record,
         origin=origin,
         embedded=embedded,
         sidecar_for=sidecar_for,
         source=str(path),
+        packet=reader.find_packet(path),
     )
-    return Prepared(snapshot, merged)
+    return PreparedSidecar(file, merged)
 
 
-def put(path: Path, prepared: Prepared, again: Callable[[], Prepared]) -> Prepared:
-    """Write a prepared sidecar; return what was written.
+def put(
+    path: Path, prepared: PreparedSidecar, prepare_again: Callable[[], PreparedSidecar]
+) -> PreparedSidecar:
+    """Write a prepared sidecar; return it as it was written.
 
     Args:
         path: the sidecar.
-        prepared: what it is to be.
-        again: prepares it anew, when another program has changed it meanwhile.
+        prepared: its new content.
+        prepare_again: called when another program has changed the file meanwhile.
 
     Raises:
         SidecarError: when it cannot be written, or programs keep changing it.
@@ -148,36 +154,21 @@ def put(path: Path, prepared: Prepared, again: Callable[[], Prepared]) -> Prepar
     for _ in range(_ATTEMPTS):
         if not prepared.changes or prepared.put():
             return prepared
-        prepared = again()
+        prepared = prepare_again()
     raise SidecarError(
         f"{path}: was changed by another program {_ATTEMPTS} times in a row; it is left as that "
-        "program has it: run again when it is done"
+        "program wrote it: run again when it is done"
     )
 
 
 def undo(
     path: Path, record: SidecarRecord | None = None, *, embedded: Iterable[TagPath] = ()
-) -> Merged:
-    """Take back all that is ours in a sidecar.
+) -> MergedSidecar:
+    """Undo all our changes to a sidecar.
 
-    A file that nobody has changed since becomes what it was, byte for byte; one that we made goes.
-    From a changed one our values go and the rest stays as it is now.
+    A file that nobody has changed since becomes what it was, byte for byte; one that we created is
+    removed. From a changed file our values are removed, and the rest stays as it is now.
 
-    Args and errors are those of ``apply``.
+    Arguments and errors are those of ``apply``.
     """
     return apply(path, (), record, embedded=embedded)
-
-
-def tags_within(xmp: bytes | None, keywords: Iterable[str] = ()) -> tuple[TagPath, ...]:
-    """Return the user's tags from within a photo.
-
-    Args:
-        xmp: the photo's own XMP packet.
-        keywords: its IPTC keywords, which are single names.
-
-    Raises:
-        SidecarError: when the packet cannot be read.
-    """
-    values = parse(xmp, "embedded XMP").keywords() if xmp else {}
-    names = (keyword.strip() for keyword in keywords)
-    return union(values, [(name,) for name in names if name])

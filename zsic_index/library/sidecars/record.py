@@ -1,4 +1,4 @@
-"""What is remembered of a sidecar that tags were written to."""
+"""The record of a sidecar that tags were written to: all that is needed to undo it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from zsic_index.errors import StoreError
 from zsic_index.library.sidecars import edits
 from zsic_index.library.sidecars.edits import Edit
 from zsic_index.library.sidecars.keywords import TagPath
-from zsic_index.library.sidecars.xmp import Encoding
+from zsic_index.library.sidecars.packet import Encoding
 
 Added = dict[str, tuple[str, ...]]
-"""Values that we put into properties, by the property's usual name."""
+"""Values that we added to properties, by the property's usual name."""
 
 
 @dataclass(frozen=True, slots=True)
 class SidecarRecord:
-    """What we did to one sidecar: enough to take it back, whatever became of the file since.
+    """Our changes to one sidecar: enough to undo them, whatever happened to the file since.
 
     Attributes:
-        written: sha256 of the file as we left it, hexadecimal; empty when that is not known.
-        made: whether the file was made by us, so that nothing is left of it without our tags.
-        tags: the tags that it was to have.
-        added: the values that we put in, by property. A value that was there before is not ours.
-        created: the properties that were not there before us.
-        rejected: tags of ours that the user took out; they are not put in again.
-        back: the edits that lead from the file as we left it to what it is without us.
+        written: sha256 of the file as we wrote it, hexadecimal; empty when unknown.
+        made: whether we created the file, so that it goes when our tags go.
+        tags: tags that it was to have.
+        added: values that we added, by property. A value that was there before is not ours.
+        created: properties that we created.
+        rejected: tags of ours that the user removed; they are not added again.
+        back: edits that lead from the file as we wrote it to the file without our changes.
     """
 
     written: str = ""
@@ -39,18 +39,18 @@ class SidecarRecord:
     back: tuple[Edit, ...] = ()
 
     def is_of(self, content: bytes) -> bool:
-        """Whether a file is exactly as we left it."""
+        """Tell whether a file is exactly as we wrote it."""
         return self.written == fingerprint(content)
 
     def without_us(self, content: bytes) -> bytes | None:
-        """Return a file that is as we left it as it is without us; None where we made it."""
+        """Return an unchanged file without our changes; None for a file that we created."""
         if self.made:
             return None
         encoding = Encoding.of(content)
         return encoding.from_utf8(edits.apply(encoding.to_utf8(content), self.back))
 
     def to_json(self) -> str:
-        """Return one line of JSON for the store."""
+        """Return the record as one line of JSON."""
         return json.dumps(
             {
                 "written": self.written,
@@ -69,7 +69,7 @@ class SidecarRecord:
         """Undo ``to_json``.
 
         Raises:
-            StoreError: when it is not what ``to_json`` gave.
+            StoreError: when the text is not a record.
         """
         try:
             fields = json.loads(text)
@@ -90,5 +90,5 @@ class SidecarRecord:
 
 
 def fingerprint(content: bytes) -> str:
-    """Return the sha256 of a file's bytes, hexadecimal."""
+    """Return the sha256 of a file's bytes, in hex."""
     return hashlib.sha256(content).hexdigest()

@@ -1,8 +1,8 @@
-"""Bringing sidecars in line with the tags in the store, so that a kill leaves nothing in between.
+"""Write the stored tags of many photos to their sidecars, so that a kill leaves no doubt.
 
-Before a sidecar is written, the store is told what it is about to become. After a kill the file
-itself then says whether it was: its sha256 is the one that was meant, or it is not. Intents are
-committed for many files at once, and so is what came of them.
+Before a sidecar is written, the store saves an intent: the content that it is about to get. After a
+kill the file itself shows whether it was written, because its sha256 is that of the intent or it is
+not. Intents are committed for many files at once, and so are the outcomes.
 """
 
 from __future__ import annotations
@@ -13,50 +13,50 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from zsic_index.errors import InputError, SidecarError
-from zsic_index.library.sidecars import atomic_files
 from zsic_index.library.sidecars.embedded import embedded_tags
-from zsic_index.library.sidecars.keywords import folded_path
-from zsic_index.library.sidecars.merge import Origin, Tag
-from zsic_index.library.sidecars.paths import Folder, Style, find
-from zsic_index.library.sidecars.prepared import Prepared, prepare, put
+from zsic_index.library.sidecars.keywords import Tag, folded_path
+from zsic_index.library.sidecars.ledger import Origin
+from zsic_index.library.sidecars.paths import FolderNames, Style, choose
+from zsic_index.library.sidecars.prepared import PreparedSidecar, prepare, put
+from zsic_index.library.sidecars.reader import SidecarReader
 from zsic_index.library.sidecars.record import SidecarRecord, fingerprint
 from zsic_index.store import Store
 from zsic_index.store.photo_records import Run, SidecarRow, StoredTag, digest_tags
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a photo's sidecars are to have of us.
+class TaggedPhoto:
+    """A photo with the tags of ours that its sidecars are to have.
 
     Attributes:
-        photo_id: the photo.
-        content_hash: its content; None where it has none.
-        photo: its path.
+        photo_id: the photo's id in the store.
+        content_hash: hash of its content; None for a photo that could not be read.
+        path: its path.
         companions: paths of the files that share its tags.
-        names: the names in its folder; None to look only at sidecars that we wrote before.
+        names: the names in its folder; None to write only to sidecars written before.
         tags: all its tags.
     """
 
     photo_id: int
     content_hash: bytes | None
-    photo: Path
+    path: Path
     companions: tuple[Path, ...]
-    names: Folder | None
+    names: FolderNames | None
     tags: tuple[StoredTag, ...]
 
 
 @dataclass(slots=True)
-class Written:
-    """What came of writing.
+class WriteReport:
+    """Outcome of writing sidecars.
 
     Attributes:
-        written: sidecars that were made or changed.
-        removed: sidecars of ours that went, because nothing is left in them.
-        unchanged: sidecars that were right already.
-        rejected: tags that the user took out of sidecars, which are remembered.
-        failed: photos of which a sidecar is left as it is.
+        written: number of sidecars created or changed.
+        removed: number of sidecars removed because we created them and nothing is left in them.
+        unchanged: number of sidecars that needed no change.
+        rejected: number of tags that the user removed from sidecars, now stored as rejected.
+        failed: ids of photos with a sidecar that was left unchanged.
         problems: one line for each such sidecar.
-        warnings: one line for each choice that the user should know of.
+        warnings: one line for each choice that the user should know about.
     """
 
     written: int = 0
@@ -68,12 +68,12 @@ class Written:
     warnings: list[str] = field(default_factory=list)
 
     def fail(self, photo_id: int, error: Exception) -> None:
-        """Note a sidecar that is left as it is."""
+        """Count a sidecar that is left unchanged."""
         self.failed.add(photo_id)
         self.problems.append(str(error))
 
-    def add(self, other: Written) -> None:
-        """Add what came of more."""
+    def add(self, other: WriteReport) -> None:
+        """Add the outcome of another batch."""
         self.written += other.written
         self.removed += other.removed
         self.unchanged += other.unchanged
@@ -84,10 +84,18 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """One sidecar of one photo; ``row`` is what is known of it."""
+class _PhotoSidecar:
+    """One sidecar of one photo.
 
-    wanted: Wanted
+    Attributes:
+        photo: the photo, with its tags.
+        path: the sidecar.
+        sidecar_for: see ``paths.SidecarPath``.
+        beside: the file that the sidecar is for: the photo, or a companion.
+        row: its row in the store; None for a sidecar that was never written.
+    """
+
+    photo: TaggedPhoto
     path: Path
     sidecar_for: str
     beside: Path
@@ -99,8 +107,11 @@ class _Job:
         return None if text is None else SidecarRecord.from_json(text)
 
 
+_Prepared = tuple[_PhotoSidecar, PreparedSidecar]
+
+
 class SidecarWriter:
-    """Writes sidecars of many photos."""
+    """Writes the sidecars of many photos."""
 
     def __init__(
         self,
@@ -110,117 +121,129 @@ class SidecarWriter:
         style: Style = "full",
         both: bool = False,
     ) -> None:
-        """Prepare to write.
+        """Create a writer.
 
         Args:
-            store: the store.
-            runs: by id, for the notes in sidecars.
-            style: what a sidecar is called when there is none yet; see ``sidecars.paths.find``.
-            both: whether both are updated where there are two.
+            store: the store that the photos are in.
+            runs: all runs by id, for the ledgers.
+            style: name of new sidecars; see ``paths.choose``.
+            both: whether both sidecars of a photo that has two are written.
         """
         self._store = store
         self._runs = runs
         self._style: Style = style
         self._both = both
 
-    def write(self, wanted: Sequence[Wanted]) -> Written:
-        """Give the sidecars of photos the tags that the store has."""
-        report = Written()
-        jobs = self._jobs(wanted, report)
-        prepared: list[tuple[_Job, Prepared]] = []
-        for job in jobs:
+    def write(self, photos: Sequence[TaggedPhoto]) -> WriteReport:
+        """Bring the sidecars of photos in line with the tags in the store."""
+        report = WriteReport()
+        prepared = self._prepare_all(photos, report)
+        self._store.sidecars.save(
+            [_with_intent(sidecar, content) for sidecar, content in prepared if content.changes]
+        )
+        done: list[_Prepared] = []
+        for sidecar, content in prepared:
             try:
-                prepared.append((job, self._prepare(job)))
-            except (SidecarError, InputError) as error:
-                report.fail(job.wanted.photo_id, error)
-        changing = [(job, found) for job, found in prepared if found.changes]
-        self._store.sidecars.save([_intent(job, found) for job, found in changing])
-        done: list[tuple[_Job, Prepared]] = []
-        for job, found in prepared:
-            try:
-                done.append((job, self._put(job, found) if found.changes else found))
-            except (SidecarError, InputError) as error:
-                # The intent stays: the next run looks whether the file has become that.
-                report.fail(job.wanted.photo_id, error)
+                done.append((sidecar, self._put(sidecar, content) if content.changes else content))
+            except InputError as error:
+                # The intent stays: the next run checks whether the file was written all the same.
+                report.fail(sidecar.photo.photo_id, error)
                 continue
-            if not found.changes:
+            if not content.changes:
                 report.unchanged += 1
-            elif found.merged.content is None:
+            elif content.merged.content is None:
                 report.removed += 1
             else:
                 report.written += 1
-        report.rejected += self._reject(done)
-        self._settle(done)
+        report.rejected += self._save_rejected(done)
+        self._save_outcomes(done)
         return report
 
-    def _jobs(self, wanted: Sequence[Wanted], report: Written) -> list[_Job]:
-        rows = self._store.sidecars.find([one.photo_id for one in wanted])
-        jobs: list[_Job] = []
-        for one in wanted:
-            known = {row.path: self._recovered(row) for row in rows.get(one.photo_id, ())}
-            if not one.tags and not known:
-                continue
-            if one.names is None:
-                jobs += [
-                    _Job(one, Path(path), row.sidecar_for, _photo_of(one, path), row)
-                    for path, row in known.items()
-                ]
-                continue
-            for member in (one.photo, *one.companions):
+    def _prepare_all(self, photos: Sequence[TaggedPhoto], report: WriteReport) -> list[_Prepared]:
+        rows = self._store.sidecars.find([photo.photo_id for photo in photos])
+        prepared: list[_Prepared] = []
+        for photo in photos:
+            reader = SidecarReader()
+            for sidecar in self._choose(photo, rows.get(photo.photo_id, ()), reader, report):
                 try:
-                    found = find(member, one.names, style=self._style, both=self._both)
-                except SidecarError as error:
-                    report.fail(one.photo_id, error)
-                    continue
-                if found.warning:
-                    report.warnings.append(found.warning)
-                jobs += [
-                    _Job(one, file.path, file.sidecar_for, member, known.get(str(file.path)))
-                    for file in found.files
-                    if one.tags or str(file.path) in known or file.path.exists()
-                ]
-        return jobs
+                    prepared.append((sidecar, self._prepare(sidecar, reader)))
+                except InputError as error:
+                    report.fail(photo.photo_id, error)
+        return prepared
 
-    def _prepare(self, job: _Job) -> Prepared:
-        if job.row is None:
-            job = replace(job, row=self._moved_here(job))
-        tags = [Tag(tag.path, tag.label_id, tag.probability) for tag in job.wanted.tags]
+    def _choose(
+        self,
+        photo: TaggedPhoto,
+        rows: Sequence[SidecarRow],
+        reader: SidecarReader,
+        report: WriteReport,
+    ) -> list[_PhotoSidecar]:
+        """Return the sidecars of a photo that may have to be written."""
+        try:
+            stored = {row.path: _resolve_intent(row, reader) for row in rows}
+        except SidecarError as error:
+            report.fail(photo.photo_id, error)
+            return []
+        if not photo.tags and not stored:
+            return []
+        if photo.names is None:
+            return [
+                _PhotoSidecar(photo, Path(path), row.sidecar_for, _file_beside(photo, path), row)
+                for path, row in stored.items()
+            ]
+        sidecars: list[_PhotoSidecar] = []
+        for file in (photo.path, *photo.companions):
+            try:
+                choice = choose(
+                    file, photo.names, style=self._style, both=self._both, reader=reader
+                )
+            except SidecarError as error:
+                report.fail(photo.photo_id, error)
+                continue
+            if choice.warning:
+                report.warnings.append(choice.warning)
+            sidecars += [
+                _PhotoSidecar(
+                    photo, chosen.path, chosen.sidecar_for, file, stored.get(str(chosen.path))
+                )
+                for chosen in choice.files
+                if photo.tags or str(chosen.path) in stored or chosen.path.exists()
+            ]
+        return sidecars
+
+    def _prepare(self, sidecar: _PhotoSidecar, reader: SidecarReader) -> PreparedSidecar:
+        if sidecar.row is None:
+            sidecar = replace(sidecar, row=self._find_moved(sidecar, reader))
+        tags = [Tag(tag.path, tag.label_id, tag.probability) for tag in sidecar.photo.tags]
         return prepare(
-            job.path,
+            sidecar.path,
             tags,
-            job.record,
-            origin=self._origin(job.wanted.tags),
-            embedded=embedded_tags(job.beside) if tags else (),
-            sidecar_for=job.sidecar_for,
+            sidecar.record,
+            origin=self._origin(sidecar.photo.tags),
+            embedded=embedded_tags(sidecar.beside) if tags else (),
+            sidecar_for=sidecar.sidecar_for,
+            reader=reader,
         )
 
-    def _put(self, job: _Job, prepared: Prepared) -> Prepared:
-        def again() -> Prepared:
-            fresh = self._prepare(job)
-            self._store.sidecars.save([_intent(job, fresh)])
-            return fresh
+    def _put(self, sidecar: _PhotoSidecar, prepared: PreparedSidecar) -> PreparedSidecar:
+        def prepare_again() -> PreparedSidecar:
+            content = self._prepare(sidecar, SidecarReader())
+            self._store.sidecars.save([_with_intent(sidecar, content)])
+            return content
 
-        return put(job.path, prepared, again)
+        return put(sidecar.path, prepared, prepare_again)
 
-    def _recovered(self, row: SidecarRow) -> SidecarRow:
-        """Return what is known of a sidecar; after a kill the file says what came of an intent."""
-        if row.intent is None:
-            return row
-        meant = json.loads(row.intent)
-        content = atomic_files.read(Path(row.path)).content
-        was_written = (None if content is None else fingerprint(content)) == meant["written"]
-        return replace(row, intent=None, record=meant["record"] if was_written else row.record)
-
-    def _moved_here(self, job: _Job) -> SidecarRow | None:
-        """Return what is known of a sidecar that lay elsewhere when it was written."""
-        content = atomic_files.read(job.path).content
+    def _find_moved(self, sidecar: _PhotoSidecar, reader: SidecarReader) -> SidecarRow | None:
+        """Return the row of a sidecar that was written under another path, if it was."""
+        content = reader.read(sidecar.path).content
         if content is None:
             return None
-        found = self._store.sidecars.find_by_content(fingerprint(content))
-        # A copy leaves the original where it is; each then has a record of its own.
-        return found and replace(found, path=str(job.path), photo_id=job.wanted.photo_id)
+        row = self._store.sidecars.find_by_content(fingerprint(content))
+        # The original of a copied sidecar stays where it is; each of both then has its own row.
+        return row and replace(row, path=str(sidecar.path), photo_id=sidecar.photo.photo_id)
 
     def _origin(self, tags: Sequence[StoredTag]) -> Origin | None:
+        """Return the provenance of tags: that of the latest of their runs."""
         runs = [self._runs[tag.run_id] for tag in tags if tag.run_id in self._runs]
         if not runs:
             return None
@@ -228,80 +251,102 @@ class SidecarWriter:
         taxonomy = f"{last.index_name} {last.taxonomy[:12]}"
         return Origin(last.run_id, last.model_id or "imported embeddings", taxonomy)
 
-    def _reject(self, done: Sequence[tuple[_Job, Prepared]]) -> int:
-        """Remember what the user took out of sidecars, for all copies of the photo."""
+    def _save_rejected(self, done: Sequence[_Prepared]) -> int:
+        """Save verdicts on the tags that the user removed, for all copies of the photo."""
         verdicts = {
-            (job.wanted.content_hash, tag.label_id)
-            for job, found in done
-            for tag in _rejected(job, found)
-            if job.wanted.content_hash is not None and tag.label_id is not None
+            (sidecar.photo.content_hash, tag.label_id)
+            for sidecar, content in done
+            for tag in _rejected(sidecar, content)
+            if sidecar.photo.content_hash is not None and tag.label_id is not None
         }
         if verdicts:
             self._store.verdicts.save(
-                [(content, label_id, "rejected") for content, label_id in sorted(verdicts)],
+                [(photo, label_id, "rejected") for photo, label_id in sorted(verdicts)],
                 source="sidecar",
             )
         return len(verdicts)
 
-    def _settle(self, done: Sequence[tuple[_Job, Prepared]]) -> None:
-        rows, dropped = [], []
-        for job, found in done:
-            record = found.merged.record
+    def _save_outcomes(self, done: Sequence[_Prepared]) -> None:
+        rows, forgotten = [], []
+        for sidecar, content in done:
+            record = content.merged.record
             if record is None:
-                dropped.append(str(job.path))
+                forgotten.append(str(sidecar.path))
                 continue
-            gone = _rejected(job, found)
-            digest = digest_tags([tag for tag in job.wanted.tags if tag not in gone])
-            rows.append(_with_state(_row(job, record.to_json(), digest), found.merged.content))
+            rejected = _rejected(sidecar, content)
+            digest = digest_tags([tag for tag in sidecar.photo.tags if tag not in rejected])
+            row = _row(sidecar, record.to_json(), digest)
+            rows.append(_with_state(row, content.merged.content))
         self._store.sidecars.save(rows)
-        self._store.sidecars.remove(dropped)
+        self._store.sidecars.remove(forgotten)
 
 
-def _rejected(job: _Job, prepared: Prepared) -> list[StoredTag]:
-    """Return those of a photo's tags that the user took out of this sidecar."""
+def _resolve_intent(row: SidecarRow, reader: SidecarReader) -> SidecarRow:
+    """Return a row without intent; after a kill the file shows whether it was carried out."""
+    if row.intent is None:
+        return row
+    intent = json.loads(row.intent)
+    content = reader.read(Path(row.path)).content
+    was_written = (None if content is None else fingerprint(content)) == intent["written"]
+    return replace(row, intent=None, record=intent["record"] if was_written else row.record)
+
+
+def _rejected(sidecar: _PhotoSidecar, prepared: PreparedSidecar) -> list[StoredTag]:
+    """Return those of a photo's tags that the user removed from this sidecar."""
     record = prepared.merged.record
-    gone = set(map(folded_path, record.rejected if record else ()))
+    rejected = set(map(folded_path, record.rejected if record else ()))
     return [
-        tag for tag in job.wanted.tags if tag.label_id is not None and folded_path(tag.path) in gone
+        tag
+        for tag in sidecar.photo.tags
+        if tag.label_id is not None and folded_path(tag.path) in rejected
     ]
 
 
-def _row(job: _Job, record: str | None, digest: str = "") -> SidecarRow:
-    """Return a row without the state of the file: it is looked at again by the next run."""
+def _row(sidecar: _PhotoSidecar, record: str | None, digest: str = "") -> SidecarRow:
+    """Return a row without the file's state, so that the next run reads the file again."""
     return SidecarRow(
-        str(job.path), job.wanted.photo_id, job.sidecar_for, digest, record, None, None, None
+        str(sidecar.path),
+        sidecar.photo.photo_id,
+        sidecar.sidecar_for,
+        digest,
+        record,
+        None,
+        None,
+        None,
     )
 
 
-def _intent(job: _Job, prepared: Prepared) -> SidecarRow:
+def _with_intent(sidecar: _PhotoSidecar, prepared: PreparedSidecar) -> SidecarRow:
+    """Return a sidecar's row with the content that it is about to get."""
     merged = prepared.merged
-    meant = {
+    intent = {
         "written": None if merged.content is None else fingerprint(merged.content),
         "record": merged.record and merged.record.to_json(),
     }
-    row = job.row or _row(job, None)
     return replace(
-        row,
-        path=str(job.path),
-        photo_id=job.wanted.photo_id,
-        sidecar_for=job.sidecar_for,
-        intent=json.dumps(meant, ensure_ascii=False),
+        sidecar.row or _row(sidecar, None),
+        path=str(sidecar.path),
+        photo_id=sidecar.photo.photo_id,
+        sidecar_for=sidecar.sidecar_for,
+        intent=json.dumps(intent, ensure_ascii=False),
     )
 
 
 def _with_state(row: SidecarRow, content: bytes | None) -> SidecarRow:
+    """Return a row with the state of the file just written."""
     if content is None:
         return row
     try:
-        found = Path(row.path).stat()
+        status = Path(row.path).stat()
     except OSError:
         return row
     return replace(
-        row, written=fingerprint(content), size=found.st_size, mtime_ns=found.st_mtime_ns
+        row, written=fingerprint(content), size=status.st_size, mtime_ns=status.st_mtime_ns
     )
 
 
-def _photo_of(wanted: Wanted, sidecar: str) -> Path:
-    """Return the file that a known sidecar is beside."""
-    names = Path(sidecar).name
-    return next((one for one in wanted.companions if names.startswith(one.name)), wanted.photo)
+def _file_beside(photo: TaggedPhoto, sidecar: str) -> Path:
+    """Return the photo or companion that a sidecar written before is for."""
+    name = Path(sidecar).name
+    companions = (path for path in photo.companions if name.startswith(path.name))
+    return next(companions, photo.path)
