@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support import oracle
 from zsic_index import calibration
 from zsic_index.calibration import (
     NEVER,
@@ -25,7 +26,6 @@ from zsic_index.calibration.truth import Truth
 from zsic_index.embedding_arrays import Float32, Float64, Int64
 from zsic_index.errors import EmbeddingError, InputError
 from zsic_index.scan.exact import scan
-from zsic_index.scan.probabilities import activate, log_sum_exp
 
 
 def unit(array: np.ndarray) -> Float32:
@@ -44,9 +44,7 @@ def world(
 
 
 def softmax_nll(similarities: Float64, targets: Int64, scale: float) -> float:
-    logits = similarities * scale
-    own = logits[np.arange(len(targets)), targets]
-    return float((log_sum_exp(logits) - own).mean())
+    return oracle.softmax_loss(similarities * scale, targets)
 
 
 # Temperature
@@ -58,7 +56,7 @@ def test_temperature_is_found_from_wherever_the_model_stands(
 ) -> None:
     matrix, queries, targets = world(rng)
     fit = fit_temperature(matrix, queries, targets, logit_scale=start)
-    similarities = (queries.astype(np.float64)) @ matrix.T.astype(np.float64)
+    similarities = oracle.similarities(queries, matrix)
 
     # 30 within its statistical error, and the brute-force minimum far more closely.
     assert fit.scale == pytest.approx(30, rel=0.1)
@@ -71,8 +69,7 @@ def test_temperature_is_found_from_wherever_the_model_stands(
         (fit.scale, fit.nll, fit.ece),
     ):
         assert nll == pytest.approx(softmax_nll(similarities, targets, scale), rel=1e-5)
-        logits = similarities * scale
-        probabilities = activate(logits, "softmax", log_sum_exp(logits))
+        probabilities = oracle.softmax(similarities * scale)
         right = probabilities.argmax(axis=1) == targets
         brute = reliability(probabilities.max(axis=1), right).error
         assert ece == pytest.approx(brute, abs=1e-4)
@@ -84,7 +81,7 @@ def test_a_label_bias_is_part_of_the_fit(rng: np.random.Generator) -> None:
     matrix, queries, targets = world(rng, labels=300)
     bias = rng.normal(0, 0.1, 300).astype(np.float32)
     fit = fit_temperature(matrix, queries, targets, logit_scale=10.0, label_bias=bias)
-    similarities = (queries.astype(np.float64)) @ matrix.T.astype(np.float64) - bias
+    similarities = oracle.similarities(queries, matrix) - bias
     assert fit.nll == pytest.approx(softmax_nll(similarities, targets, fit.scale), rel=1e-5)
     for scale in (fit.scale * 0.99, fit.scale * 1.01):
         assert softmax_nll(similarities, targets, scale) > fit.nll - 1e-7
@@ -96,7 +93,7 @@ def test_temperature_is_a_minimum_or_an_error(seed: int, b: int, n: int, dim: in
     rng = np.random.default_rng(seed)
     matrix, queries = unit(rng.standard_normal((n, dim))), unit(rng.standard_normal((b, dim)))
     targets = rng.integers(n, size=b)
-    similarities = queries.astype(np.float64) @ matrix.T.astype(np.float64)
+    similarities = oracle.similarities(queries, matrix)
     try:
         fit = fit_temperature(matrix, queries, targets, logit_scale=20.0)
     except InputError:
@@ -158,14 +155,13 @@ def test_bad_shapes() -> None:
 
 
 def sigmoid_nll(similarities: Float64, right: np.ndarray, scale: float, bias: float) -> float:
-    logits = similarities * scale + bias
-    return float(np.logaddexp(0, np.where(right, -logits, logits)).sum() / len(similarities))
+    return oracle.sigmoid_loss(similarities * scale + bias, right)
 
 
 def test_sigmoid_finds_what_the_labels_were_drawn_from(rng: np.random.Generator) -> None:
     matrix, queries, _ = world(rng, labels=2_000, images=500)
-    similarities = queries.astype(np.float64) @ matrix.T.astype(np.float64)
-    drawn = rng.random(similarities.shape) < activate(similarities * 25 - 12, "sigmoid", None)
+    similarities = oracle.similarities(queries, matrix)
+    drawn = rng.random(similarities.shape) < oracle.sigmoid(similarities * 25 - 12)
     truth = Truth.of(500, 2_000, *np.nonzero(drawn))
     fit = fit_sigmoid(matrix, queries, truth, logit_scale=60.0, logit_bias=-20.0)
 
@@ -178,7 +174,7 @@ def test_sigmoid_finds_what_the_labels_were_drawn_from(rng: np.random.Generator)
     right = np.take_along_axis(drawn, best, axis=1).ravel()
     five = np.take_along_axis(similarities, best, axis=1).ravel()
     for scale, bias, ece in ((60, -20, fit.ece_before), (fit.scale, fit.bias, fit.ece)):
-        found = activate(five * scale + bias, "sigmoid", None)
+        found = oracle.sigmoid(five * scale + bias)
         assert ece == pytest.approx(reliability(found, right).error, abs=1e-4)
     assert fit.ece < fit.ece_before
 
@@ -189,15 +185,15 @@ def test_sigmoid_is_the_minimum_of_brute_force(seed: int, biased: bool) -> None:
     rng = np.random.default_rng(seed)
     matrix, queries = unit(rng.standard_normal((40, 6))), unit(rng.standard_normal((30, 6)))
     bias = rng.normal(0, 0.3, 40).astype(np.float32) if biased else None
-    similarities = queries.astype(np.float64) @ matrix.T.astype(np.float64)
+    similarities = oracle.similarities(queries, matrix)
     if bias is not None:
         similarities -= bias
-    drawn = rng.random(similarities.shape) < activate(similarities * 4 - 3, "sigmoid", None)
+    drawn = rng.random(similarities.shape) < oracle.sigmoid(similarities * 4 - 3)
     truth = Truth.of(30, 40, *np.nonzero(drawn))
     fit = fit_sigmoid(matrix, queries, truth, logit_scale=9.0, logit_bias=-9.0, label_bias=bias)
     logits = similarities * fit.scale + fit.bias
     # Both derivatives are zero: probabilities add up to the right pairs, and so do similarities.
-    rest = activate(logits, "sigmoid", None) - drawn
+    rest = oracle.sigmoid(logits) - drawn
     assert rest.sum() == pytest.approx(0, abs=2e-2)
     assert (rest * similarities).sum() == pytest.approx(0, abs=2e-2)
 
@@ -342,14 +338,14 @@ def test_a_scan_takes_the_bias_as_it_is_meant(rng: np.random.Generator) -> None:
     matrix, queries, _ = world(rng, labels=500, images=20)
     bias = rng.normal(0, 0.2, 500).astype(np.float32)
     found = scan(matrix, queries, 7, logit_scale=20.0, logit_bias=-3.0, label_bias=bias)
-    plain = queries.astype(np.float64) @ matrix.T.astype(np.float64)
+    plain = oracle.similarities(queries, matrix)
     order = np.argsort(bias - plain, axis=1)[:, :7]
     assert (found.rows == order).all()
     of_best = np.take_along_axis(plain, order, 1)
     np.testing.assert_allclose(found.similarities, of_best, atol=1e-12)
     np.testing.assert_allclose(found.logits, 20 * (of_best - bias[order]) - 3, atol=1e-11)
     logits = 20 * (plain - bias) - 3
-    np.testing.assert_allclose(found.log_partition, log_sum_exp(logits), atol=1e-6)
+    np.testing.assert_allclose(found.log_partition, oracle.log_sum_exp(logits), atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -9,21 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import oracle
 from zsic_index.calibration.conformal import ConformalLimit, fit_conformal
 from zsic_index.embedding_arrays import Float64
 from zsic_index.errors import InputError
-
-
-def softmax(logits: Float64) -> Float64:
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def drawn(rng: np.random.Generator, images: int, labels: int = 60) -> tuple[Float64, Float64]:
     """Probabilities that are far too sure of themselves, and those of the right labels."""
     logits = rng.standard_normal((images, labels)) * 2
     right = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
-    probabilities = softmax(logits * 3)
+    probabilities = oracle.softmax(logits * 3)
     return probabilities, probabilities[np.arange(images), right]
 
 

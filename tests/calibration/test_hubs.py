@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support import oracle
 from zsic_index import InputError, LabelIndex, StoreError, builtin
 from zsic_index.calibration import Calibration
 from zsic_index.cli import main
@@ -29,7 +31,6 @@ from zsic_index.evaluation import (
 from zsic_index.querying.decider import Decider
 from zsic_index.querying.rules import MostNegativeMass
 from zsic_index.records import Prediction
-from zsic_index.scan.probabilities import activate, log_sum_exp
 
 ROWS = (
     ("dog face", "animal", "hound|puppy"),
@@ -111,14 +112,12 @@ def hubs(index: LabelIndex, references: Float32) -> Calibration:
 
 def similarities(index: LabelIndex, embeddings: Float32, scale: float) -> Float64:
     """(B, N) of labels, in float64, name by name."""
-    products = embeddings.astype(np.float64) @ index.embeddings.T.astype(np.float64)
-    if index.searcher.pooling is None:
-        return products
-    parts = np.split(products, index.searcher.pooling.starts[1:-1], axis=1)
-    if index.info.name_pooling == "max":
-        return np.stack([part.max(axis=1) for part in parts], axis=1)
-    pooled = [np.logaddexp.reduce(scale * part, axis=1) / scale for part in parts]
-    return np.stack(pooled, axis=1)
+    of_names = oracle.similarities(embeddings, index.embeddings)
+    pooling = index.searcher.pooling
+    if pooling is None:
+        return of_names
+    columns = [range(*edges) for edges in pairwise(pooling.starts.tolist())]
+    return oracle.pooled(of_names, columns, index.info.name_pooling, scale)
 
 
 def logits_of(index: LabelIndex, embeddings: Float32, fitted: Calibration) -> Float64:
@@ -133,7 +132,7 @@ def logits_of(index: LabelIndex, embeddings: Float32, fitted: Calibration) -> Fl
 
 
 def probabilities_of(index: LabelIndex, logits: Float64) -> Float64:
-    return activate(logits, index.info.activation, log_sum_exp(logits))
+    return oracle.probabilities(logits, index.info.activation)
 
 
 def check(
@@ -189,11 +188,9 @@ def test_all_answers_follow_the_bias(
     np.testing.assert_allclose(index.probabilities(builtin.samples()), probabilities, atol=1e-5)
 
     kinds = {kind: [kind, *(row[0] for row in ROWS if row[1] == kind)] for _, kind, _ in ROWS}
-    reduce = np.sum if index.info.activation == "softmax" else np.max
-    of_kinds = {
-        kind: reduce(probabilities[:, [keys.index(key) for key in below]], axis=1)
-        for kind, below in kinds.items()
-    }
+    columns = [[keys.index(key) for key in below] for below in kinds.values()]
+    how: Literal["mass", "max"] = "mass" if index.info.activation == "softmax" else "max"
+    of_kinds = dict(zip(kinds, oracle.of_nodes(probabilities, columns, how).T, strict=True))
     for image, nodes in enumerate(index.score_rank(embeddings, rank="kind")):
         for node in nodes:
             assert node.probability == pytest.approx(of_kinds[node.label][image], abs=1e-5)
@@ -220,10 +217,10 @@ def test_what_is_outside_has_the_mean_of_all(index: LabelIndex, hubs: Calibratio
         at = index.labels.index("key")
         assert by_label["key"].logit == pytest.approx(logits[image, at], abs=1e-4)
     if index.info.activation == "softmax":
-        mass, whole = log_sum_exp(of_outside), log_sum_exp(logits)
+        mass, whole = oracle.log_sum_exp(of_outside), oracle.log_sum_exp(logits)
         share = np.exp(mass - np.logaddexp(mass, whole))
     else:
-        share = activate(of_outside, "sigmoid", None).max(axis=1)
+        share = oracle.sigmoid(of_outside).max(axis=1)
     limit = float(np.median(share)) + 1e-9
     decider = Decider(index, rules=[MostNegativeMass(limit)], negatives=["guitar", "ghost"])
     decided = [one.reason is not None for one in decider.decide(embeddings)]
@@ -367,10 +364,7 @@ def test_the_command_line_fits_a_scale_on_top(store: Path) -> None:
             assert hubs.hubs is not None
             less = similarities(index, known.embeddings, scale) - hubs.hubs.of(index.label_ids)
             logits.append(scale * less)
-        losses = [
-            float((log_sum_exp(one) - one[np.arange(len(one)), known.truth.first_labels()]).mean())
-            for one in logits
-        ]
+        losses = [oracle.softmax_loss(of_scale, known.truth.first_labels()) for of_scale in logits]
         assert losses[1] == min(losses)
         assert kept.fit.nll == pytest.approx(losses[1], rel=1e-4)
     # The next calibration stands alone again.

@@ -11,6 +11,7 @@ import faiss
 import numpy as np
 import pytest
 
+from tests.support import oracle
 from zsic_index import LabelIndex
 from zsic_index.errors import IndexFileError, StoreError
 from zsic_index.index_files import file_path, open_files, verify_files, write_files
@@ -65,10 +66,8 @@ def scramble_the_head(file: Path, _other: Path) -> None:
 
 
 def brute_force(queries: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
-    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    logits = 50.0 * (queries / np.linalg.norm(queries, axis=1, keepdims=True)) @ unit.T
-    weights = np.exp(logits - logits.max(1, keepdims=True))
-    return weights / weights.sum(1, keepdims=True)
+    units = [of / np.linalg.norm(of, axis=1, keepdims=True) for of in (queries, embeddings)]
+    return oracle.softmax(50.0 * oracle.similarities(*units))
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tests.support import oracle
 from zsic_index import LabelIndex, builtin
 from zsic_index.cli import main
 from zsic_index.embedding_arrays import Float32, check_embeddings
 from zsic_index.errors import IndexFileError, InputError
 from zsic_index.index_files import ApproximateSearch, HalfPrecision, file_path, verify_files
 from zsic_index.records import Kind
-from zsic_index.scan.probabilities import log_sum_exp
 from zsic_index.scan.sampled import CONFIDENCE, draw, estimate
 
 N, D = 6_000, 32
@@ -134,8 +134,8 @@ def test_the_interval_covers_at_least_what_it_says(scale: float, spread: float) 
         queries = check_embeddings(
             matrix[rng.integers(0, len(matrix), 25)] + spread * rng.standard_normal((25, 24))
         )
-        similarities = queries.astype(np.float64) @ matrix.T.astype(np.float64)
-        exact = log_sum_exp(similarities * scale)
+        similarities = oracle.similarities(queries, matrix)
+        exact = oracle.log_sum_exp(similarities * scale)
         head = np.argsort(-similarities, axis=1)[:, :256]
         logits = np.take_along_axis(similarities, head, axis=1) * scale
         found = estimate(sample, queries, head, logits, scale)
@@ -148,7 +148,7 @@ def test_the_interval_covers_at_least_what_it_says(scale: float, spread: float) 
 
 def test_a_sample_of_everything_is_exact(queries: Float32) -> None:
     matrix = check_embeddings(np.random.default_rng(0).standard_normal((500, D)))
-    similarities = queries.astype(np.float64) @ matrix.T
+    similarities = oracle.similarities(queries, matrix)
     head = np.argsort(-similarities, axis=1)[:, :9]
     found = estimate(
         draw(matrix),
@@ -158,7 +158,7 @@ def test_a_sample_of_everything_is_exact(queries: Float32) -> None:
         SCALE,
     )
     np.testing.assert_array_equal(found.low, found.high)
-    np.testing.assert_allclose(found.low, log_sum_exp(similarities * SCALE), atol=1e-5)
+    np.testing.assert_allclose(found.low, oracle.log_sum_exp(similarities * SCALE), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["float16", "hnsw", "ivf"])

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import models
+from tests.support import models, oracle
 from zsic_index import LabelIndex, encoders
 from zsic_index.embeddings import labels as label_embeddings
 from zsic_index.errors import InputError, ModelError
@@ -213,13 +213,12 @@ def equals_brute_force(store: Path) -> None:
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     with LabelIndex.open("things", store=store) as index:
         found = index.score(queries, top_k=10)
-        logits = index.info.logit_scale * queries @ matrix.T
-    weights = np.exp(logits - logits.max(1, keepdims=True))
-    probabilities = weights / weights.sum(1, keepdims=True)
-    for predictions, right in zip(found, probabilities, strict=True):
-        best = np.argsort(-right, kind="stable")[:10]
-        assert [p.label for p in predictions] == [rows[row][0] for row in best]
-        np.testing.assert_allclose([p.probability for p in predictions], right[best], atol=1e-6)
+        scale = index.info.logit_scale
+    probabilities = oracle.softmax(scale * oracle.similarities(queries, matrix))
+    best = oracle.best(probabilities, 10)
+    for predictions, right, columns in zip(found, probabilities, best, strict=True):
+        assert [p.label for p in predictions] == [rows[row][0] for row in columns]
+        np.testing.assert_allclose([p.probability for p in predictions], right[columns], atol=1e-6)
 
 
 def test_builders_of_one_index_at_once(store: Path, clip_folder: Path) -> None:

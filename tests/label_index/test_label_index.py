@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import pipeline
 
+from tests.support import oracle
 from tests.support.pictures import picture
 from zsic_index import LabelIndex, Prediction
 from zsic_index.errors import (
@@ -175,9 +176,8 @@ def test_any_subset_is_the_same_softmax(data: st.DataObject) -> None:
         found = index.score(query, top_k=40, labels=chosen)
         unit = query / np.linalg.norm(query, axis=1, keepdims=True)
         rows = [names.index(name) for name in chosen]
-        logits = 30.0 * unit.astype(np.float32) @ np.asarray(index.embeddings)[rows].T
-        expected = np.exp(logits - logits.max(axis=1, keepdims=True))
-        expected /= expected.sum(axis=1, keepdims=True)
+        similarities = oracle.similarities(unit.astype(np.float32), index.embeddings[rows])
+        expected = oracle.softmax(30.0 * similarities)
         for line, wanted in zip(found, expected, strict=True):
             got = {p.label: p.probability for p in line}
             assert [got[name] for name in chosen] == pytest.approx(wanted.tolist(), abs=1e-5)
@@ -249,10 +249,10 @@ def test_imported_embeddings(rng: np.random.Generator) -> None:
         query = embeddings[2:3].astype(np.float32)
         found = index.score(query, top_k=5)[0]
         unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-        logits = 20.0 * unit @ unit[2] - 1.0
-        expected = np.exp(logits) / np.exp(logits).sum()
+        logits = 20.0 * oracle.similarities(unit[2:3], unit) - 1.0
+        expected = oracle.softmax(logits)
         by_label = {p.label: p for p in found}
-        for label, probability, logit in zip("abcde", expected, logits, strict=True):
+        for label, probability, logit in zip("abcde", expected[0], logits[0], strict=True):
             assert by_label[label].probability == pytest.approx(probability, abs=1e-6)
             assert by_label[label].logit == pytest.approx(logit, abs=1e-5)
         with pytest.raises(ModelError, match="without a model"):

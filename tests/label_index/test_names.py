@@ -7,6 +7,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -16,13 +17,13 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support import oracle
 from zsic_index import InputError, LabelIndex, builtin, taxonomy
 from zsic_index.cli import main
 from zsic_index.embedding_arrays import Float32, Float64, check_embeddings
 from zsic_index.evaluation import calibrate, embed_labelled, evaluate, read_labelled
 from zsic_index.querying.decider import Decider
 from zsic_index.querying.rules import MostNegativeMass
-from zsic_index.scan.probabilities import activate, log_sum_exp
 from zsic_index.store import Store
 
 ANIMALS = """\
@@ -119,18 +120,16 @@ class Brute:
 
     def logits(self, embeddings: Float32) -> Float64:
         """(B, N) in row order."""
-        out = []
-        for key in self.keys:
-            names = np.stack([self.embedding[prompt] for prompt in prompts_of(key)])
-            products = embeddings.astype(np.float64) @ names.T.astype(np.float64) * self.scale
-            mass = self.info.name_pooling == "mass"
-            out.append(np.logaddexp.reduce(products, axis=1) if mass else products.max(axis=1))
-        return np.stack(out, axis=1) + self.bias
+        prompts = [prompts_of(key) for key in self.keys]
+        rows = np.stack([self.embedding[prompt] for names in prompts for prompt in names])
+        edges = [0, *np.cumsum([len(names) for names in prompts]).tolist()]
+        columns = [range(*pair) for pair in pairwise(edges)]
+        of_names = oracle.similarities(embeddings, rows)
+        labels = oracle.pooled(of_names, columns, self.info.name_pooling, self.scale)
+        return self.scale * labels + self.bias
 
     def probabilities(self, logits: Float64) -> Float64:
-        if self.info.activation == "sigmoid":
-            return np.asarray(1 / (1 + np.exp(-logits)))
-        return np.asarray(np.exp(logits - log_sum_exp(logits)[:, None]))
+        return oracle.probabilities(logits, self.info.activation)
 
 
 def queries(index: LabelIndex, seed: int = 0, count: int = 6) -> Float32:
@@ -179,18 +178,20 @@ def test_all_answers_are_those_of_float64(room: Path, seed: int, data: st.DataOb
             for one in line:
                 at = index.label_ids.tolist().index(one.label_id)
                 assert one.index_probability == pytest.approx(right[at], abs=1e-5)
-        by_key = dict(zip(brute.keys, probabilities.T, strict=True))
+        how: Literal["mass", "max"] = "mass" if index.info.activation == "softmax" else "max"
+
+        def of_node(*keys: str) -> list[float]:
+            columns = [brute.keys.index(key) for key in keys]
+            return oracle.of_nodes(probabilities, [columns], how)[:, 0].tolist()
+
         classes = {"animals": ["1", "2", "3", "4", "5", "8"], "machines": ["6", "7", "8", "9"]}
-        softmax = index.info.activation == "softmax"
         for image, nodes in enumerate(index.score_rank(embeddings, rank="class")):
             for node in nodes:
-                below = [by_key[key][image] for key in classes[node.label]]
-                right = sum(below) if softmax else max(below)
+                right = of_node(*classes[node.label])[image]
                 assert node.probability == pytest.approx(right, abs=1e-5)
         floor = data.draw(st.sampled_from([0.2, 0.6, 0.9]))
-        for image, node in enumerate(index.score_deepest(embeddings, floor=floor)):
-            below = [by_key[key][image] for key in ("3", "4", "2")]
-            mammals = sum(below) if softmax else max(below)
+        deepest = index.score_deepest(embeddings, floor=floor)
+        for node, mammals in zip(deepest, of_node("3", "4", "2"), strict=True):
             if node is not None and node.label == "mammals":
                 assert node.probability == pytest.approx(mammals, abs=1e-5)
                 assert mammals >= floor - 1e-5
@@ -262,8 +263,9 @@ def test_negative_labels_stand_beside_pooled_ones(store: Path) -> None:
     with LabelIndex.open("mass") as index:
         embeddings = queries(index, 3, 20)
         negative = index.encoder.encode_labels(["pizza", "guitar"]).astype(np.float64)
-        own = log_sum_exp(Brute(index).logits(embeddings))
-        mass = log_sum_exp(embeddings @ negative.T * index.searcher.logit_scale)
+        own = oracle.log_sum_exp(Brute(index).logits(embeddings))
+        of_negative = oracle.similarities(embeddings, negative) * index.searcher.logit_scale
+        mass = oracle.log_sum_exp(of_negative)
         share = np.exp(mass - np.logaddexp(mass, own))
         limit = float(np.median(share))
         rules = [MostNegativeMass(limit)]
@@ -477,12 +479,11 @@ def test_calibrating_and_evaluating(emoji: Path, store: Path, name: str) -> None
         plain, index = index, index.with_calibration(fitted)
 
         scale, bias = fitted.fit.scale, fitted.fit.bias
-        products = known.embeddings.astype(np.float64) @ index.embeddings.T.astype(np.float64)
-        reduce = np.logaddexp if name == "mass" else np.maximum
-        logits = (
-            reduce.reduceat(products * scale, index.searcher.pooling.starts[:-1], axis=1) + bias
-        )
-        probabilities = activate(logits, index.info.activation, log_sum_exp(logits))
+        pooling = index.searcher.pooling
+        of_names = oracle.similarities(known.embeddings, index.embeddings)
+        columns = [range(*edges) for edges in pairwise(pooling.starts.tolist())]
+        logits = scale * oracle.pooled(of_names, columns, pooling.how, scale) + bias
+        probabilities = oracle.probabilities(logits, index.info.activation)
         for line, right in zip(index.score(known.embeddings, 5), probabilities, strict=True):
             order = np.argsort(-right, kind="stable")[:5]
             assert [one.label_id for one in line] == index.label_ids[order].tolist()

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support import oracle
 from zsic_index import InputError, LabelError, LabelIndex, NodePrediction, builtin
 from zsic_index.cli import main
 from zsic_index.embedding_arrays import check_embeddings
 from zsic_index.scan.exact import scan
 from zsic_index.scan.groups import Grouping
-from zsic_index.scan.probabilities import log_sum_exp
 
 ANIMALS = """\
 id,label,parent,rank,aliases,template,lang:de,lang:fr
@@ -90,18 +90,17 @@ def test_rows_carry_their_own_label(index: LabelIndex) -> None:
 def test_a_rank_adds_up_to_one_and_counts_once(index: LabelIndex) -> None:
     embeddings = index.embed(builtin.samples()[:5])
     rows = {key: at for at, key in enumerate(_keys(index))}
-    logits = index.info.logit_scale * embeddings.astype(np.float64) @ index.embeddings.T
-    probabilities = np.exp(logits - log_sum_exp(logits)[:, None])
+    logits = index.info.logit_scale * oracle.similarities(embeddings, index.embeddings)
+    probabilities = oracle.softmax(logits)
     below = {"animals": ["1", "2", "3", "4", "5", "8"], "machines": ["6", "7", "8"]}
+    classes = oracle.of_nodes(probabilities, [[rows[key] for key in below[name]] for name in below])
     for line, found in zip(
-        probabilities, index.score_rank(embeddings, rank="class", top_k=9), strict=True
+        classes, index.score_rank(embeddings, rank="class", top_k=9), strict=True
     ):
-        assert [node.label for node in found] == sorted(
-            below, key=lambda name: -sum(line[rows[key]] for key in below[name])
-        )
+        right = dict(zip(below, line.tolist(), strict=True))
+        assert [node.label for node in found] == sorted(right, key=lambda name: -right[name])
         for node in found:
-            right = sum(line[rows[key]] for key in below[node.label])
-            assert node.probability == pytest.approx(right, abs=1e-6)
+            assert node.probability == pytest.approx(right[node.label], abs=1e-6)
             assert (node.rank, node.path) == ("class", (node.label,))
     for found in index.score_rank(embeddings, rank="order", top_k=9):
         assert {node.label for node in found} == {"mammals", "(none)"}
@@ -206,9 +205,8 @@ def test_groups_in_the_scan_are_those_of_float64(
         segment_rows=700,
         block_elements=3_000,
     ).groups
-    logits = scale * queries.astype(np.float64) @ matrix.T.astype(np.float64)
-    weights = np.exp(logits - log_sum_exp(logits)[:, None])
-    right = [np.bincount(group_of, weights=line, minlength=70) for line in weights]
+    weights = oracle.softmax(scale * oracle.similarities(queries, matrix))
+    right = oracle.of_nodes(weights, [np.flatnonzero(group_of == group) for group in range(70)])
     np.testing.assert_allclose(found, right, atol=1e-5 * max(1, scale / 100))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support import oracle
 from zsic_index import InputError, LabelIndex, builtin
 from zsic_index.calibration.conformal import ConformalLimit
 from zsic_index.cli import main
@@ -17,7 +18,6 @@ from zsic_index.querying.decider import Decider
 from zsic_index.querying.rules import LeastMargin, LeastProbability, MostNegativeMass
 from zsic_index.querying.thresholds import Thresholds
 from zsic_index.records import Decision
-from zsic_index.scan.probabilities import log_sum_exp
 
 LABELS = """\
 id,label,rank,parent,aliases
@@ -88,15 +88,10 @@ def test_negative_labels_take_their_part_of_the_whole(index: LabelIndex) -> None
         name="all",
     ) as everything:
         matrix = {label: everything.embeddings[row] for row, label in enumerate(everything.labels)}
-    negative = np.stack([matrix["rocket"], matrix["pizza"]]).astype(np.float64)
-    own = index.embeddings.astype(np.float64)
-    logits = embeddings @ np.concatenate([own, negative]).T
-    logits = logits * index.info.logit_scale + index.info.logit_bias
-    if index.info.activation == "softmax":
-        weights = np.exp(logits - log_sum_exp(logits)[:, None])
-        mass = weights[:, -2:].sum(axis=1)
-    else:
-        mass = (1 / (1 + np.exp(-logits[:, -2:]))).max(axis=1)
+    rows = np.stack([*index.embeddings, matrix["rocket"], matrix["pizza"]])
+    logits = oracle.similarities(embeddings, rows) * index.info.logit_scale + index.info.logit_bias
+    negative = oracle.probabilities(logits, index.info.activation)[:, -2:]
+    mass = negative.sum(axis=1) if index.info.activation == "softmax" else negative.max(axis=1)
     for decision, of_negatives in zip(decisions, mass, strict=True):
         assert (decision.reason is not None) == (of_negatives > 0.5)
 

@@ -8,16 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.oracle import unit_rows
 from zsic_index import LabelIndex
-from zsic_index.embedding_arrays import Float32, check_embeddings
+from zsic_index.embedding_arrays import Float32
 from zsic_index.scan.device import DeviceMatrix
 from zsic_index.scan.exact import scan
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-
-
-def unit(rng: np.random.Generator, count: int, dim: int) -> Float32:
-    return check_embeddings(rng.standard_normal((count, dim)))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -31,7 +28,7 @@ def test_it_finds_what_the_cpu_finds(
     scale: float,
     batch: int,
 ) -> None:
-    matrix, queries = unit(rng, 9_000, 64), unit(rng, batch, 64)
+    matrix, queries = unit_rows(rng, 9_000, 64), unit_rows(rng, batch, 64)
     resident = DeviceMatrix(matrix, device, dtype)
     found = resident.scan(queries, 9, logit_scale=scale, logit_bias=-3.0, block_elements=1 << 14)
     right = scan(matrix, queries, 9, logit_scale=scale, logit_bias=-3.0)
@@ -51,17 +48,17 @@ def test_ties_and_crowds_are_settled_on_the_cpu() -> None:
 
 
 def test_fewer_labels_than_asked_for_and_no_queries(rng: np.random.Generator) -> None:
-    resident = DeviceMatrix(unit(rng, 5, 8), "cpu")
-    assert resident.scan(unit(rng, 2, 8), 9).rows.shape == (2, 5)
+    resident = DeviceMatrix(unit_rows(rng, 5, 8), "cpu")
+    assert resident.scan(unit_rows(rng, 2, 8), 9).rows.shape == (2, 5)
     assert resident.scan(np.empty((0, 8), np.float32), 9).rows.shape == (0, 5)
-    assert resident.scan(unit(rng, 2, 8), 2, partition=False).log_partition is None
+    assert resident.scan(unit_rows(rng, 2, 8), 2, partition=False).log_partition is None
 
 
 def test_the_process_keeps_its_own_precision(rng: np.random.Generator) -> None:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
-        DeviceMatrix(unit(rng, 50, 8), "cpu").scan(unit(rng, 2, 8), 3)
+        DeviceMatrix(unit_rows(rng, 50, 8), "cpu").scan(unit_rows(rng, 2, 8), 3)
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision(before)
@@ -71,7 +68,7 @@ def test_an_index_is_scanned_where_its_towers_run(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A stand-in: the CPU is called "meta" to the index, since no GPU may be here."""
-    matrix, queries = unit(rng, 400, 16), unit(rng, 3, 16)
+    matrix, queries = unit_rows(rng, 400, 16), unit_rows(rng, 3, 16)
     labels = [f"label {row}" for row in range(400)]
     monkeypatch.setattr("zsic_index.label_index.searcher._WORTH_A_GPU", 1)
     monkeypatch.setattr(

@@ -10,13 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zsic_index.embedding_arrays import Float32, check_embeddings
+from tests.support import oracle
+from tests.support.oracle import unit_rows
 from zsic_index.scan.exact import QUERY_BATCH, scan
-from zsic_index.scan.probabilities import activate, log_sum_exp
-
-
-def unit(rng: np.random.Generator, count: int, dim: int) -> Float32:
-    return check_embeddings(rng.standard_normal((count, dim)))
+from zsic_index.scan.probabilities import activate
 
 
 @settings(max_examples=60, deadline=None)
@@ -45,7 +42,7 @@ def test_scan_equals_the_full_matrix(
     seed: int,
 ) -> None:
     rng = np.random.default_rng(seed)
-    matrix, queries = unit(rng, count, dim), unit(rng, batch, dim)
+    matrix, queries = unit_rows(rng, count, dim), unit_rows(rng, batch, dim)
     matrix = matrix[rng.integers(0, 1 + count // copies, count) % count]
     found = scan(
         matrix,
@@ -57,18 +54,16 @@ def test_scan_equals_the_full_matrix(
         block_elements=block,
         segment_rows=segment,
     )
-    full = np.einsum("bd,nd->bn", queries.astype(np.float64), matrix.astype(np.float64))
-    order = np.argsort(-full, axis=1, kind="stable")[:, :top_k]
+    full = oracle.similarities(queries, matrix)
+    order = oracle.best(full, top_k)
     np.testing.assert_array_equal(found.rows, order)
-    np.testing.assert_allclose(
-        found.similarities, np.take_along_axis(full, order, axis=1), atol=1e-12
-    )
-    assert found.log_partition is not None
-    np.testing.assert_allclose(found.log_partition, log_sum_exp(full * scale - 2.5), atol=2e-5)
+    np.testing.assert_allclose(found.similarities, oracle.at(full, order), atol=1e-12)
+    partition = oracle.log_sum_exp(full * scale - 2.5)
+    np.testing.assert_allclose(found.log_partition, partition, atol=2e-5)
 
 
 def test_many_queries_are_taken_in_passes(rng: np.random.Generator) -> None:
-    matrix, queries = unit(rng, 300, 8), unit(rng, 2 * QUERY_BATCH + 3, 8)
+    matrix, queries = unit_rows(rng, 300, 8), unit_rows(rng, 2 * QUERY_BATCH + 3, 8)
     together = scan(matrix, queries, 4, logit_scale=50.0)
     for row in (0, QUERY_BATCH, len(queries) - 1):
         alone = scan(matrix, queries[row : row + 1], 4, logit_scale=50.0)
@@ -95,16 +90,18 @@ def test_more_ties_than_candidates_at_the_border() -> None:
 
 
 def test_no_queries(rng: np.random.Generator) -> None:
-    found = scan(unit(rng, 5, 3), np.empty((0, 3), np.float32), 2)
+    found = scan(unit_rows(rng, 5, 3), np.empty((0, 3), np.float32), 2)
     assert found.rows.shape == (0, 2)
 
 
 def test_without_partition(rng: np.random.Generator) -> None:
-    assert scan(unit(rng, 5, 3), unit(rng, 2, 3), 2, partition=False).log_partition is None
+    assert (
+        scan(unit_rows(rng, 5, 3), unit_rows(rng, 2, 3), 2, partition=False).log_partition is None
+    )
 
 
 def test_partition_survives_large_logits(rng: np.random.Generator) -> None:
-    matrix, queries = unit(rng, 400, 16), unit(rng, 3, 16)
+    matrix, queries = unit_rows(rng, 400, 16), unit_rows(rng, 3, 16)
     found = scan(matrix, queries, 400, logit_scale=5_000.0)
     assert found.log_partition is not None
     probabilities = activate(found.similarities * 5_000.0, "softmax", found.log_partition)
@@ -112,7 +109,7 @@ def test_partition_survives_large_logits(rng: np.random.Generator) -> None:
 
 
 def test_threads_change_nothing_at_all(rng: np.random.Generator) -> None:
-    matrix, queries = unit(rng, 20_000, 32), unit(rng, 5, 32)
+    matrix, queries = unit_rows(rng, 20_000, 32), unit_rows(rng, 5, 32)
     one, *others = [
         scan(matrix, queries, 7, logit_scale=80.0, threads=threads, segment_rows=1_500)
         for threads in (1, 2, 3, 8)
@@ -126,7 +123,7 @@ def test_threads_change_nothing_at_all(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("batch", [1, 2, 8, 64, 300])
 @pytest.mark.parametrize("block", [4_000, 1 << 17, 1 << 22])
 def test_batches_and_blocks_change_no_row(rng: np.random.Generator, batch: int, block: int) -> None:
-    matrix, queries = unit(rng, 20_000, 64), unit(rng, 300, 64)
+    matrix, queries = unit_rows(rng, 20_000, 64), unit_rows(rng, 300, 64)
     whole = scan(matrix, queries, 12, logit_scale=100.0)
     parts = [
         scan(matrix, queries[at : at + batch], 12, logit_scale=100.0, block_elements=block)
@@ -141,23 +138,23 @@ def test_batches_and_blocks_change_no_row(rng: np.random.Generator, batch: int, 
 
 
 def test_log_partition_is_near_float64(rng: np.random.Generator) -> None:
-    matrix, queries = unit(rng, 200_000, 64), unit(rng, 9, 64)
-    full = np.einsum("bd,nd->bn", queries.astype(np.float64), matrix.astype(np.float64))
+    matrix, queries = unit_rows(rng, 200_000, 64), unit_rows(rng, 9, 64)
+    full = oracle.similarities(queries, matrix)
     for scale in (10.0, 100.0, 1_000.0):
         found = scan(matrix, queries, 10, logit_scale=scale).log_partition
         assert found is not None
-        np.testing.assert_allclose(found, log_sum_exp(full * scale), atol=1e-6)
+        np.testing.assert_allclose(found, oracle.log_sum_exp(full * scale), atol=1e-6)
 
 
 def test_rows_that_float32_cannot_tell_apart(rng: np.random.Generator) -> None:
     """A thousand rows around one value: only float64 knows which are the best."""
-    centre = unit(rng, 1, 48)[0].astype(np.float64)
+    centre = unit_rows(rng, 1, 48)[0].astype(np.float64)
     nudges = rng.standard_normal((1_000, 48)) * 3e-8
-    matrix = np.concatenate([unit(rng, 3_000, 48), (centre + nudges).astype(np.float32)])
+    matrix = np.concatenate([unit_rows(rng, 3_000, 48), (centre + nudges).astype(np.float32)])
     matrix = matrix[rng.permutation(len(matrix))]
     query = centre.astype(np.float32)[None]
-    exact = np.einsum("nd,d->n", matrix.astype(np.float64), query[0].astype(np.float64))
-    expected = np.lexsort((np.arange(len(matrix)), -exact))[:20]
+    (exact,) = oracle.similarities(query, matrix)
+    (expected,) = oracle.best(exact[None], 20)
     variants: list[dict[str, Any]] = [
         {},
         {"block_elements": 999},
@@ -170,7 +167,7 @@ def test_rows_that_float32_cannot_tell_apart(rng: np.random.Generator) -> None:
 
 
 def test_every_row_asked_for(rng: np.random.Generator) -> None:
-    matrix, queries = unit(rng, 5_000, 16), unit(rng, 2, 16)
+    matrix, queries = unit_rows(rng, 5_000, 16), unit_rows(rng, 2, 16)
     found = scan(matrix, queries, 9_999, logit_scale=50.0)
     assert [sorted(line) for line in found.rows.tolist()] == [list(range(5_000))] * 2
     probabilities = activate(found.similarities * 50.0, "softmax", found.log_partition)
@@ -178,10 +175,10 @@ def test_every_row_asked_for(rng: np.random.Generator) -> None:
 
 
 def test_what_is_held_does_not_grow_with_the_rows(rng: np.random.Generator) -> None:
-    queries = unit(rng, 64, 16)
+    queries = unit_rows(rng, 64, 16)
     peaks = []
     for count in (100_000, 400_000):
-        matrix = unit(rng, count, 16)
+        matrix = unit_rows(rng, count, 16)
         tracemalloc.start()
         scan(matrix, queries, 10, logit_scale=50.0, threads=2)
         peaks.append(tracemalloc.get_traced_memory()[1])

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support import oracle
+from tests.support.oracle import unit_rows
 from zsic_index import calibration
 from zsic_index.calibration import fit_hub_bias, fit_sigmoid, fit_temperature, pair_similarities
 from zsic_index.calibration.truth import Truth
-from zsic_index.embedding_arrays import Float32, Float64, Int64, check_embeddings
+from zsic_index.embedding_arrays import Float32, Float64, Int64
 from zsic_index.errors import EmbeddingError
 from zsic_index.evaluation import metrics
 from zsic_index.scan.exact import scan
 from zsic_index.scan.groups import Grouping
 from zsic_index.scan.pooling import How, Pooling
-from zsic_index.scan.probabilities import log_sum_exp
 
 HOWS = st.sampled_from(["max", "mass"])
-
-
-def unit(rng: np.random.Generator, count: int, dim: int) -> Float32:
-    return check_embeddings(rng.standard_normal((count, dim)))
 
 
 def drawn(rng: np.random.Generator, labels: int, most: int, how: How) -> Pooling:
@@ -34,23 +30,10 @@ def drawn(rng: np.random.Generator, labels: int, most: int, how: How) -> Pooling
     return Pooling(np.append(0, np.cumsum(counts)), how)
 
 
-def plain(products: Float64, pooling: Pooling, scale: float) -> Float64:
-    """(B, N) similarities of labels from (B, R) of names, one by one."""
-    out = np.empty((len(products), pooling.labels))
-    for label in range(pooling.labels):
-        names = products[:, pooling.starts[label] : pooling.starts[label + 1]]
-        for query, line in enumerate(names.tolist()):
-            if pooling.how == "max":
-                out[query, label] = max(line)
-            else:
-                top = max(line)
-                total = math.fsum(math.exp(scale * (one - top)) for one in line)
-                out[query, label] = top + math.log(total) / scale
-    return out
-
-
-def products_of(matrix: Float32, queries: Float32) -> Float64:
-    return np.einsum("bd,nd->bn", queries.astype(np.float64), matrix.astype(np.float64))
+def pooled(of_names: Float64, pooling: Pooling, scale: float) -> Float64:
+    """Return the oracle's (B, N) similarities of labels from (B, R) of names."""
+    names = [range(*edges) for edges in itertools.pairwise(pooling.starts.tolist())]
+    return oracle.pooled(of_names, names, pooling.how, scale)
 
 
 @settings(max_examples=80, deadline=None)
@@ -85,7 +68,7 @@ def test_a_scan_of_names_is_one_of_labels(
     rng = np.random.default_rng(seed)
     pooling = drawn(rng, labels, most, how)
     rows = int(pooling.starts[-1])
-    matrix, queries = unit(rng, rows, 12), unit(rng, batch, 12)
+    matrix, queries = unit_rows(rng, rows, 12), unit_rows(rng, batch, 12)
     matrix = matrix[rng.integers(0, 1 + rows // copies, rows) % rows]
     bias = rng.normal(0, 0.1, labels).astype(np.float32) if with_bias else None
     group_of = np.sort(rng.integers(0, 5, labels))
@@ -102,7 +85,7 @@ def test_a_scan_of_names_is_one_of_labels(
         block_elements=block,
         segment_rows=segment,
     )
-    full = plain(products_of(matrix, queries), pooling, scale)
+    full = pooled(oracle.similarities(queries, matrix), pooling, scale)
     less = full if bias is None else full - bias
     logits = scale * less - 2.5
     # Labels of exactly the same rows are as good as each other to float64 as well.
@@ -115,16 +98,17 @@ def test_a_scan_of_names_is_one_of_labels(
         found.logits, np.take_along_axis(logits, at, 1), atol=1e-11 * max(1, scale)
     )
     assert found.log_partition is not None
-    partition = log_sum_exp(logits)
+    partition = oracle.log_sum_exp(logits)
     np.testing.assert_allclose(found.log_partition, partition, atol=3e-6 * max(1, scale / 100))
-    weights = np.exp(logits - partition[:, None])
-    right = [np.bincount(group_of, weights=line, minlength=5) for line in weights]
+    right = oracle.of_nodes(
+        oracle.softmax(logits), [np.flatnonzero(group_of == g) for g in range(5)]
+    )
     np.testing.assert_allclose(found.groups, right, atol=1e-5 * max(1, scale / 100))
 
 
 def test_the_mass_of_labels_is_that_of_all_names(rng: np.random.Generator) -> None:
     pooling = drawn(rng, 3_000, 5, "mass")
-    matrix, queries = unit(rng, int(pooling.starts[-1]), 32), unit(rng, 7, 32)
+    matrix, queries = unit_rows(rng, int(pooling.starts[-1]), 32), unit_rows(rng, 7, 32)
     pooled = scan(matrix, queries, 5, logit_scale=40.0, pooling=pooling)
     every = scan(matrix, queries, 5, logit_scale=40.0)
     np.testing.assert_allclose(pooled.log_partition, every.log_partition, atol=1e-6)
@@ -185,8 +169,8 @@ def world(
 ) -> tuple[Pooling, Float32, Float32, Int64]:
     """Images whose right labels are drawn from the pooled softmax of scale 30."""
     pooling = drawn(rng, labels, 4, how)
-    matrix, queries = unit(rng, int(pooling.starts[-1]), 24), unit(rng, images, 24)
-    logits = 30 * plain(products_of(matrix, queries), pooling, 30.0)
+    matrix, queries = unit_rows(rng, int(pooling.starts[-1]), 24), unit_rows(rng, images, 24)
+    logits = 30 * pooled(oracle.similarities(queries, matrix), pooling, 30.0)
     return pooling, matrix, queries, (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
 
 
@@ -197,16 +181,14 @@ def test_temperature_is_that_of_pooled_logits(
 ) -> None:
     pooling, matrix, queries, targets = world(rng, how)
     bias = rng.normal(0, 0.05, pooling.labels).astype(np.float32) if with_bias else None
-    products = products_of(matrix, queries)
+    of_names = oracle.similarities(queries, matrix)
 
     def logits_at(scale: float) -> Float64:
-        full = plain(products, pooling, scale)
+        full = pooled(of_names, pooling, scale)
         return scale * (full if bias is None else full - bias)
 
     def nll(scale: float) -> float:
-        logits = logits_at(scale)
-        own = logits[np.arange(len(targets)), targets]
-        return float((log_sum_exp(logits) - own).mean())
+        return oracle.softmax_loss(logits_at(scale), targets)
 
     fit = fit_temperature(
         matrix, queries, targets, logit_scale=90.0, label_bias=bias, pooling=pooling
@@ -216,8 +198,7 @@ def test_temperature_is_that_of_pooled_logits(
     for factor in (0.97, 1.03, 0.5, 2.0):
         assert nll(fit.scale * factor) > fit.nll
     for scale, ece in ((90.0, fit.ece_before), (fit.scale, fit.ece)):
-        logits = logits_at(scale)
-        probabilities = np.exp(logits - log_sum_exp(logits)[:, None])
+        probabilities = oracle.softmax(logits_at(scale))
         right = probabilities.argmax(axis=1) == targets
         found = calibration.temperature.reliability(probabilities.max(axis=1), right).error
         assert ece == pytest.approx(found, abs=1e-4)
@@ -227,12 +208,10 @@ def test_sigmoid_is_that_of_the_best_name(rng: np.random.Generator) -> None:
     pooling, matrix, queries, targets = world(rng, "max")
     truth = Truth.of(len(queries), pooling.labels, np.arange(len(queries)), targets)
     fit = fit_sigmoid(matrix, queries, truth, logit_scale=20.0, logit_bias=-5.0, pooling=pooling)
-    one_each = plain(products_of(matrix, queries), pooling, 1.0)
+    full = pooled(oracle.similarities(queries, matrix), pooling, 1.0)
 
     def nll(scale: float, bias: float) -> float:
-        logits = scale * one_each + bias
-        own = logits[np.arange(len(targets)), targets]
-        return float((np.logaddexp(0, logits).sum() - own.sum()) / len(queries))
+        return oracle.sigmoid_loss(scale * full + bias, targets[:, None] == np.arange(400))
 
     assert fit.nll == pytest.approx(nll(fit.scale, fit.bias), rel=1e-4)
     for scale, bias in ((1.05, 0.0), (0.95, 0.0), (1.0, 0.1), (1.0, -0.1)):
@@ -242,7 +221,7 @@ def test_sigmoid_is_that_of_the_best_name(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("how", ["max", "mass"])
 def test_pairs_hubs_and_precision_are_of_labels(rng: np.random.Generator, how: How) -> None:
     pooling, matrix, queries, targets = world(rng, how, labels=90, images=40)
-    full = plain(products_of(matrix, queries), pooling, 25.0)
+    full = pooled(oracle.similarities(queries, matrix), pooling, 25.0)
     images = np.arange(40)
     found = pair_similarities(matrix, queries, images, targets, pooling=pooling, scale=25.0)
     np.testing.assert_allclose(found, full[images, targets], atol=1e-12)
@@ -252,7 +231,7 @@ def test_pairs_hubs_and_precision_are_of_labels(rng: np.random.Generator, how: H
     np.testing.assert_allclose(bias.of(np.arange(90)), raw - raw.mean(), atol=1e-6)
 
     truth = Truth.of(40, 90, images, targets)
-    partition = log_sum_exp(25.0 * full)
+    partition = oracle.log_sum_exp(25.0 * full)
     mean = metrics.mean_average_precision(
         matrix, queries, truth, logit_scale=25.0, log_partition=partition, pooling=pooling
     )
@@ -265,9 +244,11 @@ def test_pairs_hubs_and_precision_are_of_labels(rng: np.random.Generator, how: H
 def test_rows_that_do_not_fit_are_refused(rng: np.random.Generator) -> None:
     pooling = Pooling(np.array([0, 2, 3]), "max")
     with pytest.raises(EmbeddingError, match="pooled from 3 rows; there are 4"):
-        fit_temperature(unit(rng, 4, 5), unit(rng, 2, 5), [0, 1], logit_scale=9.0, pooling=pooling)
+        fit_temperature(
+            unit_rows(rng, 4, 5), unit_rows(rng, 2, 5), [0, 1], logit_scale=9.0, pooling=pooling
+        )
     with pytest.raises(EmbeddingError, match="one number for each of 2 labels"):
         fit_temperature(
-            unit(rng, 3, 5), unit(rng, 2, 5), [0, 1], logit_scale=9.0, pooling=pooling,
+            unit_rows(rng, 3, 5), unit_rows(rng, 2, 5), [0, 1], logit_scale=9.0, pooling=pooling,
             label_bias=np.zeros(3, dtype=np.float32),
         )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import wordnet
+from tests.support import oracle, wordnet
 from tests.support.taxonomies import above_or_self, taxonomies
 from zsic_index import taxonomy
 from zsic_index.embedding_arrays import Float64, Int64
@@ -33,41 +33,27 @@ SEEDS = st.integers(0, 2**32 - 1)
 def masses(found: Taxonomy, seed: int, queries: int = 3) -> Float64:
     """(B, N) probabilities that add up to 1, over many orders of magnitude."""
     random = np.random.default_rng(seed)
-    logits = random.normal(scale=10, size=(queries, len(found.labels)))
-    exps = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exps / exps.sum(axis=1, keepdims=True))
+    return oracle.softmax(random.normal(scale=10, size=(queries, len(found.labels))))
 
 
-def brute(found: Taxonomy, values: Float64, kind: str) -> Float64:
-    """(B, M) by going through all labels for each node."""
+def labels_below(found: Taxonomy) -> list[list[int]]:
+    """Return the labels at or below each node, by going through all of them for each node."""
     above = above_or_self(found)
-    out = np.zeros((len(values), len(found.names)))
-    for query, row in enumerate(values.tolist()):
-        for node in range(len(found.names)):
-            below = [
-                value
-                for value, at in zip(row, found.label_nodes.tolist(), strict=True)
-                if node in above[at]
-            ]
-            match kind:
-                case "mass":
-                    out[query, node] = math.fsum(below)
-                case "max":
-                    out[query, node] = max(below, default=0.0)
-                case _:
-                    out[query, node] = 1 - math.prod(1 - value for value in below)
-    return out
+    nodes = list(enumerate(found.label_nodes.tolist()))
+    return [
+        [label for label, node in nodes if other in above[node]]
+        for other in range(len(found.names))
+    ]
 
 
 @settings(deadline=None, max_examples=200)
 @given(found=taxonomies(), seed=SEEDS)
 def test_all_nodes_of_a_dag(found: Taxonomy, seed: int) -> None:
-    roll_up, values = RollUp(Structure(found)), masses(found, seed)
-    np.testing.assert_allclose(roll_up.node_mass(values), brute(found, values, "mass"), rtol=1e-14)
-    np.testing.assert_array_equal(roll_up.node_max(values), brute(found, values, "max"))
-    np.testing.assert_allclose(
-        roll_up.node_noisy_or(values), brute(found, values, "or"), rtol=1e-9, atol=1e-15
-    )
+    roll_up, values, below = RollUp(Structure(found)), masses(found, seed), labels_below(found)
+    mass, maxima, ors = (oracle.of_nodes(values, below, how) for how in ("mass", "max", "noisy-or"))
+    np.testing.assert_allclose(roll_up.node_mass(values), mass, rtol=1e-14)
+    np.testing.assert_array_equal(roll_up.node_max(values), maxima)
+    np.testing.assert_allclose(roll_up.node_noisy_or(values), ors, rtol=1e-9, atol=1e-15)
 
 
 @settings(deadline=None, max_examples=200)
@@ -85,17 +71,17 @@ def test_groups_below_any_nodes_of_a_dag(found: Taxonomy, seed: int, data: st.Da
     values = masses(found, seed)
     grouped = below.group_mass(values)
     np.testing.assert_allclose(grouped.sum(axis=1), 1, rtol=1e-14)
-    np.testing.assert_allclose(
-        below.node_mass(grouped), brute(found, values, "mass")[:, nodes], rtol=1e-14
-    )
+    labels = [labels_below(found)[node] for node in nodes]
+    mass = oracle.of_nodes(values, labels, "mass")
+    np.testing.assert_allclose(below.node_mass(grouped), mass, rtol=1e-14)
     maxima = np.zeros_like(grouped)
     np.maximum.at(maxima.T, below.group_of, values.T)
-    np.testing.assert_array_equal(below.node_max(maxima), brute(found, values, "max")[:, nodes])
+    of_maxima = oracle.of_nodes(values, labels, "max")
+    np.testing.assert_array_equal(below.node_max(maxima), of_maxima)
     ors = np.ones_like(grouped)
     np.multiply.at(ors.T, below.group_of, 1 - values.T)
-    np.testing.assert_allclose(
-        below.node_noisy_or(1 - ors), brute(found, values, "or")[:, nodes], rtol=1e-9, atol=1e-14
-    )
+    of_ors = oracle.of_nodes(values, labels, "noisy-or")
+    np.testing.assert_allclose(below.node_noisy_or(1 - ors), of_ors, rtol=1e-9, atol=1e-14)
 
 
 @settings(deadline=None)
