@@ -50,6 +50,6 @@ def test_page_escapes_labels(result: demo.DemoResult) -> None:
 
 
 def test_page_in_a_browser(result: demo.DemoResult, tmp_path: Path) -> None:
-    shown = in_a_browser(demo.render_page(result), tmp_path)
-    assert shown.count("<figure>") == 40
-    assert "zsic-index demo" in shown
+    dom = in_a_browser(demo.render_page(result), tmp_path)
+    assert dom.count("<figure>") == 40
+    assert "zsic-index demo" in dom

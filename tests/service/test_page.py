@@ -93,16 +93,17 @@ def opened(browser: Any, address: str, options: dict[str, Any]) -> Iterator[Tab]
     page.on("pageerror", lambda error: tab.wrong.append(str(error)))
     page.on(
         "console",
-        lambda said: (
-            said.type in ("error", "warning")
-            and not said.text.startswith("Failed to load resource")
-            and tab.wrong.append(said.text)
+        lambda message: (
+            message.type in ("error", "warning")
+            and not message.text.startswith("Failed to load resource")
+            and tab.wrong.append(message.text)
         ),
     )
     page.on("response", lambda answer: tab.statuses.add(answer.status))
     own = (address, f"blob:{address}", "data:")
     page.on(
-        "request", lambda one: one.url.startswith(own) or tab.wrong.append(f"asked for {one.url}")
+        "request",
+        lambda request: request.url.startswith(own) or tab.wrong.append(f"asked for {request.url}"),
     )
     try:
         yield tab
@@ -147,8 +148,8 @@ def answered(page: Any) -> None:
 def labels(page: Any, card: int = 0, column: int = 0) -> list[str]:
     """The labels of a card's answer, best first."""
     answer = page.locator(".card").nth(card).locator(".answer").nth(column)
-    found: list[str] = answer.locator(".name").all_text_contents()
-    return found
+    names: list[str] = answer.locator(".name").all_text_contents()
+    return names
 
 
 def transfer(page: Any, name: str, content: bytes, kind: str = "image/png") -> Any:
@@ -165,22 +166,24 @@ def transfer(page: Any, name: str, content: bytes, kind: str = "image/png") -> A
 
 
 def is_wide(page: Any) -> bool:
-    found: bool = page.evaluate("() => document.documentElement.scrollWidth > window.innerWidth")
-    return found
+    wide: bool = page.evaluate("() => document.documentElement.scrollWidth > window.innerWidth")
+    return wide
 
 
 def test_chosen_images_get_labels_with_their_numbers(page: Any, served_store: Path) -> None:
     choose(page, "lion", "pizza")
     assert page.locator("h3").all_text_contents() == [SAMPLES["lion"].name, SAMPLES["pizza"].name]
     with LabelIndex.open("things", store=served_store) as index:
-        found = index.classify([SAMPLES["lion"], SAMPLES["pizza"]], top_k=5)
-    for card, predictions in enumerate(found):
-        assert labels(page, card) == [one.label for one in predictions]
-        said = page.locator(".card").nth(card).locator(".similarity").all_text_contents()
-        assert said == [f"similarity {one.similarity:.4f}" for one in predictions]
+        answers = index.classify([SAMPLES["lion"], SAMPLES["pizza"]], top_k=5)
+    for card, predictions in enumerate(answers):
+        assert labels(page, card) == [prediction.label for prediction in predictions]
+        similarities = page.locator(".card").nth(card).locator(".similarity").all_text_contents()
+        assert similarities == [
+            f"similarity {prediction.similarity:.4f}" for prediction in predictions
+        ]
     assert labels(page)[0] == "lion"
     first = page.locator(".labels .percent").first.text_content()
-    assert first == f"{found[0][0].probability * 100:.1f}\u00a0%"
+    assert first == f"{answers[0][0].probability * 100:.1f}\u00a0%"
     assert page.inner_text("#status") == "2 images classified."
     facts = page.inner_text("#facts")
     assert all(word in facts for word in ("12", "builtin:clip", "softmax", "This is a photo of"))
@@ -223,14 +226,14 @@ def test_dropped_and_pasted_images(page: Any) -> None:
 
 
 def test_by_keys_alone(page: Any) -> None:
-    def tab_to(wanted: str) -> None:
+    def tab_to(selector: str) -> None:
         for _ in range(30):
             page.keyboard.press("Tab")
-            if page.evaluate("wanted => document.activeElement.matches(wanted)", wanted):
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
                 ring = "() => getComputedStyle(document.activeElement).outlineStyle"
                 assert page.evaluate(ring) == "solid", "the focus can be seen"
                 return
-        raise AssertionError(f"Tab does not get to {wanted}")
+        raise AssertionError(f"Tab does not get to {selector}")
 
     # Listened for from the beginning: a chooser that opens before is a real one.
     page.on("filechooser", lambda chooser: None)
@@ -305,7 +308,8 @@ def test_two_sets_of_templates_side_by_side(page: Any, served_store: Path) -> No
         under = index.with_templates("a {}, painted.")
         for card, name in enumerate(("octopus", "lion")):
             own, other = (
-                [one.label for one in of.classify(SAMPLES[name], top_k=5)] for of in (index, under)
+                [prediction.label for prediction in of.classify(SAMPLES[name], top_k=5)]
+                for of in (index, under)
             )
             assert labels(page, card, 0) == own
             assert labels(page, card, 1) == other
@@ -382,11 +386,11 @@ def test_an_answer_that_comes_too_late_is_not_shown(page: Any) -> None:
 
 
 def test_everything_that_an_answer_may_hold(page: Any) -> None:
-    known = {"logit": 1.0, "similarity": 0.25, "index_probability": None, "interval": None}
+    common = {"logit": 1.0, "similarity": 0.25, "index_probability": None, "interval": None}
     predictions = [
-        known | {"label": "<b>0</b>", "label_id": 1, "probability": 1, "interval": [0.9, 0.95]},
-        known | {"label": "1", "label_id": 2, "probability": 0.25, "interval": [0.25, 0.25001]},
-        known | {"label": "2", "label_id": None, "probability": 1e-9, "index_probability": 4e-6},
+        common | {"label": "<b>0</b>", "label_id": 1, "probability": 1, "interval": [0.9, 0.95]},
+        common | {"label": "1", "label_id": 2, "probability": 0.25, "interval": [0.25, 0.25001]},
+        common | {"label": "2", "label_id": None, "probability": 1e-9, "index_probability": 4e-6},
     ]
     results = [
         {"image": "0", "predictions": predictions},
@@ -398,24 +402,24 @@ def test_everything_that_an_answer_may_hold(page: Any) -> None:
     answered(page)
     assert labels(page) == ["<b>0</b>", "1", "2"]
     lines = page.locator(".card").first.locator(".labels li")
-    shown = [lines.nth(at).inner_text().replace("\u00a0", " ").split("\n") for at in range(3)]
-    assert "95 % interval 90.0 % to 95.0 %" in shown[0]
-    assert not any("interval" in text for text in shown[1]), "it is exact in the digits shown"
-    assert {"< 0.0001 %", "0.0004 % over the index"} <= set(shown[2])
+    texts = [lines.nth(at).inner_text().replace("\u00a0", " ").split("\n") for at in range(3)]
+    assert "95 % interval 90.0 % to 95.0 %" in texts[0]
+    assert not any("interval" in text for text in texts[1]), "it is exact in the digits shown"
+    assert {"< 0.0001 %", "0.0004 % over the index"} <= set(texts[2])
     assert page.locator(".none").text_content() == "None of these for a <reason>"
 
 
 def test_many_images_come_in_several_requests(page: Any) -> None:
-    asked: list[str] = []
-    page.on("request", lambda one: "classify" in one.url and asked.append(one.url))
+    requests: list[str] = []
+    page.on("request", lambda request: "classify" in request.url and requests.append(request.url))
     files = [SAMPLES["lion"]] * 20
     page.set_input_files("#files", files)
     answered(page)
-    assert len(asked) == 2
+    assert len(requests) == 2
     assert page.inner_text("#status") == "20 images classified."
     page.set_input_files("#files", SAMPLES["frog"])
     answered(page)
-    assert len(asked) == 3, "those that have their answers are not asked about again"
+    assert len(requests) == 3, "images with a result are not sent again"
 
 
 def refuse_once(page: Any, status: int) -> None:
@@ -536,10 +540,10 @@ def test_results_and_requests_can_be_taken_along(page: Any, tmp_path: Path) -> N
     assert taken["index"] == "things"
     assert taken["results"][0]["image"] == odd.name
     predictions = taken["results"][0]["predictions"]
-    assert [one["label"] for one in predictions] == labels(page)
-    assert [one["label"] for one in taken["compared"]["results"][0]["predictions"]] == labels(
-        page, 0, 1
-    )
+    assert [prediction["label"] for prediction in predictions] == labels(page)
+    assert [
+        prediction["label"] for prediction in taken["compared"]["results"][0]["predictions"]
+    ] == labels(page, 0, 1)
     page.select_option("#compare", "")
     page.fill("#top-k", "3")
     page.wait_for_function("() => document.querySelectorAll('.labels li').length === 3")
@@ -551,8 +555,8 @@ def test_results_and_requests_can_be_taken_along(page: Any, tmp_path: Path) -> N
     answer = subprocess.run(
         ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
     )
-    found = json.loads(answer.stdout)["results"][0]["predictions"]
-    assert [one["label"] for one in found] == labels(page)
+    predictions = json.loads(answer.stdout)["results"][0]["predictions"]
+    assert [prediction["label"] for prediction in predictions] == labels(page)
 
 
 @pytest.mark.parametrize("options", [PHONE, SMALL])

@@ -59,15 +59,16 @@ def page(
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on(
             "console",
-            lambda said: (
-                said.type == "error"
-                and not said.text.startswith("Failed to load resource")
-                and wrong.append(said.text)
+            lambda message: (
+                message.type == "error"
+                and not message.text.startswith("Failed to load resource")
+                and wrong.append(message.text)
             ),
         )
         page.on("response", lambda answer: statuses.append(answer.status))
         page.on(
-            "request", lambda one: one.url.startswith(own) or wrong.append(f"asked for {one.url}")
+            "request",
+            lambda request: request.url.startswith(own) or wrong.append(f"asked for {request.url}"),
         )
         page.goto(server.url)
         page.wait_for_selector(".tile")
@@ -101,15 +102,15 @@ def photos(page: Any) -> list[str]:
 
 
 def verdicts(page: Any) -> list[str | None]:
-    found: list[str | None] = page.eval_on_selector_all(
+    names: list[str | None] = page.eval_on_selector_all(
         ".tile", "tiles => tiles.map((one) => one.dataset.verdict ?? null)"
     )
-    return found
+    return names
 
 
 def path_of(root: Path, name: str) -> Path:
-    (found,) = root.rglob(name)
-    return found
+    (path,) = root.rglob(name)
+    return path
 
 
 def apply(page: Any, *, write: bool) -> str:
@@ -120,9 +121,9 @@ def apply(page: Any, *, write: bool) -> str:
     page.wait_for_function(
         "() => document.getElementById('apply-summary').textContent.includes('changed')"
     )
-    said: str = page.inner_text("#apply-summary")
+    summary: str = page.inner_text("#apply-summary")
     page.keyboard.press("Escape")
-    return said
+    return summary
 
 
 def test_rejects_accepts_and_sidecars(page: Any, root: Path) -> None:
@@ -135,8 +136,8 @@ def test_rejects_accepts_and_sidecars(page: Any, root: Path) -> None:
     assert verdicts(page) == ["rejected"] * 3 + ["accepted"] * 2 + [None] * 2
     assert state(root) == before, "nothing is written before it is applied"
 
-    said = apply(page, write=True)
-    assert "2 photos changed: 2 tags added, 0 withdrawn." in said
+    summary = apply(page, write=True)
+    assert "2 photos changed: 2 tags added, 0 withdrawn." in summary
     assert page.is_hidden("#changes")
     for name in order[:3]:
         assert "lion" not in leaves(path_of(root, name))
@@ -146,12 +147,12 @@ def test_rejects_accepts_and_sidecars(page: Any, root: Path) -> None:
         assert "<rdf:li>lion</rdf:li>" in sidecar
         assert "<rdf:li>ai/animals/mammals/lion</rdf:li>" in sidecar
     others = [path.read_text(encoding="utf-8") for path in root.rglob("*.xmp")]
-    assert sum(">lion<" in one for one in others) == 2
+    assert sum(">lion<" in sidecar for sidecar in others) == 2
     assert {name: of for name, of in state(root).items() if not name.endswith(".xmp")} == before
     with Store.open() as store:
-        known = {one.name: one for one in store.photos.iterate()}
-        said_of = store.verdicts.find(one.content_hash for one in known.values())
-        given = [list(said_of.get(known[name].content_hash, {}).values()) for name in order]
+        stored = {photo.name: photo for photo in store.photos.iterate()}
+        verdicts_of = store.verdicts.find(photo.content_hash for photo in stored.values())
+        given = [list(verdicts_of.get(stored[name].content_hash, {}).values()) for name in order]
     assert given == [["rejected"]] * 3 + [["accepted"]] * 2 + [[]] * 2
 
 

@@ -72,7 +72,7 @@ def own_root(made: Path, root: Path, tmp_path: Path) -> Path:
     tag(tmp_path / "photos")
     with Store.open() as opened:
         photos = opened.photos
-        gone = [one.photo_id for one in photos.iterate(under=str(root))]
+        gone = [photo.photo_id for photo in photos.iterate(under=str(root))]
         photos.set_missing(gone, missing_since=1.0)
     return tmp_path / "photos"
 
@@ -92,14 +92,14 @@ def open_review(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Revie
         return opened[-1]
 
     yield make
-    for one in opened:
-        one.close()
-        one.index.close()
+    for review in opened:
+        review.close()
+        review.index.close()
 
 
 def label_id(review: Review, name: str) -> int:
-    total, found = review.search_labels(name, 0, 500)
-    (label,) = [one.label for one in found if one.label.name == name]
+    total, summaries = review.search_labels(name, 0, 500)
+    (label,) = [summary.label for summary in summaries if summary.label.name == name]
     assert total >= 1
     return label.label_id
 
@@ -108,12 +108,12 @@ def photo_id(review: Review, name: str) -> int:
     """The id of a photo by its file's name."""
     label = label_id(review, "umbrella")
     page = review.page(label, "all", 0.5, -1, 500)
-    (found,) = [one.photo.photo_id for one in page.photos if one.photo.name == name]
-    return found
+    (id_,) = [photo.photo.photo_id for photo in page.photos if photo.photo.name == name]
+    return id_
 
 
 def shown(review: Review, label: int, which: Any, threshold: float = 0.5) -> list[str]:
-    return [one.photo.name for one in review.page(label, which, threshold, -1, 500).photos]
+    return [photo.photo.name for photo in review.page(label, which, threshold, -1, 500).photos]
 
 
 # What is shown
@@ -142,19 +142,19 @@ def test_probabilities_are_those_of_tag(
     review = open_review()
     assert len(review.photos) == 5
     index = review.index
-    paths = [review.photo(one).path for one in review.photos.photo_ids.tolist()]
+    paths = [review.photo(id_).path for id_ in review.photos.photo_ids.tolist()]
     with LabelIndex.open("things", decode="scaled", keep_images=True) as other:
         label_ids, expected = other.searcher.best_labels(other.embed(paths), len(other))
     by_photo = [
-        dict(zip(ids, found, strict=True))
-        for ids, found in zip(label_ids.tolist(), expected.tolist(), strict=True)
+        dict(zip(ids, values, strict=True))
+        for ids, values in zip(label_ids.tolist(), expected.tolist(), strict=True)
     ]
-    for row, one in enumerate(index.label_ids.tolist()):
-        label = review.label(one)
+    for row, id_ in enumerate(index.label_ids.tolist()):
+        label = review.label(id_)
         assert (label.row, label.name) == (row, index.labels[row])
-        for photo in review.page(one, "all", 0.5, -1, 500).photos:
+        for photo in review.page(id_, "all", 0.5, -1, 500).photos:
             place = paths.index(photo.photo.path)
-            assert photo.probability == pytest.approx(by_photo[place][one], rel=1e-6)
+            assert photo.probability == pytest.approx(by_photo[place][id_], rel=1e-6)
 
 
 def test_photos_by_probability_in_pages(root: Path, open_review: Callable[..., Review]) -> None:
@@ -163,32 +163,34 @@ def test_photos_by_probability_in_pages(root: Path, open_review: Callable[..., R
     whole = review.page(dog, "all", 0.5, -1, 500)
     assert whole.total == len(whole.photos) == len(NAMES)
     assert whole.photos[0].photo.name == "dog-face.jpg"
-    found = [one.probability for one in whole.photos]
-    assert found == sorted(found, reverse=True)
-    assert review.probabilities(dog).tolist() == found
+    probabilities = [photo.probability for photo in whole.photos]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert review.probabilities(dog).tolist() == probabilities
     pages, after = [], -1
     while page := review.page(dog, "all", 0.5, after, 3).photos:
         pages.append(page)
         after = page[-1].rank
     assert [len(page) for page in pages] == [3, 3, 1]
-    assert [one for page in pages for one in page] == whole.photos
+    assert [photo for page in pages for photo in page] == whole.photos
 
 
 def test_labels_by_tags_and_by_words(root: Path, open_review: Callable[..., Review]) -> None:
     review = open_review()
-    total, found = review.search_labels("", 0, 3)
-    assert (total, len(found)) == (12, 3)
+    total, summaries = review.search_labels("", 0, 3)
+    assert (total, len(summaries)) == (12, 3)
     everything = review.search_labels("", 0, 500)[1]
-    tagged = [one.counts.tagged for one in everything]
+    tagged = [summary.counts.tagged for summary in everything]
     assert tagged == sorted(tagged, reverse=True)
     given = Counter(leaf for name in NAMES for leaf in leaves(root / f"{name}.jpg"))
     assert given
-    assert {one.label.name: one.counts.tagged for one in everything} == {
+    assert {summary.label.name: summary.counts.tagged for summary in everything} == {
         name: given[name] for name in review.index.labels
     }
-    assert [one.label.name for one in review.search_labels("MAMMALS dog", 0, 9)[1]] == ["dog face"]
-    found = review.search_labels("mammals", 0, 9)[1]
-    assert [(one.label.name, one.label.path) for one in found] == [
+    assert [summary.label.name for summary in review.search_labels("MAMMALS dog", 0, 9)[1]] == [
+        "dog face"
+    ]
+    summaries = review.search_labels("mammals", 0, 9)[1]
+    assert [(summary.label.name, summary.label.path) for summary in summaries] == [
         ("dog face", ("animals", "mammals")),
         ("lion", ("animals", "mammals")),
         ("mammals", ("animals",)),
@@ -229,7 +231,11 @@ def test_only_below_a_folder(root: Path, open_review: Callable[..., Review]) -> 
     frog = label_id(review, "frog")
     assert sorted(shown(review, frog, "all")) == ["automobile.jpg", "octopus.jpg"]
     given = [leaf for name in NAMES[-2:] for leaf in leaves(root / f"{name}.jpg")]
-    tagged = [one.label.name for one in review.search_labels("", 0, 500)[1] if one.counts.tagged]
+    tagged = [
+        summary.label.name
+        for summary in review.search_labels("", 0, 500)[1]
+        if summary.counts.tagged
+    ]
     assert sorted(tagged) == sorted(given)
     whole = open_review()
     with pytest.raises(NotReviewedError, match="not among those reviewed"):
@@ -251,7 +257,7 @@ def test_copies_are_one_picture(own_root: Path, open_review: Callable[..., Revie
     frog = label_id(review, "frog")
     (first, *others) = review.page(frog, "all", 0.5, -1, 500).photos
     assert (first.photo.name, first.copies) == ("frog.jpg", 2)
-    assert {one.copies for one in others} == {1}
+    assert {photo.copies for photo in others} == {1}
     review.give_verdict(frog, first.photo.photo_id, "rejected")
     review.apply(write=False)
     assert leaves(own_root / "2024" / "again.jpg") == leaves(own_root / "frog.jpg") == []
@@ -341,8 +347,8 @@ def test_a_threshold_of_its_own(root: Path, open_review: Callable[..., Review]) 
     review = open_review()
     lion = label_id(review, "lion")
     assert review.thresholds(lion).threshold == 0.5  # the last run's
-    found = review.set_threshold(lion, 1.0)
-    assert (found.threshold, found.own, found.otherwise) == (1.0, 1.0, 0.5)
+    thresholds = review.set_threshold(lion, 1.0)
+    assert (thresholds.threshold, thresholds.own, thresholds.otherwise) == (1.0, 1.0, 0.5)
     pending = review.pending()
     assert (pending.photos, pending.added, pending.withdrawn) == (1, 0, 1)
     review.apply(write=False)
@@ -359,18 +365,18 @@ def test_a_threshold_of_its_own(root: Path, open_review: Callable[..., Review]) 
 def test_a_fit_needs_some_of_each(root: Path, open_review: Callable[..., Review]) -> None:
     review = open_review()
     lion = label_id(review, "lion")
-    order = [one.photo.photo_id for one in review.page(lion, "all", 0.5, -1, 500).photos]
+    order = [photo.photo.photo_id for photo in review.page(lion, "all", 0.5, -1, 500).photos]
     for photo in order[:3]:
         review.give_verdict(lion, photo, "accepted")
     with pytest.raises(InputError, match="3 accepted and 0 rejected: a threshold needs at least 3"):
         review.fit_threshold(lion, 0.9)
     for photo in order[3:6]:
         review.give_verdict(lion, photo, "rejected")
-    found = review.fit_threshold(lion, 0.9)
+    fitted = review.fit_threshold(lion, 0.9)
     probabilities = review.probabilities(lion)
-    assert (found.how, found.threshold) == ("f1", probabilities[2])
-    assert (found.precision, found.recall, found.decided) == (1.0, 1.0, 6)
-    assert "25 of 25" in found.note
+    assert (fitted.how, fitted.threshold) == ("f1", probabilities[2])
+    assert (fitted.precision, fitted.recall, fitted.decided) == (1.0, 1.0, 6)
+    assert "25 of 25" in fitted.note
     assert review.thresholds(lion).own is None, "it is only said"
 
 
@@ -378,19 +384,19 @@ def test_a_fit_keeps_the_precision_where_the_photos_show_it() -> None:
     probabilities = np.linspace(1, 0, 60)
     accepted = np.arange(60) < 30
     accepted[40] = True
-    found = fit(probabilities, accepted, 0.9)
-    assert found.how == "precision"
+    fitted = fit(probabilities, accepted, 0.9)
+    assert fitted.how == "precision"
     # 30 of 30 show that 90 % is kept, and 30 of 31 do not.
-    assert found.threshold == probabilities[29]
-    assert (found.precision, found.recall) == (1.0, 30 / 31)
+    assert fitted.threshold == probabilities[29]
+    assert (fitted.precision, fitted.recall) == (1.0, 30 / 31)
 
 
 def test_a_fit_cuts_no_equal_probabilities_apart() -> None:
     probabilities = np.array([0.9, 0.8, 0.5, 0.5, 0.5, 0.5, 0.1])
     accepted = np.array([True, True, True, False, False, False, False])
-    found = fit(probabilities, accepted, 0.9)
-    assert (found.how, found.threshold) == ("f1", 0.8)
-    assert (found.precision, found.recall) == (1.0, 2 / 3)
+    fitted = fit(probabilities, accepted, 0.9)
+    assert (fitted.how, fitted.threshold) == ("f1", 0.8)
+    assert (fitted.precision, fitted.recall) == (1.0, 2 / 3)
 
 
 # Applying
@@ -448,13 +454,13 @@ def test_apply_decides_as_the_last_run_over_each_folder_did(
         review.give_verdict(pizza, photo_id(review, name), "accepted")
     review.apply(write=False)
     with Store.open() as store:
-        found = {
-            known.name: {tag.path[0] for tag in store.tags.find([known.photo_id])[known.photo_id]}
-            for known in store.photos.iterate(under=str(own_root))
+        roots = {
+            photo.name: {tag.path[0] for tag in store.tags.find([photo.photo_id])[photo.photo_id]}
+            for photo in store.photos.iterate(under=str(own_root))
         }
-    assert found["frog.jpg"] == found["lion.jpg"] == {"robot"}
-    assert found["automobile.jpg"] == {"other"}
-    assert found["octopus.jpg"] == {"robot"}, "the last run over its folder leaves it out"
+    assert roots["frog.jpg"] == roots["lion.jpg"] == {"robot"}
+    assert roots["automobile.jpg"] == {"other"}
+    assert roots["octopus.jpg"] == {"robot"}, "the last run over its folder leaves it out"
 
 
 def test_apply_is_limited_to_the_folder(own_root: Path, open_review: Callable[..., Review]) -> None:
@@ -486,13 +492,13 @@ def test_apply_while_a_run_is_at_work(root: Path, open_review: Callable[..., Rev
 
 
 def test_settings_come_back_from_the_store(root: Path) -> None:
-    asked = RunSettings(
+    settings = RunSettings(
         (str(root),),
         ("*.tif",),
         TagSettings(root="x", only=("animals",), ancestors=True),
         write="sidecar",
     )
-    assert RunSettings.from_record(json.loads(json.dumps(asdict(asked)))) == asked
+    assert RunSettings.from_record(json.loads(json.dumps(asdict(settings)))) == settings
     assert RunSettings.from_record({"roots": ["/a"]}) == RunSettings(("/a",))
 
 
@@ -520,7 +526,7 @@ def test_thumbnails_are_cached_within_bounds(
     root: Path, open_review: Callable[..., Review], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     review = open_review()
-    photos = [review.photo(one) for one in review.photos.photo_ids.tolist()]
+    photos = [review.photo(id_) for id_ in review.photos.photo_ids.tolist()]
     made: list[str] = []
 
     def count(path: str, side: int) -> bytes:
@@ -532,7 +538,7 @@ def test_thumbnails_are_cached_within_bounds(
     for photo in (photos[0], photos[1], photos[0], photos[2], photos[0], photos[1]):
         some.get(photo, SMALL)
     # The third pushes out the one that was not asked for last.
-    assert made == [photos[one].path for one in (0, 1, 2, 1)]
+    assert made == [photos[position].path for position in (0, 1, 2, 1)]
     assert some._cache.currsize == 200
 
 
@@ -612,9 +618,9 @@ PATHS = ("/", "/review.js", "/api/session", "/api/labels", "/photos/1/small", "/
 def test_nothing_without_the_token(server: ReviewServer) -> None:
     for path in PATHS:
         for wrong in ("", "?token=", "?token=wrong", "?token=" + server.guard.token[:-1]):
-            response, found = ask(server, path + wrong)
+            response, content = ask(server, path + wrong)
             assert (response.status, "Set-Cookie" in response.headers) == (403, False), path
-            assert set(found) == {"error"}
+            assert set(content) == {"error"}
         for cookie in ("zsic-review=x", f"zsic-review-{server.server_port}=wrong", "=;=", ";"):
             assert ask(server, path, cookie)[0].status == 403
     for path in ("/api/undo", "/api/verdicts", "/api/apply"):
@@ -700,8 +706,8 @@ def test_a_form_cannot_post(server: ReviewServer, cookie: str) -> None:
 
 
 def test_bodies_are_bounded(server: ReviewServer, cookie: str) -> None:
-    response, found = ask(server, "/api/undo", cookie, b" " * (MAX_BODY_BYTES + 1))
-    assert (response.status, found["error"]) == (413, "65,537 bytes; the limit is 65,536")
+    response, content = ask(server, "/api/undo", cookie, b" " * (MAX_BODY_BYTES + 1))
+    assert (response.status, content["error"]) == (413, "65,537 bytes; the limit is 65,536")
     head = (
         f"POST /api/undo HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\n"
         "Content-Type: application/json\r\n"
@@ -749,11 +755,11 @@ def test_unknown_ids(server: ReviewServer, cookie: str) -> None:
                  "/api/labels/99999/probabilities", "/api/labels/99999/photos"):  # fmt: skip
         assert ask(server, path, cookie)[0].status == 404, path
     lion = label_id(server.api._review, "lion")
-    response, found = ask(
+    response, content = ask(
         server, "/api/verdicts", cookie, {"label": lion, "photo": 12345, "verdict": "accepted"}
     )
     assert response.status == 404
-    assert "photo 12345 is not among those reviewed" in found["error"]
+    assert "photo 12345 is not among those reviewed" in content["error"]
 
 
 @pytest.mark.parametrize(
@@ -776,9 +782,9 @@ def test_unknown_ids(server: ReviewServer, cookie: str) -> None:
 def test_values_that_will_not_do(
     server: ReviewServer, cookie: str, path: str, body: dict[str, Any]
 ) -> None:
-    response, found = ask(server, path, cookie, body)
+    response, content = ask(server, path, cookie, body)
     assert response.status == 400
-    assert found["error"]
+    assert content["error"]
 
 
 def test_every_answer_has_the_headers(server: ReviewServer, cookie: str) -> None:
@@ -828,18 +834,18 @@ def test_a_review_by_its_server(server: ReviewServer, cookie: str, root: Path) -
     assert (session["photos"], session["labels"], session["writes"]) == (len(NAMES), 12, False)
     assert session["photos_per_page"] == 120
     labels = ask(server, "/api/labels?search=li&number=1", cookie)[1]
-    (lion,) = [one for one in labels["labels"] if one["name"] == "lion"]
+    (lion,) = [label for label in labels["labels"] if label["name"] == "lion"]
     assert (labels["total"], lion["path"], lion["tagged"]) == (1, ["animals", "mammals"], 1)
-    one = ask(server, f"/api/labels/{lion['id']}", cookie)[1]
-    assert (one["threshold"], one["own"], one["otherwise"]) == (0.5, None, 0.5)
+    label = ask(server, f"/api/labels/{lion['id']}", cookie)[1]
+    assert (label["threshold"], label["own"], label["otherwise"]) == (0.5, None, 0.5)
     photos = ask(server, f"/api/labels/{lion['id']}/photos?number=2", cookie)[1]
     assert (photos["total"], len(photos["photos"])) == (len(NAMES), 2)
     raw_numbers = ask(server, f"/api/labels/{lion['id']}/probabilities", cookie)[1]
     probabilities = np.frombuffer(raw_numbers, "<f8")
-    assert probabilities[:2].tolist() == [one["probability"] for one in photos["photos"]]
+    assert probabilities[:2].tolist() == [photo["probability"] for photo in photos["photos"]]
     first = photos["photos"][0]["id"]
-    said = {"label": lion["id"], "photo": first, "verdict": "rejected"}
-    assert ask(server, "/api/verdicts", cookie, said)[1]["changes"] == 1
+    verdict = {"label": lion["id"], "photo": first, "verdict": "rejected"}
+    assert ask(server, "/api/verdicts", cookie, verdict)[1]["changes"] == 1
     assert leaves(root / "lion.jpg") == []
     undone = ask(server, "/api/undo", cookie, {})[1]["undone"]
     assert (undone["photo"], undone["verdict"]) == (first, None)
@@ -856,17 +862,19 @@ def test_many_at_once(server: ReviewServer, cookie: str) -> None:
     review = server.api._review
     labels = review.index.label_ids.tolist()
     photos = review.photos.photo_ids.tolist()
-    asked: list[tuple[str, Any]] = []
+    requests: list[tuple[str, Any]] = []
     for label in labels:
-        asked += [(f"/api/labels/{label}/photos", None), (f"/api/labels/{label}", None)]
-        asked += [
+        requests += [(f"/api/labels/{label}/photos", None), (f"/api/labels/{label}", None)]
+        requests += [
             ("/api/verdicts", {"label": label, "photo": photo, "verdict": "unsure"})
             for photo in photos
         ]
-    asked += [(f"/photos/{photo}/small", None) for photo in photos] * 3
+    requests += [(f"/photos/{photo}/small", None) for photo in photos] * 3
     with ThreadPoolExecutor(12) as pool:
-        found = list(pool.map(lambda one: ask(server, one[0], cookie, one[1]), asked))
-    assert {response.status for response, _ in found} == {200}
+        responses = list(
+            pool.map(lambda request: ask(server, request[0], cookie, request[1]), requests)
+        )
+    assert {response.status for response, _ in responses} == {200}
     for label in labels:
         assert review.verdict_counts(label)["unsure"] == len(photos)
     assert review.changes == len(labels) * len(photos)
@@ -879,9 +887,9 @@ def test_a_crash_says_nothing_of_itself(
         raise ValueError("secret path")
 
     monkeypatch.setattr(server.api._review, "pending", fail)
-    response, found = ask(server, "/api/pending", cookie)
+    response, content = ask(server, "/api/pending", cookie)
     assert response.status == 500
-    assert found == {"error": "unexpected ValueError; see the terminal"}
+    assert content == {"error": "unexpected ValueError; see the terminal"}
     assert ask(server, "/api/session", cookie)[0].status == 200
 
 
@@ -893,10 +901,10 @@ def test_it_listens_on_this_machine_only(server: ReviewServer) -> None:
 
 def raw(server: ReviewServer, text: bytes) -> bytes:
     """Send bytes as they are; return the whole answer."""
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as one:
-        one.sendall(text)
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as connection:
+        connection.sendall(text)
         parts = []
-        while part := one.recv(65_536):
+        while part := connection.recv(65_536):
             parts.append(part)
     return b"".join(parts)
 
@@ -919,28 +927,28 @@ def test_the_command_serves_until_ctrl_c(root: Path) -> None:
     try:
         assert process.stdout
         line = process.stdout.readline()
-        found = re.fullmatch(
+        match = re.fullmatch(
             r"7 photos, 12 labels: http://127\.0\.0\.1:(\d+)(/\?token=\S+)\n", line
         )
-        assert found, (line, process.poll() is not None and process.communicate()[1])
-        connection = HTTPConnection("127.0.0.1", int(found[1]), timeout=20)
-        connection.request("GET", found[2])
+        assert match, (line, process.poll() is not None and process.communicate()[1])
+        connection = HTTPConnection("127.0.0.1", int(match[1]), timeout=20)
+        connection.request("GET", match[2])
         assert connection.getresponse().status == 200
         connection.close()
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-        assert (process.returncode, said) == (0, "")
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (0, "")
     finally:
         process.kill()
         process.communicate()
 
 
 def test_the_command_says_what_is_missing(root: Path, tmp_path: Path) -> None:
-    for words, said in (
+    for words, message in (
         (["-n", "other"], "other"),
         (["-n", "things", "--under", str(tmp_path)], "run 'zsic-index tag' first"),
         (["-n", "things", "--decode", "exact"], "run 'zsic-index tag' first"),
     ):
         result = CliRunner().invoke(main, ["review", "--no-browser", *words])
         assert result.exit_code == 1
-        assert said in result.output
+        assert message in result.output
