@@ -179,23 +179,23 @@ class ServedIndexInfo:
     """An index that a service serves.
 
     Attributes:
-        name: its name.
-        model_id: the checkpoint that made the embeddings; None when they were imported without one.
-        revision: the checkpoint's pinned revision; None for local folders.
+        name: name of the index.
+        model_id: checkpoint that made the embeddings; None if they were imported without one.
+        revision: pinned revision of the checkpoint; None for local folders.
         dtype: dtype of the checkpoint's towers.
-        templates: prompt templates; empty when the embeddings were imported.
+        templates: prompt templates; empty if the embeddings were imported.
         kind: kind of the index.
         name_pooling: how several names make one label.
-        labels: N, the number of labels.
-        dim: D, the length of an embedding.
-        logit_scale: the multiplier, already exponentiated.
+        labels: number of labels.
+        dim: length of an embedding.
+        logit_scale: multiplier of similarities, already exponentiated.
         logit_bias: offset of the logits.
         activation: ``softmax`` or ``sigmoid``.
         generation: number of published changes.
-        updated_at: seconds since the epoch, UTC.
+        updated_at: time of the last change, in seconds since the epoch.
         ranks: ranks of the taxonomy, values of ``rank``.
         languages: languages with names, values of ``lang``.
-        calibrated: True when a calibration is stored for it.
+        calibrated: whether a calibration is stored for the index.
     """
 
     name: str
@@ -228,14 +228,14 @@ class LabelRecord:
     """One label of an index, as a service describes it.
 
     Attributes:
-        label_id: its stable id in the store.
-        id: its key in the taxonomy.
-        label: its name.
+        label_id: stable id of the label in the store.
+        id: key of the label in the taxonomy.
+        label: name of the label.
         parent: keys of the labels directly above it.
-        rank: its rank; None where it has none.
-        aliases: other names.
-        lang: its name in other languages, by their tags.
-        path: names from the top down to it.
+        rank: rank of the label; None if it has none.
+        aliases: other names of the label.
+        lang: name in other languages, by language tag.
+        path: names from the top of the taxonomy down to the label.
     """
 
     label_id: int

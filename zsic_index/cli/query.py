@@ -1,4 +1,4 @@
-"""Classify images: the command ``query``."""
+"""The command ``query``: classify images with an index or a service."""
 
 from __future__ import annotations
 

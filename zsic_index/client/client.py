@@ -234,7 +234,7 @@ class Client(AbstractContextManager["Client"]):
             ServiceError: see ``classify``.
         """
         document = self._connection.request("GET", "/v1/indexes")
-        return self._connection.read(_parse_indexes, document)
+        return self._connection.read(responses.parse_indexes, document)
 
     def labels(self, name: str | None = None, q: str | None = None) -> Iterator[LabelRecord]:
         """Yield an index's labels in the taxonomy's order, requesting one page at a time.
@@ -254,7 +254,7 @@ class Client(AbstractContextManager["Client"]):
         while True:
             parameters = {**words, "offset": offset, "limit": _PAGE}
             document = self._connection.request("GET", path, params=parameters)
-            page, total, page_generation = self._connection.read(_parse_page, document)
+            page, total, page_generation = self._connection.read(responses.parse_page, document)
             if generation not in (None, page_generation):
                 raise ServiceError(f"index {name!r} was built again meanwhile: ask again")
             generation = page_generation
@@ -369,7 +369,7 @@ class Client(AbstractContextManager["Client"]):
     ) -> Parsed | ImageError:
         if result.get("error") is None:
             return self._connection.read(parse, result)
-        status, detail = self._connection.read(_parse_error, result)
+        status, detail = self._connection.read(responses.parse_refusal, result)
         if not 400 <= status < 500:
             raise ServiceError(f"{self._connection.address}: {image.name}: {detail} ({status})")
         return responses.image_error(status, detail, image.name)
@@ -387,19 +387,3 @@ def _or_raise(result: Parsed | ImageError) -> Parsed:
     if isinstance(result, ImageError):
         raise result
     return result
-
-
-def _parse_indexes(document: Mapping[str, Any]) -> list[ServedIndexInfo]:
-    return [responses.parse_record(ServedIndexInfo, info) for info in document["indexes"]]
-
-
-def _parse_page(document: Mapping[str, Any]) -> tuple[list[LabelRecord], int, int]:
-    """Return the labels of a page, the number of labels on all pages, and the generation."""
-    labels = [responses.parse_record(LabelRecord, label) for label in document["labels"]]
-    return labels, int(document["total"]), int(document["generation"])
-
-
-def _parse_error(result: Mapping[str, Any]) -> tuple[int, str]:
-    """Return the status and the reason of a refused image, without its name in the request."""
-    error = result["error"]
-    return int(error["status"]), str(error["detail"]).removeprefix(f"{result.get('image')}: ")

@@ -55,6 +55,23 @@ def parse_record(record: type[Record], document: Mapping[str, Any]) -> Record:
     return record(**values)
 
 
+def parse_indexes(document: Mapping[str, Any]) -> list[ServedIndexInfo]:
+    """Return the descriptions of the served indexes."""
+    return [parse_record(ServedIndexInfo, info) for info in document["indexes"]]
+
+
+def parse_page(document: Mapping[str, Any]) -> tuple[list[LabelRecord], int, int]:
+    """Return the labels of a page, the number of labels on all pages, and the generation."""
+    labels = [parse_record(LabelRecord, label) for label in document["labels"]]
+    return labels, int(document["total"]), int(document["generation"])
+
+
+def parse_refusal(result: Mapping[str, Any]) -> tuple[int, str]:
+    """Return the status and the reason of a refused image, without its name in the request."""
+    error = result["error"]
+    return int(error["status"]), str(error["detail"]).removeprefix(f"{result.get('image')}: ")
+
+
 def image_error(status: int, detail: str, name: str) -> ImageError:
     """Return the error of one image that a service has refused.
 

@@ -1,4 +1,4 @@
-"""Compile a query against an index: from image embeddings to decisions."""
+"""Compilation of a query against an index, into a function from embeddings to decisions."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _LARGEST_SET = 1_000
 
 
 class Decider:
-    """Decides about images with rules, thresholds and prediction sets, each of them optional."""
+    """A maker of decisions with optional rules, thresholds and prediction sets."""
 
     def __init__(
         self,

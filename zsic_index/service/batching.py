@@ -22,11 +22,11 @@ _PATIENCE = 5.0
 
 
 class WorkerDiedError(ZsicError):
-    """Error for a job whose thread has ended."""
+    """Error for an item whose thread has ended."""
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class BatchItem:
     """A unit of work that a request waits for.
 
     Attributes:
@@ -46,28 +46,28 @@ class Job:
             pass  # the request is gone
 
 
-J = TypeVar("J", bound=Job)
+Item = TypeVar("Item", bound=BatchItem)
 
 
-class Batcher(Generic[J]):
-    """A thread that runs queued jobs in batches.
+class Batcher(Generic[Item]):
+    """A thread that runs queued items in batches.
 
-    While a batch is not full and more jobs have been announced, the thread waits a short time for
-    them. Cancelled jobs are dropped. An exception ends the jobs of its batch only; if the thread
-    itself ends, all queued and later jobs end with a WorkerDiedError.
+    While a batch is not full and more items have been announced, the thread waits a short time for
+    them. Cancelled items are dropped. An exception ends the items of its batch only; if the thread
+    itself ends, all queued and later items end with a WorkerDiedError.
 
     Args:
         name: name of the work in messages.
-        run: runs a batch; it finishes each job or hands it on.
-        size: maximum number of jobs in a batch.
-        wait: seconds that the oldest job waits for announced ones.
-        observe: called with the number of jobs in each batch.
+        run: runs a batch; it finishes each item or hands it on.
+        size: maximum number of items in a batch.
+        wait: seconds that the oldest item waits for announced ones.
+        observe: called with the number of items in each batch.
     """
 
     def __init__(
         self,
         name: str,
-        run: Callable[[list[J]], None],
+        run: Callable[[list[Item]], None],
         *,
         size: int,
         wait: float,
@@ -79,7 +79,7 @@ class Batcher(Generic[J]):
         self._wait = wait
         self._observe = observe
         self._condition = threading.Condition()
-        self._queue: deque[tuple[float, J]] = deque()
+        self._queue: deque[tuple[float, Item]] = deque()
         self._announced = 0
         self._is_open = True
         self._thread = threading.Thread(target=self._work, name=f"zsic-{name}", daemon=True)
@@ -87,7 +87,7 @@ class Batcher(Generic[J]):
 
     @contextmanager
     def announced(self) -> Iterator[None]:
-        """Announce a job, so that a batch may wait for it, for the duration of the context."""
+        """Announce an item, so that a batch may wait for it, for the duration of the context."""
         with self._condition:
             self._announced += 1
         try:
@@ -97,19 +97,19 @@ class Batcher(Generic[J]):
                 self._announced -= 1
                 self._condition.notify()
 
-    def put(self, jobs: Sequence[J]) -> None:
-        """Queue jobs and return at once."""
+    def put(self, items: Sequence[Item]) -> None:
+        """Queue items and return at once."""
         now = time.monotonic()
         with self._condition:
             if self._is_open:
-                self._queue.extend((now, job) for job in jobs)
+                self._queue.extend((now, item) for item in items)
                 self._condition.notify()
                 return
-        self._give_up(jobs)
+        self._give_up(items)
 
     @property
     def waiting(self) -> int:
-        """Number of queued jobs."""
+        """Number of queued items."""
         return len(self._queue)
 
     @property
@@ -118,36 +118,36 @@ class Batcher(Generic[J]):
         return self._is_open
 
     def close(self) -> None:
-        """Run the queued jobs and end the thread; a thread that hangs is abandoned."""
+        """Run the queued items and end the thread; a thread that hangs is abandoned."""
         with self._condition:
             self._is_open = False
             self._condition.notify()
         self._thread.join(_PATIENCE)
 
     def _work(self) -> None:
-        batch: list[J] = []
+        batch: list[Item] = []
         try:
             while batch := self._next():
-                batch = [job for job in batch if not job.future.cancelled()]
+                batch = [item for item in batch if not item.future.cancelled()]
                 if batch:
                     self._observe(len(batch))
                     self._do(batch)
         finally:
             with self._condition:
                 self._is_open = False
-                batch += [job for _, job in self._queue]
+                batch += [item for _, item in self._queue]
                 self._queue.clear()
             self._give_up(batch)
 
-    def _do(self, batch: list[J]) -> None:
+    def _do(self, batch: list[Item]) -> None:
         try:
             self._run(batch)
         except Exception as error:
             logger.exception("%s: a batch of %d failed", self._name, len(batch))
-            for job in batch:
-                job.finish(error)
+            for item in batch:
+                item.finish(error)
 
-    def _next(self) -> list[J]:
+    def _next(self) -> list[Item]:
         """Wait for the next batch; an empty one ends the thread."""
         with self._condition:
             while not self._queue:
@@ -161,6 +161,6 @@ class Batcher(Generic[J]):
                     break
             return [self._queue.popleft()[1] for _ in range(min(self._size, len(self._queue)))]
 
-    def _give_up(self, jobs: Sequence[J]) -> None:
-        for job in jobs:
-            job.finish(WorkerDiedError(f"the worker for {self._name} has ended: try again later"))
+    def _give_up(self, items: Sequence[Item]) -> None:
+        for item in items:
+            item.finish(WorkerDiedError(f"the worker for {self._name} has ended: try again later"))

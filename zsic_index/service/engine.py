@@ -17,7 +17,7 @@ from zsic_index.embeddings.images import EmbeddedImage, ImageEmbedder, PreparedI
 from zsic_index.errors import ImageError
 from zsic_index.querying.compiled import CompiledQuery
 from zsic_index.records import Decision
-from zsic_index.service.batching import Batcher, Job
+from zsic_index.service.batching import Batcher, BatchItem
 from zsic_index.service.metrics import Metrics
 from zsic_index.service.settings import Settings
 
@@ -28,12 +28,12 @@ _SCAN_SIZE = 64
 
 
 @dataclass(slots=True, eq=False)
-class _ScanJob(Job):
+class _ScanItem(BatchItem):
     """An embedding to classify.
 
     Attributes:
         embedding: (D,) float32 unit-norm image embedding.
-        query: query to answer; jobs with the same one share a scan.
+        query: query to answer; items with the same one share a scan.
     """
 
     embedding: Float32
@@ -41,7 +41,7 @@ class _ScanJob(Job):
 
 
 @dataclass(slots=True, eq=False)
-class _TowerJob(Job):
+class _TowerItem(BatchItem):
     """A decoded image to embed.
 
     Attributes:
@@ -58,7 +58,7 @@ class Tower:
 
     Args:
         embedder: embedder of the encoder.
-        scans: next stage, for jobs with a query.
+        scans: next stage, for items with a query.
         settings: sizes of batches.
         metrics: metrics to update.
     """
@@ -66,14 +66,14 @@ class Tower:
     def __init__(
         self,
         embedder: ImageEmbedder,
-        scans: Batcher[_ScanJob],
+        scans: Batcher[_ScanItem],
         settings: Settings,
         metrics: Metrics,
     ) -> None:
         self.embedder = embedder
         self._scans = scans
         self._seconds = metrics.stage_seconds.labels("tower")
-        self.batcher: Batcher[_TowerJob] = Batcher(
+        self.batcher: Batcher[_TowerItem] = Batcher(
             "vision tower",
             self._embed,
             size=settings.max_batch or embedder.batch_size(),
@@ -81,17 +81,17 @@ class Tower:
             observe=metrics.batch_size.labels("tower").observe,
         )
 
-    def _embed(self, jobs: list[_TowerJob]) -> None:
+    def _embed(self, items: list[_TowerItem]) -> None:
         with self._seconds.time():
-            results = self.embedder.embed_prepared([job.prepared for job in jobs])
+            results = self.embedder.embed_prepared([item.prepared for item in items])
         scans = []
-        for job, result in zip(jobs, results, strict=True):
+        for item, result in zip(items, results, strict=True):
             if isinstance(result, ImageError):
-                job.finish(result)
-            elif job.query is None:
-                job.finish(result.embedding)
+                item.finish(result)
+            elif item.query is None:
+                item.finish(result.embedding)
             else:
-                scans.append(_ScanJob(result.embedding, job.query, future=job.future))
+                scans.append(_ScanItem(result.embedding, item.query, future=item.future))
         self._scans.put(scans)
 
 
@@ -107,7 +107,7 @@ class Engine:
         self._labels = ThreadPoolExecutor(1, "zsic-labels")
         self._seconds = metrics.stage_seconds.labels("decode")
         self._scan_seconds = metrics.stage_seconds.labels("scan")
-        self.scans: Batcher[_ScanJob] = Batcher(
+        self.scans: Batcher[_ScanItem] = Batcher(
             "scan",
             self._scan,
             size=settings.max_batch or _SCAN_SIZE,
@@ -143,9 +143,9 @@ class Engine:
 
     async def score(self, embeddings: Float32, query: CompiledQuery) -> list[Decision]:
         """Return the decisions of a query about (B, D) float32 unit-norm embeddings."""
-        jobs = [_ScanJob(embedding, query) for embedding in embeddings]
-        self.scans.put(jobs)
-        decisions: list[Decision] = await asyncio.gather(*map(_result, jobs))
+        items = [_ScanItem(embedding, query) for embedding in embeddings]
+        self.scans.put(items)
+        decisions: list[Decision] = await asyncio.gather(*map(_result, items))
         return decisions
 
     async def aside(self, do: Callable[..., Result], *arguments: Any) -> Result:
@@ -174,9 +174,9 @@ class Engine:
             prepared = await loop.run_in_executor(
                 self._decoders, self._prepare, tower.embedder, content, name
             )
-            job = _TowerJob(prepared, query)
-            tower.batcher.put([job])
-        return await _result(job)
+            item = _TowerItem(prepared, query)
+            tower.batcher.put([item])
+        return await _result(item)
 
     def _prepare(
         self, embedder: ImageEmbedder, content: Callable[[], bytes], name: str
@@ -184,29 +184,29 @@ class Engine:
         with self._seconds.time():
             return embedder.prepare(content(), name)
 
-    def _scan(self, jobs: list[_ScanJob]) -> None:
-        by_query: dict[int, list[_ScanJob]] = {}
-        for job in jobs:
-            by_query.setdefault(id(job.query), []).append(job)
+    def _scan(self, items: list[_ScanItem]) -> None:
+        by_query: dict[int, list[_ScanItem]] = {}
+        for item in items:
+            by_query.setdefault(id(item.query), []).append(item)
         for group in by_query.values():
             started = time.perf_counter()
             try:
-                decisions = group[0].query(np.stack([job.embedding for job in group]))
+                decisions = group[0].query(np.stack([item.embedding for item in group]))
             except Exception as error:
                 # One failing query must not fail the rest of the batch.
-                for job in group:
-                    job.finish(error)
+                for item in group:
+                    item.finish(error)
                 continue
             self._scan_seconds.observe(time.perf_counter() - started)
-            for job, decision in zip(group, decisions, strict=True):
-                job.finish(decision)
+            for item, decision in zip(group, decisions, strict=True):
+                item.finish(decision)
 
 
 async def _in(pool: ThreadPoolExecutor, do: Callable[..., Result], *arguments: Any) -> Result:
     return await asyncio.get_running_loop().run_in_executor(pool, partial(do, *arguments))
 
 
-async def _result(job: Job) -> Any:
-    """Wait for a job; cancelling this coroutine cancels the job."""
-    future: Future[Any] = job.future
+async def _result(item: BatchItem) -> Any:
+    """Wait for an item; cancelling this coroutine cancels the item."""
+    future: Future[Any] = item.future
     return await asyncio.wrap_future(future)

@@ -1,4 +1,4 @@
-"""Fetch images by URL without exposing the service's own network (SSRF).
+"""A fetcher of images by URL that does not expose the service's own network (SSRF).
 
 A client could name a URL that only this machine reaches: a router, a database, the metadata of a
 cloud. Therefore every IP address that a host resolves to is checked, and the connection is made to

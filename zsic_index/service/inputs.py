@@ -1,4 +1,4 @@
-"""Parsing of request bodies: JSON or a form, checked before any image is decoded."""
+"""Parser of request bodies: JSON or a form, checked before any image is decoded."""
 
 from __future__ import annotations
 

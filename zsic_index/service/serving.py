@@ -1,4 +1,4 @@
-"""Run the application under uvicorn until a signal ends it."""
+"""The server process: the application under uvicorn, until a signal ends it."""
 
 from __future__ import annotations
 
