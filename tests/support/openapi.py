@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 JSON_TYPES = ("application/json", "application/problem+json")
 
-TEXTS = ("description", "title", "summary", "version", "operationId")
+TEXTS = ("description", "title", "summary", "version")
 """Keys of the document that no client depends on."""
 
 RESTRICTIONS = frozenset(

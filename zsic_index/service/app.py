@@ -98,7 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
             **_problems(401, 421),
         },
     )
-    async def metrics_text() -> Response:
+    async def measured() -> Response:  # the name is part of the OpenAPI document
         """Return the metrics in the text format of Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
