@@ -25,7 +25,7 @@ class RootGoneError(StoreError):
 
     def __init__(self, root: str) -> None:
         super().__init__(
-            f"{root}: has gone while it was read: what was done is kept, and nothing is taken for "
+            f"{root}: has gone while it was read: what was done is kept, and no photo counts as "
             "deleted; mount it again and run the same command"
         )
 
@@ -191,8 +191,8 @@ class DuePhotos:
         ]
         if not has_photos and (gone or folders):
             self._report.root_problems.append(
-                f"{root}: has no photos now, and had some before: is its drive mounted? They are "
-                "kept as they are"
+                f"{root}: has no photos now, and had some before: is its drive mounted? The "
+                "store keeps them"
             )
             return
         for folder in folders:

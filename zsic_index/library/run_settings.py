@@ -61,8 +61,8 @@ class RunSettings:
         """Return the rules by which an index gives tags in a run with these settings.
 
         Args:
-            index: the index; it stays as it is. The rules have a variant of it that answers with
-                the calibration that the settings ask for.
+            index: the index, which is not changed: the rules have a variant of it with the
+                calibration that the settings ask for.
             own: labels' own thresholds, by label id; by default those in the store, which the
                 user has set or fitted.
 

@@ -40,8 +40,6 @@ _BATCH = 1_024
 _MAX_WAITING = 4
 """Largest number of batches that wait to be recorded."""
 
-Progress = Callable[[Counter[str]], None]
-
 
 class Tagging:
     """One run over the photo libraries of a store."""
@@ -54,7 +52,7 @@ class Tagging:
         folders: Collection[str] | None = None,
         dry_run: bool = False,
         on_change: Callable[[PhotoChange], None] | None = None,
-        progress: Progress | None = None,
+        progress: Callable[[Counter[str]], None] | None = None,
     ) -> None:
         """Prepare a run.
 

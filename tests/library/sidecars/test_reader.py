@@ -132,10 +132,10 @@ def test_a_sidecar_that_changes_after_it_was_chosen(
     (library.folder / "a.cr3").touch()
     check = files._check_unchanged
 
-    def change_first(file: Any) -> None:
-        if file.content == content:
+    def change_first(snapshot: Any) -> None:
+        if snapshot.content == content:
             sidecar.write_bytes(content + b"<!-- saved meanwhile -->")
-        check(file)
+        check(snapshot)
 
     monkeypatch.setattr(files, "_check_unchanged", change_first)
     assert library.write(DOG).written == 1

@@ -110,13 +110,13 @@ def test_a_sidecar_that_appears_meanwhile_is_not_overwritten(
     other = (SHAPE_FOLDER / "darktable.xmp").read_bytes()
     check = files._check_unchanged
 
-    def late(file: Any) -> None:
+    def late(snapshot: Any) -> None:
         if links:
-            check(file)
+            check(snapshot)
         if not target.exists():
             target.write_bytes(other)
         if not links:
-            check(file)
+            check(snapshot)
 
     def no_links(*_: Any) -> None:
         raise PermissionError(1, "no hard links here")
@@ -145,9 +145,9 @@ def test_a_file_that_never_stays_still(tmp_path: Path, monkeypatch: pytest.Monke
     target = shape("darktable", tmp_path)
     check = files._check_unchanged
 
-    def late(file: Any) -> None:
+    def late(snapshot: Any) -> None:
         target.write_bytes(target.read_bytes() + b"\n")
-        check(file)
+        check(snapshot)
 
     monkeypatch.setattr(files, "_check_unchanged", late)
     with pytest.raises(SidecarError, match="by another program"):

@@ -28,7 +28,7 @@ class ChangedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class SidecarFile:
+class SidecarSnapshot:
     """A sidecar file as it was read.
 
     Attributes:
@@ -42,7 +42,7 @@ class SidecarFile:
     content: bytes | None
 
 
-def read(path: Path) -> SidecarFile:
+def read(path: Path) -> SidecarSnapshot:
     """Read a sidecar.
 
     Raises:
@@ -58,7 +58,7 @@ def read(path: Path) -> SidecarFile:
                     f"{path}: is a link to {target.name}, which is not an .xmp file; it is left "
                     "unchanged: remove the link"
                 )
-        return SidecarFile(path, target, _read_content(path, target))
+        return SidecarSnapshot(path, target, _read_content(path, target))
     except OSError as error:
         reason = "is a link to nothing" if path.is_symlink() else "cannot be read"
         raise SidecarError(f"{path}: {reason}: {error.strerror or error}") from error
@@ -66,26 +66,26 @@ def read(path: Path) -> SidecarFile:
         raise SidecarError(f"{path}: cannot be read: it is a loop of links") from error
 
 
-def replace(file: SidecarFile, content: bytes | None) -> None:
+def replace(snapshot: SidecarSnapshot, content: bytes | None) -> None:
     """Replace a file's content, or remove the file where ``content`` is None.
 
     Raises:
         ChangedError: when the file has changed since it was read; it is left unchanged then.
         SidecarError: when the file cannot be written.
     """
-    target = file.target
+    target = snapshot.target
     try:
-        if file.content is not None and not os.access(target, os.W_OK):
-            raise SidecarError(f"{file.path}: is write-protected; it is left unchanged")
+        if snapshot.content is not None and not os.access(target, os.W_OK):
+            raise SidecarError(f"{snapshot.path}: is write-protected; it is left unchanged")
         if content is None:
-            _check_unchanged(file)
+            _check_unchanged(snapshot)
             target.unlink(missing_ok=True)
             sync_folder(target.parent)
         else:
-            _write(file, content)
+            _write(snapshot, content)
     except OSError as error:
         raise SidecarError(
-            f"{file.path}: cannot be written: {error.strerror or error}; its tags stay in the "
+            f"{snapshot.path}: cannot be written: {error.strerror or error}; its tags stay in the "
             "store: run again when it can be"
         ) from error
 
@@ -107,17 +107,17 @@ def _read_content(path: Path, target: Path) -> bytes | None:
     return content
 
 
-def _write(file: SidecarFile, content: bytes) -> None:
-    target = file.target
+def _write(snapshot: SidecarSnapshot, content: bytes) -> None:
+    target = snapshot.target
     with temporary_file(target.parent) as temporary:
         with temporary.open("r+b") as new:
             new.write(content)
             new.flush()
-            if file.content is not None:
+            if snapshot.content is not None:
                 _copy_owner_and_mode(target, new.fileno())
             os.fsync(new.fileno())
-        _check_unchanged(file)
-        if file.content is None:
+        _check_unchanged(snapshot)
+        if snapshot.content is None:
             _create(temporary, target)
         else:
             put_in_place(temporary, target)
@@ -144,6 +144,6 @@ def _copy_owner_and_mode(target: Path, descriptor: int) -> None:
         os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
 
 
-def _check_unchanged(file: SidecarFile) -> None:
-    if read(file.path) != file:
+def _check_unchanged(snapshot: SidecarSnapshot) -> None:
+    if read(snapshot.path) != snapshot:
         raise ChangedError

@@ -102,14 +102,14 @@ def _removals_within(
             removed.append(Edit(attribute.start, attribute.end))
         else:
             left += 1
-    for held in description.properties:
-        kind = _BY_NAME.get(held.name)
-        if held.name[0] == LEDGER or (kind and kind.name in dropped):
-            removed.append(_remove(data, held))
+    for element in description.properties:
+        kind = _BY_NAME.get(element.name)
+        if element.name[0] == LEDGER or (kind and kind.name in dropped):
+            removed.append(_remove(data, element))
             continue
         left += 1
         if kind:
-            removed += _remove_values(data, held, values.get(kind.name, ()))
+            removed += _remove_values(data, element, values.get(kind.name, ()))
     if left or not removed:
         return removed
     start, end = description.inner, description.close
@@ -120,11 +120,11 @@ def _removals_within(
     return [_remove(data, description)]
 
 
-def _remove_values(data: bytes, held: Property, values: Collection[str]) -> list[Edit]:
-    if held.container is None:
-        is_ours = held.values and held.values[0] in values
-        return [Edit(held.inner, held.close)] if is_ours else []
-    return [_remove(data, item) for item in held.container.items if item.value in values]
+def _remove_values(data: bytes, element: Property, values: Collection[str]) -> list[Edit]:
+    if element.container is None:
+        is_ours = element.values and element.values[0] in values
+        return [Edit(element.inner, element.close)] if is_ours else []
+    return [_remove(data, item) for item in element.container.items if item.value in values]
 
 
 def _remove(data: bytes, element: Element) -> Edit:
@@ -140,10 +140,10 @@ def _space_before(data: bytes, position: int) -> bytes:
 
 
 def _add_to_property(
-    packet: Packet, held: Property, kind: KeywordProperty, new: list[str]
+    packet: Packet, element: Property, kind: KeywordProperty, new: list[str]
 ) -> list[Edit]:
     """Return the edits that add values to a property in element form."""
-    container = held.container
+    container = element.container
     if container is not None:
         prefix = container.raw_name.rpartition(":")[0]
         item = f"{prefix}:li" if prefix else "li"
@@ -153,18 +153,18 @@ def _add_to_property(
             text = b"".join(space + _element(item, value) for value in new)
             return [Edit(last.end, last.end, text)]
         return [_fill(container, b"".join(_element(item, value) for value in new))]
-    if held.rdf_prefix is None:
+    if element.rdf_prefix is None:
         raise SidecarError(
             f"{packet.source}: {kind.name} is where RDF has no prefix; it is left unchanged"
         )
-    item, name = f"{held.rdf_prefix}li", f"{held.rdf_prefix}{kind.container}"
+    item, name = f"{element.rdf_prefix}li", f"{element.rdf_prefix}{kind.container}"
     items = b"".join(_element(item, value) for value in new)
-    if not held.values:
-        return [_fill(held, b"<%b>%b</%b>" % (name.encode(), items, name.encode()))]
+    if not element.values:
+        return [_fill(element, b"<%b>%b</%b>" % (name.encode(), items, name.encode()))]
     # Plain text, which may contain references and comments, becomes the first item unchanged.
     return [
-        Edit(held.inner, held.inner, f"<{name}><{item}>".encode()),
-        Edit(held.close, held.close, b"</%b>%b</%b>" % (item.encode(), items, name.encode())),
+        Edit(element.inner, element.inner, f"<{name}><{item}>".encode()),
+        Edit(element.close, element.close, b"</%b>%b</%b>" % (item.encode(), items, name.encode())),
     ]
 
 

@@ -262,17 +262,17 @@ def _to_base(packet: Packet, ours: SidecarRecord, embedded: Sequence[TagPath]) -
     A property that we created is removed when it contains only values that it would start with
     again: they are in other properties too.
     """
-    values = _user_values(packet, ours)
+    user_values = _user_values(packet, ours)
     elsewhere = union(
-        {name: some for name, some in values.items() if name not in ours.created}, embedded
+        {name: values for name, values in user_values.items() if name not in ours.created}, embedded
     )
     dropped = [
         kind.name
         for kind in WRITTEN
         if kind.name in ours.created
-        and set(values.get(kind.name, ())) <= set(map(exact, starting_values(kind, elsewhere)))
+        and set(user_values.get(kind.name, ())) <= set(map(exact, starting_values(kind, elsewhere)))
     ]
-    added = {name: set(map(exact, some)) for name, some in ours.added.items()}
+    added = {name: set(map(exact, values)) for name, values in ours.added.items()}
     return keyword_edits.removals(packet, added, dropped=dropped)
 
 

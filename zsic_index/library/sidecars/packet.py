@@ -196,7 +196,7 @@ class Packet:
     def elements(self, name: Name) -> Iterator[Property]:
         """Yield the properties of a name in element form, in order."""
         for description in self.descriptions:
-            yield from (held for held in description.properties if held.name == name)
+            yield from (element for element in description.properties if element.name == name)
 
     def attributes(self, name: Name) -> Iterator[Attribute]:
         """Yield the properties of a name in attribute form, in order."""
@@ -207,7 +207,7 @@ class Packet:
         """Return the non-empty values of a property, in exact form; attributes come first."""
         plain = (exact(attribute.value) for attribute in self.attributes(name))
         return [value for value in plain if value] + [
-            value for held in self.elements(name) for value in held.values
+            value for element in self.elements(name) for value in element.values
         ]
 
     def first_value(self, name: Name) -> str | None:
@@ -216,8 +216,8 @@ class Packet:
 
     def keywords(self) -> dict[str, list[str]]:
         """Return the values of every keyword property that has one, by its usual name."""
-        values = {kind.name: self.values(name) for name, kind in KEYWORDS.items()}
-        return {name: some for name, some in values.items() if some}
+        by_name = {kind.name: self.values(name) for name, kind in KEYWORDS.items()}
+        return {name: values for name, values in by_name.items() if values}
 
     @property
     def has_ledger(self) -> bool:
@@ -233,7 +233,7 @@ class Packet:
 
     def _names(self) -> Iterator[Name]:
         for description in self.descriptions:
-            yield from (held.name for held in description.properties)
+            yield from (element.name for element in description.properties)
             yield from (name for name, _ in description.attributes)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zsic_index.errors import SidecarError
 from zsic_index.library.sidecars import files
-from zsic_index.library.sidecars.files import ChangedError, SidecarFile
+from zsic_index.library.sidecars.files import ChangedError, SidecarSnapshot
 from zsic_index.library.sidecars.keywords import Tag, TagPath
 from zsic_index.library.sidecars.ledger import Origin
 from zsic_index.library.sidecars.merge import MergedSidecar, merge
@@ -84,17 +84,17 @@ class PreparedSidecar:
     """A sidecar as it was read, and its new content.
 
     Attributes:
-        file: the file as it was read.
+        snapshot: the file as it was read.
         merged: its new content.
     """
 
-    file: SidecarFile
+    snapshot: SidecarSnapshot
     merged: MergedSidecar
 
     @property
     def changes(self) -> bool:
         """Whether any byte of it changes."""
-        return self.merged.content != self.file.content
+        return self.merged.content != self.snapshot.content
 
     def put(self) -> bool:
         """Write it; return False, without writing, when another program has changed the file.
@@ -103,7 +103,7 @@ class PreparedSidecar:
             SidecarError: when it cannot be written.
         """
         try:
-            files.replace(self.file, self.merged.content)
+            files.replace(self.snapshot, self.merged.content)
         except ChangedError:
             return False
         return True
@@ -124,9 +124,9 @@ def prepare(
     Arguments and errors are those of ``apply``; ``reader`` may have read the sidecar already.
     """
     reader = reader or SidecarReader()
-    file = reader.read(path)
+    snapshot = reader.read(path)
     merged = merge(
-        file.content,
+        snapshot.content,
         tags,
         record,
         origin=origin,
@@ -135,7 +135,7 @@ def prepare(
         source=str(path),
         packet=reader.find_packet(path),
     )
-    return PreparedSidecar(file, merged)
+    return PreparedSidecar(snapshot, merged)
 
 
 def put(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from zsic_index.errors import SidecarError
 from zsic_index.library.sidecars import files
-from zsic_index.library.sidecars.files import SidecarFile
+from zsic_index.library.sidecars.files import SidecarSnapshot
 from zsic_index.library.sidecars.packet import Packet
 from zsic_index.library.sidecars.xmp import parse
 
@@ -18,14 +18,14 @@ class SidecarReader:
     """
 
     def __init__(self) -> None:
-        self._files: dict[Path, SidecarFile] = {}
+        self._snapshots: dict[Path, SidecarSnapshot] = {}
         self._packets: dict[Path, Packet] = {}
 
-    def read(self, path: Path) -> SidecarFile:
-        """Return a sidecar's file; see ``files.read`` for its errors."""
-        if path not in self._files:
-            self._files[path] = files.read(path)
-        return self._files[path]
+    def read(self, path: Path) -> SidecarSnapshot:
+        """Return a sidecar's snapshot; see ``files.read`` for its errors."""
+        if path not in self._snapshots:
+            self._snapshots[path] = files.read(path)
+        return self._snapshots[path]
 
     def parse(self, path: Path) -> Packet:
         """Return a sidecar's packet; see ``files.read`` and ``xmp.parse`` for further errors.

@@ -222,11 +222,11 @@ class _Reader:
         if not is_relevant(name):
             parent.others += 1
             return _IGNORED
-        held = Property(*self._start_tag(), name=name)
-        parent.properties.append(held)
+        element = Property(*self._start_tag(), name=name)
+        parent.properties.append(element)
         if name in KEYWORDS and any(_name(attribute)[0] == RDF for attribute in attributes[::2]):
             raise self._unusual(name, "has RDF attributes")
-        return "property", held
+        return "property", element
 
     def _in_property(self, parent: _Node, name: Name, attributes: list[str]) -> _Entry:
         assert isinstance(parent, Property)
