@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -19,12 +20,21 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
+import hypothesis
 import numpy as np
 import pytest
+from filelock import FileLock
 
-from tests.support import models
+from tests.support import models, stores
 from tests.support.browsers import chromium
 from tests.support.pictures import picture
+
+# In CI a failure must come back with the next run; anywhere else every run tries other examples.
+hypothesis.settings.register_profile("dev", deadline=None)
+hypothesis.settings.register_profile(
+    "ci", deadline=None, derandomize=True, database=None, print_blob=True
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -61,15 +71,45 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Gives the folder of a small random checkpoint by its name among the makers of ``models``."""
+def filled_once(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Give a folder that is filled when it is first needed, once for all workers of a session."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    (root / "shared").mkdir(exist_ok=True)
 
     @cache
-    def folder(name: str) -> Path:
-        makers = models.MAKERS | models.OPEN_CLIP_MAKERS
-        return makers[name](tmp_path_factory.mktemp(name))
+    def give(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = root / "shared" / name
+        full = folder.with_name(f"{name}.full")
+        with FileLock(folder.with_name(f"{name}.lock")):
+            if not full.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                full.touch()
+        return folder
 
-    return folder
+    return give
+
+
+@pytest.fixture(scope="session")
+def checkpoints(
+    filled_once: Callable[[str, Callable[[Path], object]], Path],
+) -> Callable[[str], Path]:
+    """Give the folder of a small random checkpoint by its name among the makers of ``models``."""
+    makers = models.MAKERS | models.OPEN_CLIP_MAKERS
+    return lambda name: filled_once(name, makers[name])
+
+
+@pytest.fixture(scope="session")
+def built_store(
+    filled_once: Callable[[str, Callable[[Path], object]], Path],
+) -> Callable[[str], Path]:
+    """Give the path of a store by its name among the builders of ``stores``; never change it."""
+    return lambda name: filled_once(name, stores.BUILDERS[name]) / stores.FILE
 
 
 @pytest.fixture(scope="session")

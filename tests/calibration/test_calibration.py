@@ -88,7 +88,7 @@ def test_a_label_bias_is_part_of_the_fit(rng: np.random.Generator) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(2, 30), st.integers(1, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_temperature_is_a_minimum_or_an_error(seed: int, b: int, n: int, dim: int) -> None:
     rng = np.random.default_rng(seed)
     matrix, queries = unit(rng.standard_normal((n, dim))), unit(rng.standard_normal((b, dim)))
@@ -180,7 +180,7 @@ def test_sigmoid_finds_what_the_labels_were_drawn_from(rng: np.random.Generator)
 
 
 @given(st.integers(0, 2**32 - 1), st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_sigmoid_is_the_minimum_of_brute_force(seed: int, biased: bool) -> None:
     rng = np.random.default_rng(seed)
     matrix, queries = unit(rng.standard_normal((40, 6))), unit(rng.standard_normal((30, 6)))
@@ -233,7 +233,7 @@ def brute_threshold(probabilities: Float64, correct: np.ndarray, precision: floa
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.3, 0.5, 0.8]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_thresholds_are_those_of_brute_force(seed: int, precision: float) -> None:
     rng = np.random.default_rng(seed)
     ids = rng.choice([3, 7, 8, 100], 200)
@@ -299,7 +299,7 @@ def test_thresholds_refuse(precision: float, confidence: float, message: str) ->
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.floats(0, 2))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_hub_bias_is_the_mean_of_the_nearest(seed: int, k: int, alpha: float) -> None:
     rng = np.random.default_rng(seed)
     matrix, references = unit(rng.standard_normal((60, 5))), unit(rng.standard_normal((9, 5)))

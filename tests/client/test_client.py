@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from tests.support.libraries import SAMPLES
-from tests.support.services import TAXONOMY, Served, build_two, serving
+from tests.support.services import TAXONOMY, Served, serving
 from zsic_index import (
     Client,
     Decision,
@@ -58,8 +58,8 @@ GOOD = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_two(tmp_path_factory.mktemp("asked"))
+def built(built_store: Callable[[str], Path]) -> Path:
+    return built_store("served")
 
 
 @pytest.fixture(scope="module")

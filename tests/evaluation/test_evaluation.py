@@ -7,6 +7,7 @@ import html.parser
 import io
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,7 @@ def test_average_precision_by_hand() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 5), st.integers(1, 8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_average_precision_is_that_of_brute_force(seed: int, b: int, n: int, values: int) -> None:
     rng = np.random.default_rng(seed)
     scores = rng.integers(values, size=(b, n)).astype(np.float64)
@@ -170,7 +171,7 @@ def test_f1_by_hand() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_f1_is_that_of_brute_force(seed: int) -> None:
     rng = np.random.default_rng(seed)
     right = rng.random((12, 9)) < 0.2
@@ -206,7 +207,7 @@ def test_reliability_by_hand() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(BINNINGS), st.integers(1, 20))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_reliability_adds_up(seed: int, binning: Binning, bins: int) -> None:
     rng = np.random.default_rng(seed)
     probabilities = rng.choice(rng.random(12) ** 2, 100)
@@ -362,13 +363,10 @@ HOSTILE = '<script>alert("&1")</script>\'\u202e{x}'
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+def measured(built_store: Callable[[str], Path]) -> Evaluation:
     """The built-in model on its samples: real figures of every kind."""
-    store = tmp_path_factory.mktemp("evaluation") / "store.db"
     right = builtin.sample_labels()
-    with LabelIndex.build(
-        builtin.emoji_labels(), model="builtin:clip", name="emoji", store=store
-    ) as index:
+    with LabelIndex.open("emoji", store=built_store("emoji-clip")) as index:
         embeddings, labels = index.embed(builtin.samples()), index.labels
         matrix, scale = np.asarray(index.embeddings), index.info.logit_scale
     row = {label: at for at, label in enumerate(labels)}

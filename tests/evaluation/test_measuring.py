@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support.stores import copy_store
 from zsic_index import InputError, LabelIndex, StoreError, builtin, taxonomy
 from zsic_index.cli import main
 from zsic_index.evaluation import calibrate, embed_labelled, evaluate, fit_hubs, read_labelled
@@ -38,18 +40,12 @@ def pictures(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture(scope="module", params=["builtin:clip", "builtin:siglip"])
-def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    store = tmp_path_factory.mktemp("built") / "store.db"
-    emoji = taxonomy.read(builtin.emoji_labels(), ranks=("group", "subgroup"))
-    LabelIndex.build(emoji, model=request.param, name="emoji", store=store).close()
-    return store
-
-
-@pytest.fixture
-def index(built: Path, store: Path) -> LabelIndex:
-    shutil.copytree(built.parent, store.parent, dirs_exist_ok=True)
-    return LabelIndex.open("emoji", store=store)
+@pytest.fixture(params=["builtin:clip", "builtin:siglip"])
+def index(
+    request: pytest.FixtureRequest, built_store: Callable[[str], Path], store: Path
+) -> LabelIndex:
+    model = request.param.removeprefix("builtin:")
+    return LabelIndex.open("emoji", store=copy_store(built_store(f"emoji-{model}"), store))
 
 
 def test_figures_are_those_of_the_answers(index: LabelIndex, pictures: Path) -> None:

@@ -156,7 +156,7 @@ def test_an_imported_index_has_no_templates_for_labels_from_outside() -> None:
         index.classify(picture(1), labels=["a", "c"], encode_missing=True)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.data())
 def test_any_subset_is_the_same_softmax(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))

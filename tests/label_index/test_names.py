@@ -152,7 +152,7 @@ def test_each_name_is_a_row(index: LabelIndex) -> None:
             np.testing.assert_allclose(index.embeddings[row], brute.embedding[prompt], atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), data=st.data())
 def test_all_answers_are_those_of_float64(room: Path, seed: int, data: st.DataObject) -> None:
     with (

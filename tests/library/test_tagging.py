@@ -17,6 +17,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from tests.support.libraries import OTHER_TAXONOMY, build, leaves, put, state, tag, tag_paths
 from tests.support.paths import DATA, ROOT
+from tests.support.stores import copy_store
 from zsic_index import LabelIndex
 from zsic_index.cli import main
 from zsic_index.encoders.source import EncoderSource
@@ -37,32 +38,9 @@ needs_exiftool = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the index ``things``, and the embeddings of what most tests embed.
-
-    They are computed here once, by the same code that they would be computed by there.
-    """
-    folder = tmp_path_factory.mktemp("built")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ZSIC_STORE", str(folder / "store.db"))
-        build(folder, OTHER_TAXONOMY, name="others")
-        build(folder)
-        with Store.open() as store:
-            store.indexes.remove("others")
-        names = ("dog-face", "pizza", "octopus", "automobile", "umbrella", "frog")
-        photos = put(folder / "photos", *names)
-        for number in range(1, 40):
-            photos += put(folder / "photos", "pizza", "dog-face", variant=number)
-        with LabelIndex.open("things", keep_images=True, decode="scaled") as index:
-            index.embed(photos)
-    return folder
-
-
 @pytest.fixture(autouse=True)
-def _with_index(built: Path, store: Path) -> None:
-    shutil.copy(built / "store.db", store)
-    shutil.copytree(built / "store.db.indexes", f"{store}.indexes")
+def _with_index(built_store: Callable[[str], Path], store: Path) -> None:
+    copy_store(built_store("library"), store)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from zsic_index.scan.exact import QUERY_BATCH, scan
 from zsic_index.scan.probabilities import activate
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     count=st.integers(1, 700),
     batch=st.integers(1, 9),

@@ -36,7 +36,7 @@ def pooled(of_names: Float64, pooling: Pooling, scale: float) -> Float64:
     return oracle.pooled(of_names, names, pooling.how, scale)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     labels=st.integers(1, 300),
     most=st.sampled_from([1, 3, 90]),
@@ -133,7 +133,7 @@ def test_names_of_single_labels_cost_no_copy(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(pooling.pool(logits)[:, 2], logits[:, 2:4].max(axis=1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**31), st.integers(1, 60), st.integers(1, 9), st.integers(1, 30))
 def test_parts_cover_all_labels_and_keep_to_their_size(
     seed: int, labels: int, most: int, rows: int

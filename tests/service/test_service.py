@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests.support.libraries import SAMPLES
-from tests.support.services import Served, build_two, ended, serving, started
+from tests.support.services import Served, ended, serving, started
 from zsic_index import IndexNotFoundError, LabelIndex
 from zsic_index.calibration import Calibration, FittedOn
 from zsic_index.querying.compiled import compile_query
@@ -27,8 +27,8 @@ IMAGES = {name: SAMPLES[name].read_bytes() for name in ("dog-face", "red-apple",
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_two(tmp_path_factory.mktemp("served"))
+def built(built_store: Callable[[str], Path]) -> Path:
+    return built_store("served")
 
 
 @pytest.fixture(scope="module")

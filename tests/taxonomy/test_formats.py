@@ -268,7 +268,7 @@ NAMES = st.text(
 ).filter(lambda name: name == name.strip())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(names=st.lists(NAMES, min_size=1, max_size=8, unique=True))
 def test_any_label_comes_through_tables_and_json(
     names: list[str], tmp_path_factory: pytest.TempPathFactory

@@ -46,7 +46,7 @@ def labels_below(found: Taxonomy) -> list[list[int]]:
     ]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(found=taxonomies(), seed=SEEDS)
 def test_all_nodes_of_a_dag(found: Taxonomy, seed: int) -> None:
     roll_up, values, below = RollUp(Structure(found)), masses(found, seed), labels_below(found)
@@ -56,7 +56,7 @@ def test_all_nodes_of_a_dag(found: Taxonomy, seed: int) -> None:
     np.testing.assert_allclose(roll_up.node_noisy_or(values), ors, rtol=1e-9, atol=1e-15)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(found=taxonomies(), seed=SEEDS, data=st.data())
 def test_groups_below_any_nodes_of_a_dag(found: Taxonomy, seed: int, data: st.DataObject) -> None:
     wanted = data.draw(st.sets(st.integers(0, len(found.names) - 1)))
@@ -84,7 +84,6 @@ def test_groups_below_any_nodes_of_a_dag(found: Taxonomy, seed: int, data: st.Da
     np.testing.assert_allclose(below.node_noisy_or(1 - ors), of_ors, rtol=1e-9, atol=1e-14)
 
 
-@settings(deadline=None)
 @given(found=taxonomies(max_parents=1, max_size=30), seed=SEEDS)
 def test_mass_adds_up_at_every_depth_of_a_tree(found: Taxonomy, seed: int) -> None:
     structure, values = Structure(found), masses(found, seed)
@@ -166,7 +165,7 @@ def test_shapes(queries: int) -> None:
     assert RollUp(structure).node_max(values).shape == (queries, 2)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(found=taxonomies(), seed=SEEDS, floor=st.floats(0, 1), other=st.floats(0, 1))
 def test_deepest(found: Taxonomy, seed: int, floor: float, other: float) -> None:
     structure = Structure(found)

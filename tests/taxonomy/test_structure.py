@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from tests.support import wordnet
 from tests.support.taxonomies import above_or_self, depths, taxonomies
@@ -37,7 +37,6 @@ def structure(tmp_path: Path) -> Structure:
     return Structure(taxonomy.read(path))
 
 
-@settings(deadline=None)
 @given(found=taxonomies())
 def test_above_and_below(found: Taxonomy) -> None:
     structure = Structure(found)
@@ -55,7 +54,6 @@ def test_above_and_below(found: Taxonomy) -> None:
         assert all(up in found.parents.of(down) for up, down in pairwise(path))
 
 
-@settings(deadline=None)
 @given(found=taxonomies())
 def test_groups_of_levels_have_parents_before_children(found: Taxonomy) -> None:
     seen: set[int] = set()
@@ -76,7 +74,6 @@ def nearest_templates(found: Taxonomy, node: int) -> tuple[str, ...]:
     return ()
 
 
-@settings(deadline=None)
 @given(found=taxonomies())
 def test_templates_are_the_nearest(found: Taxonomy) -> None:
     structure = Structure(found)
@@ -152,7 +149,6 @@ def same(one: Taxonomy, other: Taxonomy) -> bool:
     )
 
 
-@settings(deadline=None)
 @given(found=taxonomies())
 def test_packing_there_and_back(found: Taxonomy) -> None:
     data = packing.pack(found)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.libraries import build, leaves, put, state, tag
+from tests.support.libraries import leaves, put, state, tag
+from tests.support.stores import copy_store
 from zsic_index import LabelIndex
 from zsic_index.library.review.server import ReviewServer
 from zsic_index.library.review.session import Review
@@ -20,8 +21,8 @@ NAMES = ("dog-face", "lion", "frog", "pizza", "red-apple", "2024/octopus", "2024
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    build(tmp_path)
+def root(tmp_path: Path, built_store: Callable[[str], Path], store: Path) -> Path:
+    copy_store(built_store("library"), store)
     put(tmp_path / "photos", *NAMES)
     tag(tmp_path / "photos")
     return tmp_path / "photos"

@@ -25,7 +25,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from tests.support.libraries import build, leaves, put, state, tag
+from tests.support.libraries import leaves, put, state, tag
+from tests.support.stores import copy_store
 from zsic_index import LabelIndex
 from zsic_index.cli import main
 from zsic_index.encoders.source import EncoderSource
@@ -46,12 +47,12 @@ NAMES = ("dog-face", "lion", "frog", "pizza", "red-apple", "2024/octopus", "2024
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, built_store: Callable[[str], Path]) -> Path:
     """A folder with a library of seven photos, tagged, and the store that knows it."""
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZSIC_STORE", str(folder / "store.db"))
-        build(folder)
+        copy_store(built_store("library"), folder / "store.db")
         put(folder / "photos", *NAMES)
         tag(folder / "photos")
     return folder
@@ -60,8 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def root(made: Path, store: Path) -> Path:
     """That library, with the test's own copy of its store; nothing may be written to it."""
-    shutil.copy(made / "store.db", store)
-    shutil.copytree(made / "store.db.indexes", f"{store}.indexes")
+    copy_store(made / "store.db", store)
     return made / "photos"
 
 

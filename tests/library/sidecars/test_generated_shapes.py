@@ -36,7 +36,7 @@ def same_tags(one: list[Tag], other: list[Tag]) -> bool:
 
 
 @given(packets(), TAG_LISTS, TAG_LISTS)
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 def test_whatever_the_shape(content: bytes, tags: list[Tag], others: list[Tag]) -> None:
     before = keywords(content)
     merged = merge(content, tags, None, origin=ORIGIN)
@@ -75,7 +75,7 @@ def test_whatever_the_shape(content: bytes, tags: list[Tag], others: list[Tag]) 
 
 
 @given(packets(), TAG_LISTS, TAG_LISTS, st.data())
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 def test_whatever_another_program_does_to_it(
     content: bytes, tags: list[Tag], others: list[Tag], data: st.DataObject
 ) -> None:

@@ -58,7 +58,7 @@ def test_the_largest_file_is_no_burden() -> None:
 
 
 @given(st.binary(max_size=60), st.integers(0, 5_000), st.sampled_from(SHAPES))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_damage_never_does_more_than_be_refused(noise: bytes, place: int, path: Path) -> None:
     content = path.read_bytes()
     place = min(place, len(content))
