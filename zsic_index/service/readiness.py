@@ -17,10 +17,10 @@ from zsic_index.service.indexes import Registry, ServedIndex
 from zsic_index.service.problems import detail_of
 from zsic_index.web import RefusedError
 
-FRESH = 1.0
+_FRESH_SECONDS = 1.0
 """Seconds for which the last result is reused."""
 
-LONGEST = 5.0
+_MAX_SECONDS = 5.0
 """Maximum duration of a check in seconds."""
 
 _QUERY = Query(top_k=1)
@@ -32,9 +32,9 @@ class Readiness:
     def __init__(self, registry: Registry, engine: Engine, deadline: float) -> None:
         self._registry = registry
         self._engine = engine
-        self._longest = min(LONGEST, deadline)
+        self._max_seconds = min(_MAX_SECONDS, deadline)
         self._lock = asyncio.Lock()
-        self._checked_at = -FRESH
+        self._checked_at = -_FRESH_SECONDS
         self._trouble: str | None = None
         self._probe = _probe_image()
 
@@ -45,7 +45,7 @@ class Readiness:
             RefusedError: 503 with the reason, if one cannot classify an image.
         """
         async with self._lock:
-            if time.monotonic() - self._checked_at >= FRESH:
+            if time.monotonic() - self._checked_at >= _FRESH_SECONDS:
                 self._trouble = await self._find_trouble()
                 self._checked_at = time.monotonic()
         if self._trouble is not None:
@@ -58,10 +58,10 @@ class Readiness:
             return "; ".join(troubles) or "no index is served yet: build one"
         for index in served:
             try:
-                async with asyncio.timeout(self._longest):
+                async with asyncio.timeout(self._max_seconds):
                     await self._classify(index)
             except TimeoutError:
-                return f"index {index.info.name!r} has not answered within {self._longest:g} s"
+                return f"index {index.info.name!r} has not answered within {self._max_seconds:g} s"
             except Exception as error:
                 return f"index {index.info.name!r} does not answer: {detail_of(error)}"
         return None

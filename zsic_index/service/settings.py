@@ -9,7 +9,7 @@ from zsic_index.images import opening
 from zsic_index.images.opening import Decode, ImageLimits
 from zsic_index.parallel import available_cores
 
-FORMATS = (*opening.FORMATS, "HEIC")
+IMAGE_FORMATS = (*opening.FORMATS, "HEIC")
 """Default image formats; RAW files are too large to be sent over a network."""
 
 
@@ -48,7 +48,7 @@ class Settings:
     names: tuple[str, ...] = ()
     device: str = "auto"
     decode: Decode = "exact"
-    formats: tuple[str, ...] = FORMATS
+    formats: tuple[str, ...] = IMAGE_FORMATS
     max_pixels: int = 50_000_000
     max_image_bytes: int = 32 << 20
     max_images: int = 64
