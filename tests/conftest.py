@@ -122,6 +122,12 @@ def siglip_folder(checkpoints: Callable[[str], Path]) -> Path:
     return checkpoints("siglip")
 
 
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The event loop that asynchronous tests run in, as the service does."""
+    return "asyncio"
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

@@ -164,23 +164,18 @@ def named(**hosts: Sequence[str]) -> fetching.Resolve:
     return resolve
 
 
-def fetch(
+async def fetch(
     *answers: Answer, path: str = "/", limits: FetchLimits = LIMITS
 ) -> tuple[bytes | str, Server]:
-    """What comes of fetching from a server with these answers: the body, or the error's message."""
-
-    async def run() -> tuple[bytes | str, Server]:
-        async with serving(*answers) as server, fetching_with(limits) as fetcher:
-            try:
-                return await fetcher.fetch(server.url(path)), server
-            except ImageError as error:
-                return str(error), server
-
-    result, server = asyncio.run(run())
-    if isinstance(result, str):
-        assert "\n" not in result
-        assert result.startswith("http://127.0.0.1:")
-    return result, server
+    """Fetch from a server with these answers: return the body, or the error's message."""
+    async with serving(*answers) as server, fetching_with(limits) as fetcher:
+        try:
+            return await fetcher.fetch(server.url(path)), server
+        except ImageError as error:
+            message = str(error)
+    assert "\n" not in message
+    assert message.startswith("http://127.0.0.1:")
+    return message, server
 
 
 # What is public
@@ -238,28 +233,25 @@ def test_nothing_is_public_that_the_standard_library_knows_better(
 # What is fetched
 
 
-def test_an_image_is_fetched_and_asked_for_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run() -> None:
-        async with (
-            serving(says(response(b"proxied"))) as proxy,
-            serving(says(response(b"image"))) as server,
-            fetching_with() as fetcher,
-        ):
-            for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-                monkeypatch.setenv(name, proxy.url())
-            assert await fetcher.fetch(server.url("/a/b.jpg?size=1&x=%2F#part")) == b"image"
-            assert proxy.connections == 0
-            lines = server.requests[0].split("\r\n")
-            assert lines[0] == "GET /a/b.jpg?size=1&x=%2F HTTP/1.1"
-            assert dict(line.split(": ") for line in lines[1:] if line) == {
-                "Host": f"127.0.0.1:{server.port}",
-                "User-Agent": f"zsic-index/{zsic_index.__version__}",
-                "Accept": "image/*, */*;q=0.1",
-                "Accept-Encoding": "identity",
-                "Connection": "close",
-            }
-
-    asyncio.run(run())
+async def test_an_image_is_fetched_and_asked_for_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with (
+        serving(says(response(b"proxied"))) as proxy,
+        serving(says(response(b"image"))) as server,
+        fetching_with() as fetcher,
+    ):
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url())
+        assert await fetcher.fetch(server.url("/a/b.jpg?size=1&x=%2F#part")) == b"image"
+        assert proxy.connections == 0
+        lines = server.requests[0].split("\r\n")
+        assert lines[0] == "GET /a/b.jpg?size=1&x=%2F HTTP/1.1"
+        assert dict(line.split(": ") for line in lines[1:] if line) == {
+            "Host": f"127.0.0.1:{server.port}",
+            "User-Agent": f"zsic-index/{zsic_index.__version__}",
+            "Accept": "image/*, */*;q=0.1",
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+        }
 
 
 @pytest.mark.parametrize(
@@ -273,62 +265,53 @@ def test_an_image_is_fetched_and_asked_for_plainly(monkeypatch: pytest.MonkeyPat
     ],
     ids=["with a length", "until the end", "in chunks", "identity"],
 )  # fmt: skip
-def test_bodies_up_to_the_limit(answer: bytes) -> None:
-    assert fetch(says(answer))[0] == b"x" * 1_000
+async def test_bodies_up_to_the_limit(answer: bytes) -> None:
+    assert (await fetch(says(answer)))[0] == b"x" * 1_000
 
 
-def test_spaces_and_letters_of_any_script_in_a_path() -> None:
-    result, server = fetch(says(response(b"image")), path="/grüße 1.jpg?q=ü ")
+async def test_spaces_and_letters_of_any_script_in_a_path() -> None:
+    result, server = await fetch(says(response(b"image")), path="/grüße 1.jpg?q=ü ")
     assert result == b"image"
     assert server.requests[0].startswith("GET /gr%C3%BC%C3%9Fe%201.jpg?q=%C3%BC HTTP/1.1\r\n")
 
 
 @pytest.mark.parametrize("status", ["301 A", "302 A", "303 A", "307 A", "308 A"])
 @pytest.mark.parametrize("location", ["/b c/ü.jpg", "../b c/ü.jpg", "//127.0.0.1:{port}/b c/ü.jpg"])
-def test_redirects_are_followed_without_cookies(status: str, location: str) -> None:
-    async def run() -> None:
-        async with serving(says(response(b"image"))) as second:
-            there = location.format(port=second.port)
-            first_answer = redirect(there, "Set-Cookie: a=b; Path=/", status=status)
-            async with (
-                serving(first_answer, says(response(b"image"))) as first,
-                fetching_with() as fetcher,
-            ):
-                assert await fetcher.fetch(first.url("/a/a.jpg")) == b"image"
-            requests = [*first.requests, *second.requests]
-            assert len(requests) == 2
-            assert requests[1].startswith("GET /b%20c/%C3%BC.jpg HTTP/1.1\r\n")
-            assert "cookie" not in "".join(requests).lower()
-
-    asyncio.run(run())
+async def test_redirects_are_followed_without_cookies(status: str, location: str) -> None:
+    async with serving(says(response(b"image"))) as second:
+        there = location.format(port=second.port)
+        first_answer = redirect(there, "Set-Cookie: a=b; Path=/", status=status)
+        async with (
+            serving(first_answer, says(response(b"image"))) as first,
+            fetching_with() as fetcher,
+        ):
+            assert await fetcher.fetch(first.url("/a/a.jpg")) == b"image"
+        requests = [*first.requests, *second.requests]
+        assert len(requests) == 2
+        assert requests[1].startswith("GET /b%20c/%C3%BC.jpg HTTP/1.1\r\n")
+        assert "cookie" not in "".join(requests).lower()
 
 
-def test_the_default_resolver() -> None:
-    async def run() -> None:
-        async with serving(says(response(b"image"))) as server:
-            # Only IPv4 is listened to; a second address is tried when the first one refuses.
-            fetcher = Fetcher(LIMITS, is_allowed=lambda address: True)
-            assert await fetcher.fetch(server.url(host="localhost")) == b"image"
-            with pytest.raises(ImageError, match=NOT_PUBLIC):
-                await fetcher.fetch("http://unknown.test/")
-            await fetcher.close()
-
-    asyncio.run(run())
+async def test_the_default_resolver() -> None:
+    async with serving(says(response(b"image"))) as server:
+        # Only IPv4 is listened to; a second address is tried when the first one refuses.
+        fetcher = Fetcher(LIMITS, is_allowed=lambda address: True)
+        assert await fetcher.fetch(server.url(host="localhost")) == b"image"
+        with pytest.raises(ImageError, match=NOT_PUBLIC):
+            await fetcher.fetch("http://unknown.test/")
+        await fetcher.close()
 
 
-def test_the_next_address_is_tried(connections: list[object]) -> None:
-    async def run() -> None:
-        async with serving(says(response(b"image"))) as server:
-            addresses = named(two=["127.0.0.9", "127.0.0.9", "127.0.0.1"])
-            async with fetching_with(resolve=addresses, is_allowed=lambda _: True) as fetcher:
-                assert await fetcher.fetch(server.url(host="two.test")) == b"image"
-            assert connections == [("127.0.0.9", server.port)]
-            assert f"Host: two.test:{server.port}\r\n" in server.requests[0]
-
-    asyncio.run(run())
+async def test_the_next_address_is_tried(connections: list[object]) -> None:
+    async with serving(says(response(b"image"))) as server:
+        addresses = named(two=["127.0.0.9", "127.0.0.9", "127.0.0.1"])
+        async with fetching_with(resolve=addresses, is_allowed=lambda _: True) as fetcher:
+            assert await fetcher.fetch(server.url(host="two.test")) == b"image"
+        assert connections == [("127.0.0.9", server.port)]
+        assert f"Host: two.test:{server.port}\r\n" in server.requests[0]
 
 
-def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+async def test_an_address_that_does_not_answer_leaves_time_for_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     connect = httpcore2.AnyIOBackend.connect_tcp
@@ -343,16 +326,11 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(
 
     monkeypatch.setattr(httpcore2.AnyIOBackend, "connect_tcp", connect_tcp)
 
-    async def run() -> None:
-        async with serving(says(response(b"image"))) as server:
-            addresses = named(two=["127.0.0.9", "127.0.0.1"])
-            limits = FetchLimits(max_bytes=1_000, seconds=1)
-            async with fetching_with(
-                limits, resolve=addresses, is_allowed=lambda _: True
-            ) as fetcher:
-                assert await fetcher.fetch(server.url(host="two.test")) == b"image"
-
-    asyncio.run(run())
+    async with serving(says(response(b"image"))) as server:
+        addresses = named(two=["127.0.0.9", "127.0.0.1"])
+        limits = FetchLimits(max_bytes=1_000, seconds=1)
+        async with fetching_with(limits, resolve=addresses, is_allowed=lambda _: True) as fetcher:
+            assert await fetcher.fetch(server.url(host="two.test")) == b"image"
 
 
 # What is not public
@@ -373,54 +351,45 @@ async def refused(fetcher: Fetcher, url: str) -> str:
         "169.254.169.254", "10.0.0.1", "unknown.test", "-", "a..b", f"{'a' * 70}.test",
     ],
 )  # fmt: skip
-def test_what_is_not_public_is_not_connected_to(host: str, connections: list[object]) -> None:
+async def test_what_is_not_public_is_not_connected_to(host: str, connections: list[object]) -> None:
     async def resolve(name: str, port: int) -> list[str]:
         return ["127.0.0.1"] if name == "localhost" else await numbers(name, port)
 
-    async def run() -> None:
-        async with serving(says(response(b"secret"))) as server:
-            fetcher = Fetcher(LIMITS, resolve=resolve)
-            message = await refused(fetcher, server.url(host=host))
-            await fetcher.close()
-            assert server.connections == 0
-            assert connections == []
-            shown = server.url(host=host)
-            shown = shown if len(shown) <= 100 else f"{shown[:100]}..."
-            assert message == (
-                f"{shown}: its host, or one that it redirects to, is unknown or not public; only "
-                "public addresses are fetched: send the image itself"
-            )
-
-    asyncio.run(run())
+    async with serving(says(response(b"secret"))) as server:
+        fetcher = Fetcher(LIMITS, resolve=resolve)
+        message = await refused(fetcher, server.url(host=host))
+        await fetcher.close()
+        assert server.connections == 0
+        assert connections == []
+        shown = server.url(host=host)
+        shown = shown if len(shown) <= 100 else f"{shown[:100]}..."
+        assert message == (
+            f"{shown}: its host, or one that it redirects to, is unknown or not public; only "
+            "public addresses are fetched: send the image itself"
+        )
 
 
-def test_a_refusal_does_not_tell_whether_somebody_listens() -> None:
-    async def run() -> None:
-        async with serving(says(response(b"secret"))) as server:
-            heard = await refused(Fetcher(LIMITS), server.url())
-        assert await refused(Fetcher(LIMITS), server.url()) == heard
-
-    asyncio.run(run())
+async def test_a_refusal_does_not_tell_whether_somebody_listens() -> None:
+    async with serving(says(response(b"secret"))) as server:
+        heard = await refused(Fetcher(LIMITS), server.url())
+    assert await refused(Fetcher(LIMITS), server.url()) == heard
 
 
-def test_one_private_address_among_public_ones_is_enough(connections: list[object]) -> None:
-    async def run() -> None:
-        async with serving(says(response(b"secret"))) as server:
-            resolve = named(
-                last=[PUBLIC, "127.0.0.1"], first=["127.0.0.1", PUBLIC],
-                late=[PUBLIC, "1.1.1.1", "8.8.8.8", "9.9.9.9", "::1"], none=[],
-            )  # fmt: skip
-            fetcher = Fetcher(LIMITS, resolve=resolve)
-            for name in ("last", "first", "late", "none"):
-                message = await refused(fetcher, server.url(host=f"{name}.test"))
-                assert NOT_PUBLIC in message
-            assert server.connections == 0
-            assert connections == []
-
-    asyncio.run(run())
+async def test_one_private_address_among_public_ones_is_enough(connections: list[object]) -> None:
+    async with serving(says(response(b"secret"))) as server:
+        resolve = named(
+            last=[PUBLIC, "127.0.0.1"], first=["127.0.0.1", PUBLIC],
+            late=[PUBLIC, "1.1.1.1", "8.8.8.8", "9.9.9.9", "::1"], none=[],
+        )  # fmt: skip
+        fetcher = Fetcher(LIMITS, resolve=resolve)
+        for name in ("last", "first", "late", "none"):
+            message = await refused(fetcher, server.url(host=f"{name}.test"))
+            assert NOT_PUBLIC in message
+        assert server.connections == 0
+        assert connections == []
 
 
-def test_a_name_server_that_changes_its_answer(
+async def test_a_name_server_that_changes_its_answer(
     connections: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A second look-up by anything below would find the private server, and be let through to it.
@@ -428,71 +397,62 @@ def test_a_name_server_that_changes_its_answer(
         socket, "getaddrinfo", lambda _host, *rest, **more: getaddrinfo("127.0.0.1", *rest, **more)
     )
 
-    async def run() -> None:
-        answers = [[PUBLIC], ["127.0.0.1"]]
-        asked = []
+    answers = [[PUBLIC], ["127.0.0.1"]]
+    asked = []
 
-        async def resolve(host: str, port: int) -> list[str]:
-            asked.append(host)
-            return answers[min(len(asked), 2) - 1]
+    async def resolve(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return answers[min(len(asked), 2) - 1]
 
-        async with serving(says(response(b"secret"))) as server:
-            fetcher = Fetcher(LIMITS, resolve=resolve)
-            # Conftest stands in the way of the public address.
-            message = await refused(fetcher, server.url(host="rebinding.test"))
-            assert "no connection to its host" in message
-            assert asked == ["rebinding.test"]
-            assert connections == [(PUBLIC, server.port)]
-            # From now on, the answer is the private one.
-            message = await refused(fetcher, server.url(host="rebinding.test"))
-            assert NOT_PUBLIC in message
-            assert connections == [(PUBLIC, server.port)]
-            assert server.connections == 0
-
-    asyncio.run(run())
+    async with serving(says(response(b"secret"))) as server:
+        fetcher = Fetcher(LIMITS, resolve=resolve)
+        # Conftest stands in the way of the public address.
+        message = await refused(fetcher, server.url(host="rebinding.test"))
+        assert "no connection to its host" in message
+        assert asked == ["rebinding.test"]
+        assert connections == [(PUBLIC, server.port)]
+        # From now on, the answer is the private one.
+        message = await refused(fetcher, server.url(host="rebinding.test"))
+        assert NOT_PUBLIC in message
+        assert connections == [(PUBLIC, server.port)]
+        assert server.connections == 0
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "2130706434", "inside.test"])
-def test_a_redirect_to_what_is_not_public(host: str, connections: list[object]) -> None:
+async def test_a_redirect_to_what_is_not_public(host: str, connections: list[object]) -> None:
     async def resolve(name: str, port: int) -> list[str]:
         return ["127.0.0.2"] if name == "inside.test" else await numbers(name, port)
 
-    async def run() -> None:
-        async with (
-            serving(says(response(b"secret")), host="127.0.0.2") as inside,
-            serving(redirect(inside.url(host=host))) as server,
-            fetching_with(resolve=resolve) as fetcher,
-        ):
-            message = await refused(fetcher, server.url("/a"))
-            assert message.startswith(f"{server.url('/a')}: its host, or one that it redirects")
-            assert server.connections == 1
-            assert inside.connections == 0
-            assert connections == []
-
-    asyncio.run(run())
+    async with (
+        serving(says(response(b"secret")), host="127.0.0.2") as inside,
+        serving(redirect(inside.url(host=host))) as server,
+        fetching_with(resolve=resolve) as fetcher,
+    ):
+        message = await refused(fetcher, server.url("/a"))
+        assert message.startswith(f"{server.url('/a')}: its host, or one that it redirects")
+        assert server.connections == 1
+        assert inside.connections == 0
+        assert connections == []
 
 
-def test_a_redirect_to_a_name_that_changes_its_answer() -> None:
-    async def run() -> None:
-        asked = 0
+async def test_a_redirect_to_a_name_that_changes_its_answer() -> None:
+    asked = 0
 
-        async def resolve(host: str, port: int) -> list[str]:
-            nonlocal asked
-            asked += 1
-            return ["127.0.0.1"] if asked == 1 else ["127.0.0.2"]
+    async def resolve(host: str, port: int) -> list[str]:
+        nonlocal asked
+        asked += 1
+        return ["127.0.0.1"] if asked == 1 else ["127.0.0.2"]
 
-        async with serving(redirect("/again"), says(response(b"image"))) as server:
-            async with fetching_with(resolve=resolve) as fetcher:
-                assert NOT_PUBLIC in await refused(fetcher, server.url(host="rebinding.test"))
-            assert (asked, server.connections) == (2, 1)
-
-    asyncio.run(run())
+    async with serving(redirect("/again"), says(response(b"image"))) as server:
+        async with fetching_with(resolve=resolve) as fetcher:
+            assert NOT_PUBLIC in await refused(fetcher, server.url(host="rebinding.test"))
+        assert (asked, server.connections) == (2, 1)
 
 
-def test_unix_sockets_are_not_connected_to() -> None:
+async def test_unix_sockets_are_not_connected_to() -> None:
     backend = CheckedBackend(numbers, lambda address: True)
     with pytest.raises(NotPublicError):
-        asyncio.run(backend.connect_unix_socket("/run/docker.sock"))
+        await backend.connect_unix_socket("/run/docker.sock")
 
 
 # Addresses that are none
@@ -529,11 +489,11 @@ def test_unix_sockets_are_not_connected_to() -> None:
         ("http://example.org\\@127.0.0.1/", "user name or password"),
     ],
 )
-def test_bad_addresses(url: str, message: str) -> None:
+async def test_bad_addresses(url: str, message: str) -> None:
     async def resolve(host: str, port: int) -> list[str]:
         raise AssertionError(host)
 
-    text = asyncio.run(refused(Fetcher(LIMITS, resolve=resolve, is_allowed=lambda _: True), url))
+    text = await refused(Fetcher(LIMITS, resolve=resolve, is_allowed=lambda _: True), url)
     assert message in text
     assert "\n" not in text
     assert "pass@" not in text
@@ -550,8 +510,8 @@ def test_bad_addresses(url: str, message: str) -> None:
         ("http://bücher.example/", "xn--"),
     ],
 )
-def test_redirects_to_bad_addresses(location: str, message: str) -> None:
-    result, server = fetch(redirect(location))
+async def test_redirects_to_bad_addresses(location: str, message: str) -> None:
+    result, server = await fetch(redirect(location))
     assert isinstance(result, str)
     assert ": where it redirects to " in result
     assert message in result
@@ -559,11 +519,11 @@ def test_redirects_to_bad_addresses(location: str, message: str) -> None:
     assert server.connections == 1
 
 
-def test_messages_show_an_address_in_short_and_keep_its_secrets() -> None:
+async def test_messages_show_an_address_in_short_and_keep_its_secrets() -> None:
     fetcher = Fetcher(LIMITS)
-    message = asyncio.run(refused(fetcher, f"http://127.0.0.1/{'a' * 200}"))
+    message = await refused(fetcher, f"http://127.0.0.1/{'a' * 200}")
     assert message.startswith(f"http://127.0.0.1/{'a' * 83}...: its host")
-    message = asyncio.run(refused(fetcher, "http://127.0.0.1/@a/b.jpg?signature=secret"))
+    message = await refused(fetcher, "http://127.0.0.1/@a/b.jpg?signature=secret")
     assert message.startswith("http://127.0.0.1/@a/b.jpg?...: its host")
 
 
@@ -597,44 +557,38 @@ def test_messages_show_an_address_in_short_and_keep_its_secrets() -> None:
         (b"", "not valid HTTP"),
     ],
 )  # fmt: skip
-def test_bad_answers(answer: bytes, message: str) -> None:
-    result, server = fetch(says(answer), path="/a.jpg?b")
+async def test_bad_answers(answer: bytes, message: str) -> None:
+    result, server = await fetch(says(answer), path="/a.jpg?b")
     assert isinstance(result, str)
     assert result.startswith(f"{server.url('/a.jpg?...')}: ")
     assert message in result
     assert re.search(r"check|send|scale", result)
 
 
-def test_a_body_is_cut_off_where_it_gets_too_large() -> None:
-    async def run() -> None:
-        async def endless(writer: asyncio.StreamWriter) -> None:
-            writer.write(response(length=False))
-            while True:
-                writer.write(b"x" * 100)
-                await writer.drain()
-                await asyncio.sleep(0)
+async def test_a_body_is_cut_off_where_it_gets_too_large() -> None:
+    async def endless(writer: asyncio.StreamWriter) -> None:
+        writer.write(response(length=False))
+        while True:
+            writer.write(b"x" * 100)
+            await writer.drain()
+            await asyncio.sleep(0)
 
-        async with serving(endless) as server, fetching_with() as fetcher:
-            assert "larger than the limit" in await refused(fetcher, server.url())
-            await asyncio.wait_for(server.over.wait(), 5)
-
-    asyncio.run(run())
+    async with serving(endless) as server, fetching_with() as fetcher:
+        assert "larger than the limit" in await refused(fetcher, server.url())
+        await asyncio.wait_for(server.over.wait(), 5)
 
 
-def test_nobody_listens() -> None:
-    async def run() -> None:
-        async with serving(says()) as server:
-            pass
-        async with fetching_with() as fetcher:
-            assert "no connection to its host" in await refused(fetcher, server.url())
-
-    asyncio.run(run())
+async def test_nobody_listens() -> None:
+    async with serving(says()) as server:
+        pass
+    async with fetching_with() as fetcher:
+        assert "no connection to its host" in await refused(fetcher, server.url())
 
 
 @pytest.mark.parametrize("redirects", [0, 3])
-def test_redirects_have_an_end(redirects: int) -> None:
+async def test_redirects_have_an_end(redirects: int) -> None:
     limits = FetchLimits(max_bytes=1_000, seconds=5, max_redirects=redirects)
-    result, server = fetch(redirect("/"), limits=limits)
+    result, server = await fetch(redirect("/"), limits=limits)
     assert isinstance(result, str)
     assert f"redirects more than {redirects} times" in result
     assert server.connections == redirects + 1
@@ -654,107 +608,85 @@ SLOW: dict[str, Answer] = {
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_slow_servers(name: str) -> None:
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        async with serving(SLOW[name]) as server, fetching_with(HURRY) as fetcher:
-            start = loop.time()
-            message = await refused(fetcher, server.url("/a"))
-            assert loop.time() - start < 2
-            assert message == (
-                f"{server.url('/a')}: took longer than the limit of 0.2 seconds: send the image "
-                "itself"
-            )
-
-    asyncio.run(run())
+async def test_slow_servers(name: str) -> None:
+    loop = asyncio.get_running_loop()
+    async with serving(SLOW[name]) as server, fetching_with(HURRY) as fetcher:
+        start = loop.time()
+        message = await refused(fetcher, server.url("/a"))
+        assert loop.time() - start < 2
+        assert message == (
+            f"{server.url('/a')}: took longer than the limit of 0.2 seconds: send the image itself"
+        )
 
 
-def test_a_slow_name_server() -> None:
-    async def run() -> None:
-        async def resolve(host: str, port: int) -> list[str]:
-            await asyncio.sleep(30)
-            return []
+async def test_a_slow_name_server() -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        await asyncio.sleep(30)
+        return []
 
-        async with fetching_with(HURRY, resolve=resolve) as fetcher:
-            assert "limit of 0.2 seconds" in await refused(fetcher, "http://slow.test/")
-
-    asyncio.run(run())
+    async with fetching_with(HURRY, resolve=resolve) as fetcher:
+        assert "limit of 0.2 seconds" in await refused(fetcher, "http://slow.test/")
 
 
-def test_a_tls_handshake_that_never_ends_leaves_no_connection() -> None:
-    async def run() -> None:
-        # It reads what it takes for a request and has no answer.
-        async with serving(says(b"", pause=30)) as server, fetching_with(HURRY) as fetcher:
-            message = await refused(fetcher, server.url(scheme="https"))
-            assert "limit of 0.2 seconds" in message
-            await asyncio.wait_for(server.over.wait(), 5)
-
-    asyncio.run(run())
+async def test_a_tls_handshake_that_never_ends_leaves_no_connection() -> None:
+    # It reads what it takes for a request and has no answer.
+    async with serving(says(b"", pause=30)) as server, fetching_with(HURRY) as fetcher:
+        message = await refused(fetcher, server.url(scheme="https"))
+        assert "limit of 0.2 seconds" in message
+        await asyncio.wait_for(server.over.wait(), 5)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_cancellation_goes_through_and_leaves_no_connection(scheme: str) -> None:
-    async def run() -> None:
-        answer = says(response(length=False), *[b"x"] * 600, pause=0.05)
-        async with serving(answer) as server, fetching_with() as fetcher:
-            task = asyncio.create_task(fetcher.fetch(server.url(scheme=scheme)))
-            while not server.connections:
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.05)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            await asyncio.wait_for(server.over.wait(), 5)
-
-    asyncio.run(run())
+async def test_cancellation_goes_through_and_leaves_no_connection(scheme: str) -> None:
+    answer = says(response(length=False), *[b"x"] * 600, pause=0.05)
+    async with serving(answer) as server, fetching_with() as fetcher:
+        task = asyncio.create_task(fetcher.fetch(server.url(scheme=scheme)))
+        while not server.connections:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(server.over.wait(), 5)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_closing_ends_what_is_being_fetched(scheme: str) -> None:
-    async def run() -> None:
-        answer = says(response(length=False), *[b"x"] * 600, pause=0.05)
-        async with serving(answer) as server, fetching_with() as fetcher:
-            task = asyncio.create_task(refused(fetcher, server.url(scheme=scheme)))
-            while not server.connections:
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.05)
+async def test_closing_ends_what_is_being_fetched(scheme: str) -> None:
+    answer = says(response(length=False), *[b"x"] * 600, pause=0.05)
+    async with serving(answer) as server, fetching_with() as fetcher:
+        task = asyncio.create_task(refused(fetcher, server.url(scheme=scheme)))
+        while not server.connections:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        await fetcher.close()
+        assert "the connection broke off" in await asyncio.wait_for(task, 5)
+        assert "is stopping" in await refused(fetcher, server.url())
+        assert server.connections == 1
+
+
+async def test_nothing_is_connected_to_after_closing() -> None:
+    asked, closed = asyncio.Event(), asyncio.Event()
+
+    async def resolve(host: str, port: int) -> list[str]:
+        asked.set()
+        await closed.wait()
+        return ["127.0.0.1"]
+
+    async with serving(says(response(b"image"))) as server:
+        async with fetching_with(resolve=resolve) as fetcher:
+            task = asyncio.create_task(refused(fetcher, server.url()))
+            await asked.wait()
             await fetcher.close()
-            assert "the connection broke off" in await asyncio.wait_for(task, 5)
-            assert "is stopping" in await refused(fetcher, server.url())
-            assert server.connections == 1
-
-    asyncio.run(run())
+            closed.set()
+            assert "no connection to its host" in await task
+        assert server.connections == 0
 
 
-def test_nothing_is_connected_to_after_closing() -> None:
-    async def run() -> None:
-        asked, closed = asyncio.Event(), asyncio.Event()
-
-        async def resolve(host: str, port: int) -> list[str]:
-            asked.set()
-            await closed.wait()
-            return ["127.0.0.1"]
-
-        async with serving(says(response(b"image"))) as server:
-            async with fetching_with(resolve=resolve) as fetcher:
-                task = asyncio.create_task(refused(fetcher, server.url()))
-                await asked.wait()
-                await fetcher.close()
-                closed.set()
-                assert "no connection to its host" in await task
-            assert server.connections == 0
-
-    asyncio.run(run())
-
-
-def test_many_at_a_time() -> None:
-    async def run() -> None:
-        async with serving(says(b"", response(b"image"), pause=0.05)) as server:
-            async with fetching_with() as fetcher:
-                found = await asyncio.gather(*(fetcher.fetch(server.url()) for _ in range(20)))
-            assert found == [b"image"] * 20
-
-    asyncio.run(run())
+async def test_many_at_a_time() -> None:
+    async with serving(says(b"", response(b"image"), pause=0.05)) as server:
+        async with fetching_with() as fetcher:
+            found = await asyncio.gather(*(fetcher.fetch(server.url()) for _ in range(20)))
+        assert found == [b"image"] * 20
 
 
 # TLS
@@ -790,36 +722,35 @@ async def fetch_by_tls(certificate: Path, host: str) -> tuple[bytes | str, Serve
                 return str(error), server
 
 
-def test_tls_names_and_checks_the_host(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tls_names_and_checks_the_host(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(httpcore2, "default_ssl_context", default_ssl_context)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    result, server = asyncio.run(fetch_by_tls(certificate, "images.test"))
+    result, server = await fetch_by_tls(certificate, "images.test")
     assert result == b"image"
     assert server.names == ["images.test"]
-    result, server = asyncio.run(fetch_by_tls(certificate, "other.test"))
+    result, server = await fetch_by_tls(certificate, "other.test")
     assert isinstance(result, str)
     assert "its certificate is refused (Hostname mismatch" in result
     assert (server.names, server.requests) == (["other.test"], [])
 
 
-def test_a_certificate_that_nobody_trusts(certificate: Path) -> None:
-    result, server = asyncio.run(fetch_by_tls(certificate, "images.test"))
+async def test_a_certificate_that_nobody_trusts(certificate: Path) -> None:
+    result, server = await fetch_by_tls(certificate, "images.test")
     assert isinstance(result, str)
     assert "its certificate is refused (self" in result
     assert server.requests == []
 
 
-def test_a_host_that_does_not_speak_tls() -> None:
-    async def run() -> None:
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(response(b"image"))
-            writer.close()
-            await writer.wait_closed()
+async def test_a_host_that_does_not_speak_tls() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(response(b"image"))
+        writer.close()
+        await writer.wait_closed()
 
-        listener = await asyncio.start_server(answer, "127.0.0.1", 0)
-        port = listener.sockets[0].getsockname()[1]
-        async with listener, fetching_with() as fetcher:
-            message = await refused(fetcher, f"https://127.0.0.1:{port}/")
-            assert "the TLS handshake with its host failed" in message
-
-    asyncio.run(run())
+    listener = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    async with listener, fetching_with() as fetcher:
+        message = await refused(fetcher, f"https://127.0.0.1:{port}/")
+        assert "the TLS handshake with its host failed" in message
