@@ -482,7 +482,7 @@ def test_an_interrupted_look_changes_nothing(
     mine(picture(1), candidate_labels=LABELS)
     in_place(mine.model.text_projection.weight)
     with monkeypatch.context() as patch:
-        patch.setattr("zsic_index.pipeline.fingerprint_of", interrupted)
+        patch.setattr("zsic_index.pipeline.compute_fingerprint", interrupted)
         with pytest.raises(KeyboardInterrupt):
             mine(picture(1), candidate_labels=LABELS)
     theirs = stock(mine.model, tokenizer=mine.tokenizer, image_processor=mine.image_processor)

@@ -1,4 +1,4 @@
-"""The drop-in for transformers' zero-shot image classification pipeline."""
+"""A drop-in for transformers' zero-shot image classification that stores label embeddings."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from zsic_index.embeddings.labels import bind_templates, embed_labels, fetch_emb
 from zsic_index.encoders.source import EncoderSource
 from zsic_index.encoders.transformers.encoder import TransformersEncoder
 from zsic_index.encoders.transformers.fingerprint import (
-    State,
-    dtype_of,
-    fingerprint_of,
-    state_of,
-    why_not_to_keep,
+    TextTowerState,
+    compute_fingerprint,
+    read_dtype,
+    read_state,
+    reason_not_to_store,
 )
 from zsic_index.errors import LabelError, ModelError, TemplateError
 from zsic_index.label_index import LabelIndex
@@ -37,37 +37,37 @@ from zsic_index.store import Store
 logger = logging.getLogger("zsic_index")
 
 Scored = list[dict[str, Any]]
-"""One image's ``{"score": ..., "label": ...}``, best first."""
+"""Labels of one image as ``{"score": ..., "label": ...}``, best first."""
 
 LABEL_SETS_KEPT = 8
-"""Label sets whose embeddings stay in memory between calls."""
+"""Number of label sets whose embeddings stay in memory between calls."""
 
 _PARAMETERS: tuple[tuple[str, ...], ...] = (
     ("timeout",),
     ("candidate_labels", "hypothesis_template", "top_k"),
 )
-"""What goes to ``preprocess`` and what to ``postprocess``."""
+"""Arguments of a call that go to ``preprocess``, and those that go to ``postprocess``."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """The model as it was looked at.
+class _ModelSnapshot:
+    """The pipeline's model at one moment.
 
     Attributes:
-        state: what tells whether it is so still.
-        encoder: it, as an encoder.
-        source: what its label embeddings are kept under; None where they must not be kept.
-        identity: what they are known by within this object.
+        state: value that differs once the text tower has changed.
+        encoder: encoder on the model.
+        source: encoder and fingerprint for the store; None if embeddings must not be stored.
+        identity: key of its label embeddings in memory.
     """
 
-    state: State
+    state: TextTowerState
     encoder: TransformersEncoder
     source: EncoderSource | None
     identity: object
 
 
 class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipeline):  # type: ignore[misc]
-    """The stock pipeline, but that a prompt goes through the text tower once and never again.
+    """The stock pipeline with stored label embeddings: each prompt is encoded only once.
 
     Use it through ``pipeline``::
 
@@ -79,59 +79,60 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
         classifier("robin.jpg", candidate_labels=["robin", "wren"])
 
     Arguments and results are the stock pipeline's. Label embeddings are looked up in the store by
-    all that they depend on, the weights in memory included, and encoded only where it has none.
+    everything that they depend on, including the weights in memory, and encoded if they are not
+    there.
 
-    More than the stock pipeline takes:
+    Additional arguments:
 
-    - ``store``, when it is made: a path, an SQLAlchemy URL, or None for ``ZSIC_STORE`` or the
+    - ``store``, of the constructor: a path, an SQLAlchemy URL, or None for ``ZSIC_STORE`` or the
       user's folder.
-    - ``candidate_labels`` may be the name of an index of that store: then they are all of its
-      labels.
-    - ``top_k``: how many labels to return; all by default.
+    - ``candidate_labels`` may be the name of an index of that store, for all of its labels.
+    - ``top_k``: number of labels to return; all by default.
 
-    Where what the text tower computes cannot be told from its modules and tensors (in training
-    mode, or quantised dynamically), nothing is kept, and a warning says so. Hooks and replaced
-    methods are taken not to change it.
+    If modules and tensors do not determine the output of the text tower (in training mode, or
+    quantised dynamically), no embedding is stored, and a warning says so. Hooks and replaced
+    methods are assumed not to change the output.
 
-    Different on purpose: prompts over the token limit are cut where the stock pipeline fails; a
-    template must have exactly one ``{}``; activation and what leads to it are float32 at least,
-    also where the towers are bfloat16.
+    Intended differences: prompts over the token limit are cut, where the stock pipeline fails; a
+    template must have exactly one ``{}``; all computations after the towers are in float32 or
+    higher precision, also with towers in bfloat16.
 
     Raises:
-        ModelError: for a model of a family that is not supported, or that does not fit the index.
+        ModelError: for a model whose family is not supported, or that does not fit the index.
         InputError: for labels or a template that cannot be used.
     """
 
-    _known: _Known | None
+    _snapshot: _ModelSnapshot | None
 
     def __init__(self, *, store: str | Path | None = None, **kwargs: Any) -> None:
-        """Make one; ``pipeline`` does."""
+        """Create a pipeline; called by ``transformers.pipeline``."""
         super().__init__(**kwargs)
         self._store = store
-        self._start()
-        # A family that is not supported is refused at once.
-        self._known = self._look()
+        self._reset()
+        # Refuses an unsupported family at once, not at the first call.
+        self._snapshot = self._take_snapshot()
 
-    def _start(self) -> None:
+    def _reset(self) -> None:
+        """Initialise everything that is not pickled."""
         self._lock = threading.Lock()
-        self._known = None
-        self._told_why_not = False
+        self._snapshot = None
+        self._has_warned = False
         self._label_sets: LRUCache[tuple[Any, ...], Float32] = LRUCache(LABEL_SETS_KEPT)
         self._indexes: dict[str, LabelIndex] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is found anew: locks, hashes, open indexes."""
-        own = ("_lock", "_known", "_told_why_not", "_label_sets", "_indexes")
-        return {key: value for key, value in vars(self).items() if key not in own}
+        """Return the state to pickle: all but locks, caches and open indexes."""
+        transient = ("_lock", "_snapshot", "_has_warned", "_label_sets", "_indexes")
+        return {key: value for key, value in vars(self).items() if key not in transient}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over what was kept, and find the rest anew at the next call."""
+        """Restore a pickled state; the rest is computed at the next call."""
         self.__dict__.update(state)
-        self._start()
+        self._reset()
 
     def __call__(self, image: Any, candidate_labels: Any, **kwargs: Any) -> Any:
         """Classify one image or several; see the class."""
-        self._known = self._look()
+        self._snapshot = self._take_snapshot()
         if isinstance(candidate_labels, str):
             self._refresh(candidate_labels)
         return super().__call__(image, candidate_labels, **kwargs)
@@ -141,20 +142,22 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         labels = kwargs.get("candidate_labels")
         if labels is not None and not isinstance(labels, str):
-            # One that can be gone through once only is for all images.
+            # An iterator must serve all images.
             kwargs["candidate_labels"] = list(labels)
         if kwargs.get("top_k") is not None:
             check_top_k(kwargs["top_k"])
-        given = [{key: kwargs[key] for key in keys if key in kwargs} for keys in _PARAMETERS]
-        return given[0], {}, given[1]
+        for_preprocess, for_postprocess = (
+            {name: kwargs[name] for name in names if name in kwargs} for names in _PARAMETERS
+        )
+        return for_preprocess, {}, for_postprocess
 
     def preprocess(self, image: Any, timeout: float | None = None) -> Any:
-        """Load one image, as the stock pipeline does, and turn it into the vision tower's input."""
+        """Load one image like the stock pipeline, and turn it into inputs of the vision tower."""
         image = load_image(image, timeout=timeout)
         return self.image_processor(images=[image], return_tensors="pt").to(self.dtype)
 
     def _forward(self, model_inputs: Any) -> dict[str, Any]:
-        encoded = self._present().encoder.encode_pixels(model_inputs)
+        encoded = self._current_snapshot().encoder.encode_pixels(model_inputs)
         for error in encoded.refused.values():
             raise error
         return {"image_embedding": torch.from_numpy(encoded.embeddings)}
@@ -173,11 +176,11 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
         if isinstance(candidate_labels, str):
             return self._score_index(embedding, candidate_labels, hypothesis_template, top_k)
         matrix = self._label_embeddings(
-            # What is no text is written out as the stock pipeline would.
+            # Labels that are not strings are formatted as by the stock pipeline.
             [format(label) for label in candidate_labels],
             prompts.resolve(hypothesis_template),
         )
-        info = self._present().encoder.info
+        info = self._current_snapshot().encoder.info
         similarities = (embedding @ matrix.T).astype(np.float64)
         logits = similarities * info.logit_scale + info.logit_bias
         partition = log_sum_exp(logits)
@@ -188,17 +191,17 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
     def _label_embeddings(self, labels: list[str], templates: tuple[str, ...]) -> Float32:
         if not labels:
             raise LabelError("candidate_labels is empty: give at least one label")
-        known = self._present()
-        key = (known.identity, templates, *labels)
+        snapshot = self._current_snapshot()
+        key = (snapshot.identity, templates, *labels)
         with self._lock:
             embeddings = self._label_sets.get(key)
         if embeddings is None:
-            if known.source is None:
-                embeddings = embed_labels(known.encoder, labels, templates)
+            if snapshot.source is None:
+                embeddings = embed_labels(snapshot.encoder, labels, templates)
             else:
                 with Store.open(self._store, create=True) as store:
                     embeddings = fetch_embeddings(
-                        store, known.source, labels, bind_templates(labels, templates)
+                        store, snapshot.source, labels, bind_templates(labels, templates)
                     )
             with self._lock:
                 self._label_sets[key] = embeddings
@@ -207,21 +210,22 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
     # Indexes by name
 
     def _refresh(self, name: str) -> None:
-        """Open an index, or its present generation; check that this model made it."""
+        """Open an index, or its current generation; check that it was built with this model."""
         with self._lock:
-            opened = self._indexes.get(name)
-            if opened is None or not is_current(opened.store, opened.info):
-                opened = LabelIndex.open(name, store=self._store)
-            self._check(opened)
-            self._indexes[name] = opened
+            index = self._indexes.get(name)
+            if index is None or not is_current(index.store, index.info):
+                index = LabelIndex.open(name, store=self._store)
+            self._check_model(index)
+            self._indexes[name] = index
 
-    def _check(self, index: LabelIndex) -> None:
-        source, own = self._present().source, dtype_of(self.model)
+    def _check_model(self, index: LabelIndex) -> None:
+        """Raise a ModelError unless an index was built with this model, as it is in memory."""
+        source, dtype = self._current_snapshot().source, read_dtype(self.model)
         info = index.info
-        if info.templates and info.dtype != own:
+        if info.templates and info.dtype != dtype:
             raise ModelError(
-                f"index {info.name!r} was built in {info.dtype}, this pipeline computes in {own}: "
-                f"make it with dtype={info.dtype!r}, or build an index in {own}"
+                f"index {info.name!r} was built in {info.dtype}, this pipeline computes in "
+                f"{dtype}: make it with dtype={info.dtype!r}, or build an index in {dtype}"
             )
         if source is None or index.encoder.loaded_fingerprint() != source.fingerprint:
             raise ModelError(
@@ -238,39 +242,42 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
                 f"template {template!r}: index {name!r} was built with "
                 f"{', '.join(map(repr, index.info.templates))}; leave hypothesis_template out"
             )
-        (found,) = index.score(embedding, top_k=len(index) if top_k is None else top_k)
-        return [{"score": one.probability, "label": one.label} for one in found]
+        (predictions,) = index.score(embedding, top_k=len(index) if top_k is None else top_k)
+        return [
+            {"score": prediction.probability, "label": prediction.label}
+            for prediction in predictions
+        ]
 
-    # The model as it is now
+    # The model in memory
 
-    def _present(self) -> _Known:
-        known = self._known
-        if known is None:
-            known = self._known = self._look()
-        return known
+    def _current_snapshot(self) -> _ModelSnapshot:
+        snapshot = self._snapshot
+        if snapshot is None:
+            snapshot = self._snapshot = self._take_snapshot()
+        return snapshot
 
-    def _look(self) -> _Known:
-        """Return the model as it is now: hashed again if it is not as it was at the last call."""
+    def _take_snapshot(self) -> _ModelSnapshot:
+        """Return a snapshot of the model; its weights are hashed only if they have changed."""
         with self._lock:
-            why_not = why_not_to_keep(self.model)
-            if why_not is not None:
-                if not self._told_why_not:
-                    self._told_why_not = True
-                    logger.warning("label embeddings are made anew at every call: %s", why_not)
-                return _Known((), self._new_encoder(), None, object())
-            state = state_of(self.model, self.tokenizer)
-            if self._known is not None and self._known.state == state:
-                return self._known
+            reason = reason_not_to_store(self.model)
+            if reason is not None:
+                if not self._has_warned:
+                    self._has_warned = True
+                    logger.warning("label embeddings are computed again at every call: %s", reason)
+                return _ModelSnapshot((), self._new_encoder(), None, object())
+            state = read_state(self.model, self.tokenizer)
+            if self._snapshot is not None and self._snapshot.state == state:
+                return self._snapshot
             encoder = self._new_encoder()
-            fingerprint = fingerprint_of(self.model, self.tokenizer)
+            fingerprint = compute_fingerprint(self.model, self.tokenizer)
             source = EncoderSource(
                 fingerprint=fingerprint,
                 model_id=str(self.model.name_or_path),
                 revision=getattr(self.model.config, "_commit_hash", None),
-                dtype=dtype_of(self.model),
+                dtype=read_dtype(self.model),
                 load=lambda: encoder,
             )
-            return _Known(state, encoder, source, fingerprint)
+            return _ModelSnapshot(state, encoder, source, fingerprint)
 
     def _new_encoder(self) -> TransformersEncoder:
         return TransformersEncoder.of(self.model, self.tokenizer, self.image_processor)

@@ -21,7 +21,8 @@ from transformers import AutoModel, AutoTokenizer, CLIPModel
 from tests.support import models
 from tests.support.pictures import picture
 from zsic_index import encoders
-from zsic_index.encoders import Encoder
+from zsic_index.encoders import Encoder, two_towers
+from zsic_index.encoders.families import FAMILIES
 from zsic_index.errors import LabelError, ModelError
 from zsic_index.records import Dtype
 
@@ -62,11 +63,21 @@ def test_prompts_are_embedded_as_float32_of_norm_1_in_order(encoder: Encoder) ->
     assert np.abs(embeddings[0] - embeddings[3]).max() > 0.01
 
 
-def test_a_prompts_embedding_does_not_depend_on_its_neighbours(encoder: Encoder) -> None:
+def test_a_prompts_embedding_does_not_depend_on_its_neighbours(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     together = encoder.encode_prompts(PROMPTS).embeddings
     for row, prompt in enumerate(PROMPTS):
         alone = encoder.encode_prompts([prompt]).embeddings[0]
         np.testing.assert_allclose(alone, together[row], atol=2e-6)
+    backwards = encoder.encode_prompts(PROMPTS[::-1]).embeddings
+    np.testing.assert_allclose(backwards[::-1], together, atol=2e-6)
+    for size in (1, 150):
+        monkeypatch.setattr(two_towers, "TOKENS_PER_BATCH", size)
+        tokens = encoder.tokenise(PROMPTS)
+        assert len(tokens.batches) > 1
+        in_batches = encoder.encode_tokens(tokens).embeddings
+        np.testing.assert_allclose(in_batches, together, atol=2e-6)
 
 
 def test_images_are_embedded_as_float32_of_norm_1_in_order(encoder: Encoder) -> None:
@@ -75,9 +86,18 @@ def test_images_are_embedded_as_float32_of_norm_1_in_order(encoder: Encoder) -> 
     assert embeddings.shape == (5, encoder.info.dim)
     assert embeddings.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-6)
-    for row, alone in enumerate(pixels):
-        (found,) = encoder.encode_images([alone]).embeddings
-        np.testing.assert_allclose(found, embeddings[row], atol=2e-6)
+    assert np.abs(embeddings[0] - embeddings[1]).max() > 0.01
+    for size in (1, 2):
+        for start in range(0, 5, size):
+            found = encoder.encode_images(pixels[start : start + size]).embeddings
+            np.testing.assert_allclose(found, embeddings[start : start + size], atol=2e-6)
+
+
+def test_every_family_is_in_this_suite(checkpoints: Callable[[str], Path]) -> None:
+    configs = [
+        json.loads((checkpoints(name) / "config.json").read_text()) for name in models.MAKERS
+    ]
+    assert {config["model_type"] for config in configs} == set(FAMILIES)
 
 
 def test_no_images(encoder: Encoder) -> None:

@@ -72,7 +72,7 @@ def test_an_index_is_scanned_where_its_towers_run(
     labels = [f"label {row}" for row in range(400)]
     monkeypatch.setattr("zsic_index.label_index.searcher._WORTH_A_GPU", 1)
     monkeypatch.setattr(
-        "zsic_index.encoders.two_towers.device_of", lambda _name: torch.device("meta")
+        "zsic_index.encoders.two_towers.select_device", lambda _name: torch.device("meta")
     )
     moved: list[DeviceMatrix] = []
 

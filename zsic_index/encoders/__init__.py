@@ -1,4 +1,11 @@
-"""Checkpoints and the encoders made from them. Importing this room imports no torch."""
+"""Checkpoints, and the encoders that are loaded from them.
+
+``resolve`` turns a model's name into a Checkpoint: its files on this machine, found by
+``open_clip/files.py`` or ``transformers/files.py`` (through ``hub`` if they are on the Hub), and
+its fingerprints. ``load`` turns a Checkpoint into an Encoder (the protocol in ``base``), whose
+shared part is ``two_towers``. EncoderSource (``source``) loads one when it is first needed.
+To add a family of checkpoints, see ``families``. Importing this package does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +33,18 @@ __all__ = [
 
 
 def resolve(model: str | Path, revision: str | None = None, dtype: Dtype = "float32") -> Checkpoint:
-    """Find a checkpoint.
+    """Find the files of a checkpoint, fetching them from the Hub if necessary.
 
     Args:
         model: ``builtin:clip``, ``builtin:siglip``, a folder in the format of transformers or
             open_clip, a Hub id such as ``openai/clip-vit-large-patch14``, or a model of open_clip:
             ``open_clip:ViT-B-32/laion2b_s34b_b79k``, ``open_clip:ViT-B-32/weights.safetensors``,
             ``hf-hub:imageomics/bioclip``.
-        revision: branch, tag or commit of what comes from the Hub.
-        dtype: what its towers shall compute in.
+        revision: branch, tag or commit of a Hub repository.
+        dtype: dtype that the towers compute in.
 
     Raises:
-        ModelError: when it is not to be had, or of a family that is not supported.
+        ModelError: when it is not available, or its family is not supported.
     """
     model = str(model)
     if dtype not in get_args(Dtype):
@@ -45,42 +52,41 @@ def resolve(model: str | Path, revision: str | None = None, dtype: Dtype = "floa
     if model.startswith(builtin.PREFIX):
         refuse_revision(model, revision)
         try:
-            return transformers_files.in_folder(model, builtin.model_path(model), dtype)
+            return transformers_files.find_in_folder(model, builtin.model_path(model), dtype)
         except ValueError as error:
             raise ModelError(str(error)) from None
     if model.startswith(open_clip_files.PREFIX):
-        return open_clip_files.named(model, revision, dtype)
+        return open_clip_files.find_by_name(model, revision, dtype)
     if model.startswith(open_clip_files.HUB_PREFIX):
         repo_id = model.removeprefix(open_clip_files.HUB_PREFIX)
-        return open_clip_files.in_repository(model, repo_id, revision, dtype)
+        return open_clip_files.find_in_repository(model, repo_id, revision, dtype)
     try:
         folder = Path(model).expanduser()
         is_folder = folder.is_dir()
     except (OSError, RuntimeError, ValueError) as error:
-        # A name too long for a path, the home of nobody, a NUL.
+        # The name is too long for a path, has the home of an unknown user, or contains a NUL.
         raise ModelError(f"model {model[:80]!r}: {error}") from error
     if is_folder:
         refuse_revision(model, revision)
-        if open_clip_files.is_folder(folder):
-            return open_clip_files.in_folder(folder, dtype)
-        return transformers_files.in_folder(str(folder.absolute()), folder, dtype)
+        if open_clip_files.is_checkpoint(folder):
+            return open_clip_files.find_in_folder(folder, dtype)
+        return transformers_files.find_in_folder(str(folder.absolute()), folder, dtype)
     if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise ModelError(f"model {model}: there is no such folder")
-    return transformers_files.in_repository(model, revision, dtype)
+    return transformers_files.find_in_repository(model, revision, dtype)
 
 
 def load(checkpoint: Checkpoint, *, device: str = "auto") -> Encoder:
-    """Load a checkpoint's two towers.
+    """Load the two towers of a checkpoint.
 
     Args:
-        checkpoint: what ``resolve`` found.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; auto takes a GPU when there is
-            one.
+        checkpoint: checkpoint from ``resolve``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; auto is a GPU if there is one.
 
     Raises:
         ModelError: when it cannot be loaded, or there is no such device.
     """
-    # torch and the libraries of models take seconds to import.
+    # torch, transformers and open_clip take seconds to import.
     if isinstance(checkpoint.files, OpenClipFiles):
         from zsic_index.encoders.open_clip.encoder import OpenClipEncoder
 

@@ -1,4 +1,4 @@
-"""What the rest of the program asks of an encoder."""
+"""The Encoder protocol, and the values that go into and come out of an encoder."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from zsic_index.errors import ImageError
 from zsic_index.records import ModelInfo
 
 Pixels = dict[str, npt.NDArray[Any]]
-"""The vision tower's inputs for one image, by argument name; without a batch axis."""
+"""Inputs of the vision tower for one image, by argument name; without a batch axis."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """T prompts as the text tower takes them.
+    """T prompts, tokenised and batched for the text tower.
 
     Attributes:
-        prompts: the prompts themselves.
-        batches: rows of them, shortest first, and the inputs of these rows by argument name.
-        truncated: the prompts that were over the token limit and were cut.
+        prompts: the prompts.
+        batches: pairs of prompt positions and their inputs by argument name, shortest first.
+        truncated: prompts that were cut because they exceed the token limit.
     """
 
     prompts: list[str]
@@ -34,11 +34,11 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompts:
-    """What the text tower made of T prompts.
+    """Embeddings of T prompts.
 
     Attributes:
         embeddings: (T, D) float32, unit norm, in the order of the prompts.
-        truncated: the prompts that were over the token limit and were cut.
+        truncated: prompts that were cut because they exceed the token limit.
     """
 
     embeddings: Float32
@@ -47,11 +47,11 @@ class EncodedPrompts:
 
 @dataclass(frozen=True, slots=True)
 class EncodedImages:
-    """What the vision tower made of B images.
+    """Embeddings of B images, except those that were refused.
 
     Attributes:
-        embeddings: (A, D) float32, unit norm: those that were embedded, in the order of the images.
-        refused: why, by the place among the B, for the B - A that were not.
+        embeddings: (A, D) float32, unit norm, of the A images not refused, in their order.
+        refused: errors of the other B - A images, by position among the B.
     """
 
     embeddings: Float32
@@ -59,24 +59,29 @@ class EncodedImages:
 
 
 class Encoder(Protocol):
-    """The text tower and the vision tower of one checkpoint."""
+    """The text tower and the vision tower of one checkpoint.
+
+    The conformance suite in ``tests/encoders`` checks every implementation: embeddings have shape
+    (inputs, D), dtype float32 and unit norm, keep the order of the inputs, and do not depend on how
+    the inputs are batched.
+    """
 
     @property
     def info(self) -> ModelInfo:
-        """What the checkpoint says about itself."""
+        """Dimensions, logit scale and bias, and activation of the checkpoint."""
 
     @property
     def device_type(self) -> str:
-        """What the towers are on: ``cpu``, ``cuda`` or ``mps``."""
+        """Type of the device of the towers: ``cpu``, ``cuda`` or ``mps``."""
 
     @property
     def image_size(self) -> int:
-        """Pixels of the shorter side that ``preprocess`` scales an image to."""
+        """Side of the vision tower's input in pixels; the longest one if it is not a square."""
 
     def loaded_fingerprint(self) -> str | None:
-        """Return the hash of what prompt embeddings depend on, as it is in memory, if there is one.
+        """Return the fingerprint of the text tower as loaded in memory, if it can be computed.
 
-        Reads all of the text tower's weights.
+        Reads all weights of the text tower.
         """
 
     def encode_prompts(self, prompts: Sequence[str]) -> EncodedPrompts:
@@ -84,28 +89,28 @@ class Encoder(Protocol):
 
     @property
     def max_tokens(self) -> int:
-        """How many tokens of a prompt the text tower takes, special ones included."""
+        """Maximum number of tokens in a prompt, special tokens included."""
 
     def token_ids(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Return each prompt's token ids, special ones included, neither cut nor padded."""
+        """Return each prompt's token ids, special tokens included, neither cut nor padded."""
 
     def tokenise(self, prompts: Sequence[str]) -> Tokens:
-        """Turn T prompts into the text tower's inputs; may be called from another thread.
+        """Turn T prompts into inputs of the text tower; may be called from any thread.
 
         Raises:
-            LabelError: when a prompt holds one of the tokenizer's special tokens, which would
-                change where the tower reads its result.
+            LabelError: when a prompt contains one of the tokenizer's special tokens, which would
+                change the position that the text tower reads its output from.
         """
 
     def encode_tokens(self, tokens: Tokens) -> EncodedPrompts:
-        """Embed tokenised prompts; an embedding does not depend on the prompts beside it.
+        """Embed tokenised prompts; an embedding does not depend on the other prompts.
 
         Raises:
             ModelError: when a single prompt does not fit into the device's memory.
         """
 
     def preprocess(self, image: Image.Image) -> Pixels:
-        """Turn one RGB image into the vision tower's input; may be called from several threads."""
+        """Turn one RGB image into inputs of the vision tower; may be called from any thread."""
 
     def encode_images(self, images: Sequence[Pixels]) -> EncodedImages:
-        """Embed B preprocessed images; one that does not fit into memory by itself is refused."""
+        """Embed B preprocessed images; one that exceeds the device's memory alone is refused."""

@@ -1,7 +1,7 @@
-"""What a checkpoint is once its files are found, and the parts that fingerprints are made of.
+"""Checkpoints whose files are on this machine, and the parts of their fingerprints.
 
-Nothing here or in the modules that find files imports torch or transformers: a build with nothing
-new stops before it needs them.
+Neither this module nor those that find files import torch or transformers: a build without new
+prompts finishes before it needs them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TOKENIZER_FILES = (
 )
 
 HUB_FILES = ("*.json", "*.txt", "*.model")
-"""Patterns of all but the weights."""
+"""Patterns of all files in a Hub repository except the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ class TransformersFiles:
     """A checkpoint in transformers' format.
 
     Attributes:
-        folder: where the files are.
-        weights: those with the tensors.
-        family: how to treat it.
+        folder: folder of the files.
+        weights: files with the tensors.
+        family: differences from CLIP.
     """
 
     folder: Path
@@ -57,9 +57,9 @@ class OpenClipFiles:
     """A checkpoint in open_clip's format.
 
     Attributes:
-        name: what open_clip calls the model: an architecture, or ``local-dir:`` and a folder.
-        weights: the file with the tensors.
-        tag: the pretrained tag that says how images are prepared, where ``name`` does not.
+        name: open_clip's name of the model: an architecture, or ``local-dir:`` and a folder.
+        weights: file with the tensors.
+        tag: pretrained tag that defines the image transform; None if ``name`` defines it.
     """
 
     name: str
@@ -72,16 +72,16 @@ class Checkpoint:
     """A checkpoint whose files are on this machine.
 
     Attributes:
-        model_id: what ``resolve`` finds it by: ``builtin:clip``, a folder, a Hub id,
+        model_id: name that ``resolve`` finds it by: ``builtin:clip``, a folder, a Hub id,
             ``open_clip:...``, ``hf-hub:...``.
-        revision: the pinned Hub commit; None for local files.
-        files: what to load it from.
-        dtype: what its towers compute in.
-        fingerprint: sha256, hexadecimal, of all that a prompt's embedding depends on: weights,
-            configuration and tokenizer files (or the Hub commit, which fixes them), the major
-            version of the library that reads them, the towers' dtype, and how they are used.
-        image_fingerprint: the same for an image's embedding: all of the above, and what turns
-            pixels into the vision tower's input.
+        revision: pinned Hub commit; None for local files.
+        files: files to load it from.
+        dtype: dtype that the towers compute in.
+        fingerprint: sha256, hexadecimal, of everything that a prompt's embedding depends on:
+            weights, configuration and tokenizer files (or the Hub commit, which determines them),
+            major version of the library that reads them, dtype, and how the towers are used.
+        image_fingerprint: the same for an image's embedding: ``fingerprint``, and the settings and
+            libraries that turn pixels into the vision tower's input.
     """
 
     model_id: str
@@ -92,14 +92,14 @@ class Checkpoint:
     image_fingerprint: str
 
 
-def existing(folder: Path, *names: str) -> tuple[Path, ...]:
-    """Return those files of a folder that are there."""
+def existing_files(folder: Path, *names: str) -> tuple[Path, ...]:
+    """Return the paths of those names that are files in a folder."""
     return tuple(folder / name for name in names if (folder / name).is_file())
 
 
-def hashes(paths: Iterable[Path]) -> list[str]:
-    """Return the name of each file and the sha256 of what is in it."""
-    return [part for path in paths for part in (path.name, _hash(path))]
+def hash_files(paths: Iterable[Path]) -> list[str]:
+    """Return the name and the sha256 of each file, one after the other."""
+    return [part for path in paths for part in (path.name, _hash_file(path))]
 
 
 def digest(*parts: str) -> str:
@@ -108,9 +108,10 @@ def digest(*parts: str) -> str:
 
 
 def image_libraries() -> list[str]:
-    """Return what decodes and scales images: Pillow, and torchvision where it is installed.
+    """Return name and major version of the libraries that decode and scale images.
 
-    transformers takes torchvision when it is there, which gives other pixels than Pillow.
+    These are Pillow, and torchvision if it is installed: transformers then prefers it, and its
+    pixels differ from Pillow's.
     """
     names = ["pillow"]
     if importlib.util.find_spec("torchvision") is not None:
@@ -124,13 +125,13 @@ def major_version(distribution: str) -> str:
 
 
 def refuse_revision(model: str, revision: str | None) -> None:
-    """Raise a ModelError when a revision was given for something that has none."""
+    """Raise a ModelError if a revision is given for a model that is not on the Hub."""
     if revision is not None:
         raise ModelError(
             f"model {model}: revision {revision!r} given, but only Hub models have revisions"
         )
 
 
-def _hash(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

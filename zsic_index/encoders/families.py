@@ -1,24 +1,38 @@
-"""What differs between the families of checkpoints, as data."""
+"""The supported families of transformers checkpoints, as data.
+
+To add a family of transformers' zero-shot image classification models with two towers:
+
+1. Add its ``model_type`` (from ``config.json``) to FAMILIES. If the family differs from CLIP in a
+   way that no field of Family describes, add a field and use it in
+   ``transformers/encoder.py``, where all fields are read.
+2. Write a function that makes a small random checkpoint, and add it to ``MAKERS`` in
+   ``tests/support/models.py``: the conformance suite (``tests/encoders``) and the parity matrix
+   (``tests/tools/parity.py``) then run on it. A test fails while a family has none.
+
+Checkpoints of open_clip need no entry: open_clip itself describes them. Another format of
+checkpoints is another package beside ``open_clip/`` and ``transformers/``, which ``resolve`` and
+``load`` in ``encoders/__init__.py`` choose between.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zsic_index.errors import ModelError
 from zsic_index.records import Activation
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How transformers' zero-shot pipeline treats one ``model_type``.
+    """Differences between checkpoints of one ``model_type`` and CLIP.
 
     Attributes:
-        activation: what turns logits into probabilities.
-        text_length: the length that every prompt is padded to, or None where padding does not
-            matter: a causal tower that reads its result at the end-of-text token never sees what
-            comes after it, and the others mask it.
-        divides_by_temperature: whether logits are similarities divided by ``model.temperature``,
-            rather than multiplied by the exponential of ``model.logit_scale``.
-        positions_follow_padding: whether positions are numbered from the padding token's id on, as
+        activation: function from logits to probabilities.
+        text_length: length to which every prompt is padded; None if padding does not change the
+            output, because a causal tower reads it at the end-of-text token, or a mask hides it.
+        divides_by_temperature: True if logits are similarities divided by ``model.temperature``,
+            not multiplied by the exponential of ``model.logit_scale``.
+        positions_follow_padding: True if positions are numbered from the padding token's id on, as
             in RoBERTa, so that fewer tokens fit than there are positions.
     """
 
@@ -28,8 +42,8 @@ class Family:
     positions_follow_padding: bool = False
 
 
-# SigLIP's text tower looks in both directions and has no mask, so the padding is part of the input;
-# the pipeline always pads to 64, whatever the checkpoint's configuration says.
+# SigLIP's text tower is bidirectional and has no mask, so padding changes its output. The pipeline
+# always pads to 64, whatever the checkpoint's configuration says.
 _SIGLIP = Family(activation="sigmoid", text_length=64)
 
 FAMILIES: dict[str, Family] = {
@@ -42,4 +56,18 @@ FAMILIES: dict[str, Family] = {
     "siglip": _SIGLIP,
     "siglip2": _SIGLIP,
 }
-"""The families that are supported, by the ``model_type`` of their ``config.json``."""
+"""The supported families, by the ``model_type`` of their ``config.json``."""
+
+
+def find_family(model_type: str, model_id: str) -> Family:
+    """Return the family of a ``model_type``.
+
+    Raises:
+        ModelError: when it is not supported; the message names ``model_id`` and all of FAMILIES.
+    """
+    if model_type not in FAMILIES:
+        raise ModelError(
+            f"model {model_id}: its model_type {model_type!r} is not supported; "
+            f"supported: {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[model_type]

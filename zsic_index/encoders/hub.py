@@ -1,4 +1,4 @@
-"""Snapshots of Hub repositories: from the cache where they are complete, else fetched."""
+"""Snapshots of Hub repositories: from the cache if complete there, else fetched."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from zsic_index import builtin
 from zsic_index.errors import ModelError
 
 
-def snapshot(
+def fetch_snapshot(
     repo_id: str,
     revision: str | None,
     *,
     files: Sequence[str],
-    missing: Callable[[Path], list[str]],
+    find_missing: Callable[[Path], list[str]],
 ) -> tuple[Path, str]:
     """Return the folder of a repository's snapshot, and its commit.
 
-    A complete snapshot in the cache is taken as it is, without asking the Hub whether its branch
-    has moved since; ``revision`` names a newer commit, tag or branch.
+    A complete snapshot in the cache is used without asking the Hub whether its branch has moved
+    since; pass a newer commit, tag or branch as ``revision``.
 
     Args:
         repo_id: such as ``google/siglip-base-patch16-224``.
         revision: branch, tag or commit; None for ``main``.
-        files: patterns of the files that are fetched, those in subfolders left out.
-        missing: names what a folder lacks of what is needed.
+        files: patterns of the files to fetch; files in subfolders are left out.
+        find_missing: function that returns the names of needed files that a folder lacks.
 
     Raises:
-        ModelError: when it is neither in the cache nor to be fetched, or lacks something; the
-            message says what, and where it was looked for.
+        ModelError: when it is neither in the cache nor can be fetched, or lacks a file; the message
+            says which, and the folders that were searched.
     """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    find = partial(
+    download = partial(
         snapshot_download,
         repo_id,
         revision=revision,
@@ -43,8 +43,8 @@ def snapshot(
         ignore_patterns=["*/*"],
     )
     try:
-        folder = Path(find(local_files_only=True))
-        if not missing(folder):
+        folder = Path(download(local_files_only=True))
+        if not find_missing(folder):
             return folder, folder.name
     except HFValidationError:
         raise ModelError(
@@ -54,9 +54,9 @@ def snapshot(
     except LocalEntryNotFoundError:
         pass
     try:
-        folder = Path(find())
+        folder = Path(download())
     except Exception as error:
-        # Besides the Hub's own errors those of whichever HTTP library it uses.
+        # The Hub's own errors, and those of the HTTP library that it uses.
         cached = Path(constants.HF_HUB_CACHE) / f"models--{repo_id.replace('/', '--')}"
         raise ModelError(
             f"model {repo_id}: its files ({', '.join(files)}) are not in the Hub's cache on this "
@@ -64,11 +64,11 @@ def snapshot(
             f"fetched ({_first_line(error)}): check the name and the network, or use a local "
             f"folder or one of {', '.join(builtin.MODELS)}"
         ) from error
-    lacking = missing(folder)
-    if lacking:
-        # Where the Hub is out of reach, part of a snapshot is all there is.
+    missing = find_missing(folder)
+    if missing:
+        # If the Hub cannot be reached, the download returns an incomplete snapshot.
         raise ModelError(
-            f"model {repo_id}: {', '.join(lacking)} not in {folder}, and not to be had from the "
+            f"model {repo_id}: {', '.join(missing)} not in {folder}, and not to be had from the "
             "Hub: check the network; only safetensors weights are loaded, and where a pull request "
             "on the Hub adds them, name it with --revision refs/pr/NUMBER"
         )

@@ -1,4 +1,4 @@
-"""An encoder by what its embeddings depend on: known before, and often without, its weights."""
+"""A lazily loaded encoder with a known fingerprint."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from zsic_index.records import Dtype, EncoderRecord
 
 
 class EncoderSource:
-    """An encoder that is loaded when it must be, once; may be used from several threads.
+    """An encoder that is loaded once, when it is first needed; may be used from several threads.
 
     Args:
-        fingerprint: what every label embedding of it depends on, hashed.
-        model_id: which checkpoint, for people.
-        revision: its pinned commit, if it has one.
-        dtype: what its towers compute in.
-        load: gives the encoder.
+        fingerprint: hash of everything that a prompt's embedding depends on.
+        model_id: name of the checkpoint.
+        revision: pinned Hub commit, if any.
+        dtype: dtype that the towers compute in.
+        load: function that returns the encoder.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class EncoderSource:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, *, device: str) -> EncoderSource:
-        """Return the source that a checkpoint is."""
+        """Return the source of a checkpoint's encoder."""
         return cls(
             fingerprint=checkpoint.fingerprint,
             model_id=checkpoint.model_id,
@@ -50,7 +50,7 @@ class EncoderSource:
         )
 
     def encoder(self) -> Encoder:
-        """Return the encoder.
+        """Return the encoder, loading it at the first call.
 
         Raises:
             ModelError: when it cannot be loaded.
@@ -61,7 +61,7 @@ class EncoderSource:
             return self._encoder
 
     def record(self, fingerprint: str) -> EncoderRecord:
-        """Return what the store keeps of the encoder, under a fingerprint; loads it."""
+        """Load the encoder, and return its record for the store under a fingerprint."""
         encoder = self.encoder()
         info = encoder.info
         return EncoderRecord(

@@ -1,4 +1,4 @@
-"""What every encoder on torch shares: batches, memory, dtype and normalisation."""
+"""The base class of encoders on torch: batches, memory, dtype and normalisation."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ from zsic_index.records import ModelInfo
 logger = logging.getLogger("zsic_index")
 
 TOKENS_PER_BATCH = 4_096
-"""Tokens, padding included, in one pass through the text tower."""
+"""Maximum number of tokens, padding included, in one pass through the text tower."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextInput:
-    """What a text tower takes.
+    """Input format of a text tower.
 
     Attributes:
-        length: tokens, special ones included, that a prompt is cut to.
-        always_padded: whether every prompt is padded to ``length``; otherwise only to the longest
-            beside it, which must not change its embedding.
-        special: the ids of tokens with a meaning of their own, such as the end of the text, and
-            what they are called.
+        length: number of tokens, special ones included, that a prompt is cut to.
+        always_padded: True if every prompt is padded to ``length``; otherwise only to the longest
+            prompt of its batch, which must not change its embedding.
+        special: names of the special tokens, such as the end of the text, by id.
     """
 
     length: int
@@ -47,7 +46,7 @@ class TextInput:
 class TwoTowerEncoder(ABC):
     """An Encoder whose towers are torch modules.
 
-    The towers compute in their dtype on their device; what comes out is normalised in float32.
+    The towers compute in their own dtype on their device; their output is normalised in float32.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class TwoTowerEncoder(ABC):
         self._text = text
         self._device = device
         self._dtype = dtype
-        self._told_of_memory = False
+        self._warned_of_memory = False
 
     @abstractmethod
     def _tokenise(self, prompts: list[str]) -> list[list[int]]:
@@ -78,7 +77,7 @@ class TwoTowerEncoder(ABC):
 
     @abstractmethod
     def _text_inputs(self, prompts: list[str]) -> Mapping[str, Tensor]:
-        """Return the text tower's inputs: cut, padded, each with a batch axis in front."""
+        """Return the inputs of the text tower: cut, padded, each with a leading batch axis."""
 
     @abstractmethod
     def _text_tower(self, **inputs: Tensor) -> Tensor:
@@ -90,11 +89,11 @@ class TwoTowerEncoder(ABC):
 
     @abstractmethod
     def loaded_fingerprint(self) -> str | None:
-        """Return the hash of what prompt embeddings depend on, as it is in memory; see Encoder."""
+        """Return the fingerprint of the text tower as loaded in memory; see Encoder."""
 
     @abstractmethod
     def preprocess(self, image: Image.Image) -> Pixels:
-        """Turn one RGB image into the vision tower's input; see Encoder."""
+        """Turn one RGB image into inputs of the vision tower; see Encoder."""
 
     def encode_prompts(self, prompts: Sequence[str]) -> EncodedPrompts:
         """Embed T prompts; see Encoder."""
@@ -102,7 +101,7 @@ class TwoTowerEncoder(ABC):
 
     @property
     def max_tokens(self) -> int:
-        """How many tokens of a prompt the text tower takes; see Encoder."""
+        """Maximum number of tokens in a prompt; see Encoder."""
         return self._text.length
 
     def token_ids(self, prompts: Sequence[str]) -> list[list[int]]:
@@ -111,19 +110,21 @@ class TwoTowerEncoder(ABC):
             return self._tokenise(list(prompts))
 
     def tokenise(self, prompts: Sequence[str]) -> Tokens:
-        """Turn T prompts into the text tower's inputs; see Encoder."""
+        """Turn T prompts into inputs of the text tower; see Encoder."""
         prompts = list(prompts)
         limit = self._text.length
-        # A tokenizer keeps how it is to pad and cut from one call to the next.
+        # Tokenizers keep their padding and truncation settings from one call to the next.
         with self._tokenising:
-            ids = self._tokenise(prompts)
-            self._refuse_special_tokens(prompts, ids)
+            token_ids = self._tokenise(prompts)
+            self._refuse_special_tokens(prompts, token_ids)
             batches = [
                 (rows, self._text_inputs([prompts[row] for row in rows]))
-                for rows in self._batches([min(len(line), limit) for line in ids])
+                for rows in self._batches([min(len(ids), limit) for ids in token_ids])
             ]
-        cut = (prompt for prompt, line in zip(prompts, ids, strict=True) if len(line) > limit)
-        return Tokens(prompts, batches, tuple(cut))
+        truncated = (
+            prompt for prompt, ids in zip(prompts, token_ids, strict=True) if len(ids) > limit
+        )
+        return Tokens(prompts, batches, tuple(truncated))
 
     def encode_tokens(self, tokens: Tokens) -> EncodedPrompts:
         """Embed tokenised prompts; see Encoder."""
@@ -150,7 +151,7 @@ class TwoTowerEncoder(ABC):
         )
 
     def encode_pixels(self, inputs: Mapping[str, Tensor]) -> EncodedImages:
-        """Embed B preprocessed images that are tensors already, each with a batch axis in front."""
+        """Embed B preprocessed images, given as tensors with a leading batch axis."""
         embedded, refused = [], {}
         for row, embedding in enumerate(self._run(self._image_tower, inputs)):
             if embedding is None:
@@ -171,23 +172,23 @@ class TwoTowerEncoder(ABC):
     def _run(
         self, tower: Callable[..., Tensor], inputs: Mapping[str, Tensor]
     ) -> list[Float32 | None]:
-        """Run a tower on a batch and normalise; None for an input that is too large by itself."""
+        """Run a tower on a batch and normalise; None for an input that exceeds the memory alone."""
         size = len(next(iter(inputs.values())))
         try:
-            # What is kept as float32 must not have been computed under a caller's autocast.
+            # A caller's autocast must not lower the precision of embeddings that are stored.
             with torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
                 parts = {name: self._placed(part) for name, part in inputs.items()}
                 return list(_unit(tower(**parts)))
         except RuntimeError as error:
             if "out of memory" not in str(error):
                 raise
-            # Nothing more here: the error's frames still hold the batch.
+            # The error's frames still hold the batch, so retry outside of this block.
         if size == 1:
             return [None]
-        if not self._told_of_memory:
-            self._told_of_memory = True
+        if not self._warned_of_memory:
+            self._warned_of_memory = True
             logger.warning(
-                "a batch of %d does not fit into the memory of %s: going on with halves of it",
+                "a batch of %d does not fit into the memory of %s: retrying with halves of it",
                 size,
                 self._device,
             )
@@ -201,14 +202,14 @@ class TwoTowerEncoder(ABC):
         ]
 
     def _placed(self, part: Tensor) -> Tensor:
-        """Move an input to the model, in its dtype if it is a floating-point one."""
+        """Move an input to the device, and cast it to the towers' dtype if it is floating-point."""
         return part.to(self._device, self._dtype if part.is_floating_point() else None)
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Yield rows sorted by length, as many as TOKENS_PER_BATCH takes once they are padded."""
+        """Yield batches of rows by ascending length, of at most TOKENS_PER_BATCH padded tokens."""
         batch: list[int] = []
         for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-            # The rows come shortest first, so this one gives the padded length.
+            # Rows come shortest first, so this one determines the padded length.
             padded = self._text.length if self._text.always_padded else lengths[row]
             if batch and (len(batch) + 1) * padded > TOKENS_PER_BATCH:
                 yield batch
@@ -217,23 +218,24 @@ class TwoTowerEncoder(ABC):
         if batch:
             yield batch
 
-    def _refuse_special_tokens(self, prompts: list[str], ids: list[list[int]]) -> None:
+    def _refuse_special_tokens(self, prompts: list[str], token_ids: list[list[int]]) -> None:
+        """Raise a LabelError if a prompt has more special tokens than an empty prompt."""
         special = self._text.special
         (empty,) = self._tokenise([""])
-        least = sum(token in special for token in empty)
-        for prompt, line in zip(prompts, ids, strict=True):
-            found = [token for token in line if token in special]
-            if len(found) > least:
-                # Those of the empty prompt stand at its ends.
-                inner = next((t for t in found if t not in empty), found[len(found) // 2])
+        expected = sum(token in special for token in empty)
+        for prompt, ids in zip(prompts, token_ids, strict=True):
+            tokens = [token for token in ids if token in special]
+            if len(tokens) > expected:
+                # Those that every prompt has are at its start and end.
+                inner = next((t for t in tokens if t not in empty), tokens[len(tokens) // 2])
                 raise LabelError(
                     f"prompt {prompt[:80]!r} holds {special[inner]!r}, a special token of this "
                     "model's tokenizer, which would end the text there: rename the label"
                 )
 
 
-def device_of(name: str) -> torch.device:
-    """Return a device that is there; ``auto`` takes a GPU when there is one.
+def select_device(name: str) -> torch.device:
+    """Return a device after checking that it exists; ``auto`` is a GPU if there is one.
 
     Raises:
         ModelError: when there is no such device.
@@ -244,7 +246,7 @@ def device_of(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        # The allocation finds out whether the device is really there.
+        # Only an allocation shows whether the device exists.
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -254,21 +256,21 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def scalars_in(weights: Sequence[Path]) -> dict[str, float]:
-    """Return scale, bias and the like as the weights' files have them, by name.
+def read_scalars(weights: Sequence[Path]) -> dict[str, float]:
+    """Read logit scale, logit bias and temperature from files of weights, by name.
 
-    A model that computes in bfloat16 holds a rounded scale, and 0.4 % of a logit is a lot.
+    A model in bfloat16 holds a rounded scale, which would change logits by up to 0.4 %.
     """
-    found = {}
+    scalars = {}
     for path in weights:
         with safe_open(path, framework="pt") as file:
             for name in set(file.keys()) & {"logit_scale", "logit_bias", "temperature"}:
-                found[name] = float(file.get_tensor(name).float())
-    return found
+                scalars[name] = float(file.get_tensor(name).float())
+    return scalars
 
 
-def exponentiated(logit_scale: float) -> float:
-    """Return the multiplier, computed in float32 as the models themselves do."""
+def exponentiate(logit_scale: float) -> float:
+    """Return the exponential of a logit scale, in float32 as the models compute it."""
     return float(torch.tensor(logit_scale).exp())
 
 

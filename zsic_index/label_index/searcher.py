@@ -324,9 +324,9 @@ class _GpuCopy:
         if self._device == "auto" and "torch" not in sys.modules:
             # Without a model nothing needs torch, and importing it takes longer than many scans.
             return None
-        from zsic_index.encoders.two_towers import device_of
+        from zsic_index.encoders.two_towers import select_device
 
-        device = device_of(self._device)
+        device = select_device(self._device)
         if device.type == "cpu":
             return None
         from zsic_index.scan.device import DeviceMatrix

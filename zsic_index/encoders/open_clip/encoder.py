@@ -1,4 +1,4 @@
-"""Checkpoints of open_clip."""
+"""Encoders from checkpoints of open_clip."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from zsic_index.encoders.checkpoint import Checkpoint, OpenClipFiles
 from zsic_index.encoders.two_towers import (
     TextInput,
     TwoTowerEncoder,
-    device_of,
-    exponentiated,
-    scalars_in,
+    exponentiate,
+    read_scalars,
+    select_device,
 )
 from zsic_index.errors import ModelError
 from zsic_index.records import ModelInfo
 
-# The pure ones: the mixed ones fail on text towers whose projection is a layer, as SigLIP's is.
+# Pure precisions: the mixed ones fail on text towers whose projection is a layer, as SigLIP's is.
 _PRECISION = {"float32": "fp32", "bfloat16": "pure_bf16", "float16": "pure_fp16"}
 
 
 class OpenClipEncoder(TwoTowerEncoder):
-    """An Encoder on open_clip's own model, tokenizer and image transform.
+    """An Encoder with open_clip's own model, tokenizer and image transform.
 
     Args:
-        model: a model of open_clip with two towers.
-        tokenizer: its tokenizer.
+        model: open_clip model with two towers.
+        tokenizer: tokenizer of the model.
         dim: D, the length of an embedding.
-        dtype: what its towers compute in.
-        scalars: scale and bias by name, as the weights' file has them.
+        dtype: dtype that the towers compute in.
+        scalars: logit scale and bias by name, from the file of weights.
     """
 
     def __init__(
@@ -55,16 +55,16 @@ class OpenClipEncoder(TwoTowerEncoder):
         info = ModelInfo(
             model_type="open_clip",
             dim=dim,
-            logit_scale=exponentiated(scalars["logit_scale"]),
+            logit_scale=exponentiate(scalars["logit_scale"]),
             logit_bias=scalars.get("logit_bias", 0.0) if has_bias else 0.0,
-            # SigLIP's loss has a bias, CLIP's has none.
+            # Models trained with SigLIP's loss have a bias, those with CLIP's have none.
             activation="sigmoid" if has_bias else "softmax",
         )
         text = TextInput(
             length=int(model.context_length),
-            # open_clip's text towers add positions for their whole length.
+            # open_clip's text towers add position embeddings over their whole length.
             always_padded=True,
-            special=_special(tokenizer),
+            special=_special_tokens(tokenizer),
         )
         size = model.visual.preprocess_cfg["size"]
         image_size = max(size) if isinstance(size, tuple | list) else int(size)
@@ -72,8 +72,8 @@ class OpenClipEncoder(TwoTowerEncoder):
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, files: OpenClipFiles, *, device: str) -> OpenClipEncoder:
-        """Load from the checkpoint's files; see ``encoders.load``."""
-        target = device_of(device)
+        """Load an encoder from a checkpoint's files; see ``encoders.load``."""
+        target = select_device(device)
         is_folder = files.name.startswith("local-dir:")
         tag = files.tag and open_clip.get_pretrained_cfg(files.name, files.tag)
         try:
@@ -88,31 +88,33 @@ class OpenClipEncoder(TwoTowerEncoder):
             tokenizer = open_clip.get_tokenizer(files.name)
             dim = open_clip.get_model_config(files.name)["embed_dim"]
         except Exception as error:
-            # open_clip raises anything from RuntimeError to AssertionError on a checkpoint it
-            # cannot use.
+            # For an unusable checkpoint open_clip raises anything from RuntimeError to
+            # AssertionError.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(
                 f"model {checkpoint.model_id}: cannot be loaded from {files.weights}: {reason}"
             ) from error
         dtype = getattr(torch, checkpoint.dtype)
-        return cls(model.eval(), tokenizer, dim, dtype, scalars_in([files.weights]))
+        return cls(model.eval(), tokenizer, dim, dtype, read_scalars([files.weights]))
 
     def loaded_fingerprint(self) -> None:
-        """Return None: transformers' pipeline cannot hold such a model; see Encoder."""
+        """Return None: only transformers' pipeline compares it, and has no such models."""
 
     def preprocess(self, image: Image.Image) -> Pixels:
-        """Turn one RGB image into the vision tower's input; see Encoder."""
+        """Turn one RGB image into inputs of the vision tower; see Encoder."""
         return {"image": self._transform(image).numpy()}
 
     def _tokenise(self, prompts: list[str]) -> list[list[int]]:
-        # open_clip's tokenizers only give padded lines: twice the length shows what would be cut.
+        # open_clip's tokenizers always pad and cut: at twice the length, over-long prompts show.
         length = 2 * self._text.length
-        empty, *lines = self._tokenizer(["", *prompts], context_length=length).tolist()
-        # The last but one: some tokenizers end every line with a token of its own.
+        empty, *padded_ids = self._tokenizer(["", *prompts], context_length=length).tolist()
+        # Not the last: some tokenizers put a token of their own after the padding.
         padding = empty[-2]
-        hidden_end = padding in self._text.special
+        # A tokenizer that pads with its end token: put back the end that is removed as padding.
+        pads_with_end = padding in self._text.special
         return [
-            [token for token in line if token != padding] + [padding] * hidden_end for line in lines
+            [token for token in ids if token != padding] + [padding] * pads_with_end
+            for ids in padded_ids
         ]
 
     def _text_inputs(self, prompts: list[str]) -> Mapping[str, Tensor]:
@@ -127,11 +129,12 @@ class OpenClipEncoder(TwoTowerEncoder):
         return features
 
 
-def _special(tokenizer: Any) -> dict[int, str]:
+def _special_tokens(tokenizer: Any) -> dict[int, str]:
+    """Return the names of special tokens by id: unknown and padding only if they end a text."""
     inner = getattr(tokenizer, "tokenizer", None)
     if inner is None:
         return {token: tokenizer.decoder[token] for token in tokenizer.all_special_ids}
     pairs = zip(inner.all_special_ids, inner.all_special_tokens, strict=True)
     ends = {inner.eos_token_id, inner.sep_token_id, inner.bos_token_id}
-    plain = {inner.unk_token_id, inner.pad_token_id} - ends
-    return {token: name for token, name in pairs if token not in plain}
+    harmless = {inner.unk_token_id, inner.pad_token_id} - ends
+    return {token: name for token, name in pairs if token not in harmless}

@@ -1,4 +1,4 @@
-"""Finding a checkpoint in open_clip's format: a folder, a Hub repository, or a name and a file."""
+"""Find checkpoints in open_clip's format: in a folder, in a Hub repository, or by name."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from zsic_index.encoders.checkpoint import (
     Checkpoint,
     OpenClipFiles,
     digest,
-    existing,
-    hashes,
+    existing_files,
+    hash_files,
     image_libraries,
     major_version,
     refuse_revision,
@@ -25,31 +25,31 @@ from zsic_index.errors import ModelError
 from zsic_index.records import Dtype
 
 PREFIX = "open_clip:"
-"""Before a folder, ``ARCHITECTURE/TAG``, or ``ARCHITECTURE/`` and a file."""
+"""Prefix of a folder, of ``ARCHITECTURE/TAG``, or of ``ARCHITECTURE/`` and a file."""
 
 HUB_PREFIX = "hf-hub:"
-"""open_clip's own prefix of a Hub repository."""
+"""Prefix of a Hub repository, as in open_clip."""
 
 _WEIGHTS = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
     "model.safetensors",
 )
-"""In the order in which open_clip itself looks for them."""
+"""Names of the file of weights, in the order in which open_clip looks for them."""
 
 
-def named(model_id: str, revision: str | None, dtype: Dtype) -> Checkpoint:
-    """Find what comes after ``open_clip:``.
+def find_by_name(model_id: str, revision: str | None, dtype: Dtype) -> Checkpoint:
+    """Find a checkpoint by a name that starts with ``open_clip:``.
 
     Raises:
-        ModelError: when it is not to be had, or open_clip is not installed.
+        ModelError: when it is not available, or open_clip is not installed.
     """
     rest = model_id.removeprefix(PREFIX)
     if rest.startswith(HUB_PREFIX):
-        return in_repository(model_id, rest.removeprefix(HUB_PREFIX), revision, dtype)
+        return find_in_repository(model_id, rest.removeprefix(HUB_PREFIX), revision, dtype)
     if Path(rest).expanduser().is_dir():
         refuse_revision(model_id, revision)
-        return in_folder(Path(rest).expanduser(), dtype)
+        return find_in_folder(Path(rest).expanduser(), dtype)
     architecture, _, source = rest.partition("/")
     if not source:
         raise ModelError(
@@ -60,11 +60,11 @@ def named(model_id: str, revision: str | None, dtype: Dtype) -> Checkpoint:
     _check_installed()
     if source.endswith(".safetensors"):
         refuse_revision(model_id, revision)
-        return _with_file(architecture, Path(source).expanduser(), dtype)
-    return _with_tag(architecture, source, revision, dtype)
+        return _find_with_file(architecture, Path(source).expanduser(), dtype)
+    return _find_with_tag(architecture, source, revision, dtype)
 
 
-def in_folder(folder: Path, dtype: Dtype) -> Checkpoint:
+def find_in_folder(folder: Path, dtype: Dtype) -> Checkpoint:
     """Find a checkpoint in a folder with an ``open_clip_config.json``.
 
     Raises:
@@ -72,68 +72,70 @@ def in_folder(folder: Path, dtype: Dtype) -> Checkpoint:
     """
     folder = folder.absolute()
     files = _files(f"{PREFIX}{folder}", folder)
-    texts = existing(folder, OPEN_CLIP_CONFIG, *TOKENIZER_FILES)
-    identity = ["files", *hashes([files.weights, *texts])]
+    text_files = existing_files(folder, OPEN_CLIP_CONFIG, *TOKENIZER_FILES)
+    identity = ["files", *hash_files([files.weights, *text_files])]
     return _checkpoint(f"{PREFIX}{folder}", None, files, dtype, identity)
 
 
-def in_repository(model_id: str, repo_id: str, revision: str | None, dtype: Dtype) -> Checkpoint:
+def find_in_repository(
+    model_id: str, repo_id: str, revision: str | None, dtype: Dtype
+) -> Checkpoint:
     """Find a checkpoint in a Hub repository with an ``open_clip_config.json``.
 
     Raises:
-        ModelError: when it is not to be had, or open_clip is not installed.
+        ModelError: when it is not available, or open_clip is not installed.
     """
     _check_installed()
-    folder, commit = hub.snapshot(
+    folder, commit = hub.fetch_snapshot(
         repo_id,
         revision,
         files=[OPEN_CLIP_CONFIG, *HUB_FILES, *_WEIGHTS[:2]],
-        missing=lambda at: _missing(at, [OPEN_CLIP_CONFIG], _WEIGHTS),
+        find_missing=lambda path: _find_missing(path, [OPEN_CLIP_CONFIG], _WEIGHTS),
     )
     files = _files(model_id, folder)
     return _checkpoint(model_id, commit, files, dtype, ["hub", repo_id, commit])
 
 
-def is_folder(folder: Path) -> bool:
+def is_checkpoint(folder: Path) -> bool:
     """Tell whether a folder holds a checkpoint for open_clip and none for transformers."""
     return (folder / OPEN_CLIP_CONFIG).is_file() and not (folder / "config.json").exists()
 
 
-def _with_file(architecture: str, weights: Path, dtype: Dtype) -> Checkpoint:
+def _find_with_file(architecture: str, weights: Path, dtype: Dtype) -> Checkpoint:
     model_id = f"{PREFIX}{architecture}/{weights.absolute()}"
     if not weights.is_file():
         raise ModelError(f"model {model_id}: there is no such file")
-    identity = [*_architecture(architecture), "files", *hashes([weights])]
+    identity = [*_architecture_identity(architecture), "files", *hash_files([weights])]
     return _checkpoint(model_id, None, OpenClipFiles(architecture, weights), dtype, identity)
 
 
-def _with_tag(architecture: str, tag: str, revision: str | None, dtype: Dtype) -> Checkpoint:
+def _find_with_tag(architecture: str, tag: str, revision: str | None, dtype: Dtype) -> Checkpoint:
     from zsic_index.encoders.open_clip import names as open_clip_names
 
     model_id = f"{PREFIX}{architecture}/{tag}"
-    repo_id, names = open_clip_names.repository_of(architecture, tag)
-    folder, commit = hub.snapshot(
-        repo_id, revision, files=names, missing=lambda at: _missing(at, names)
+    repo_id, names = open_clip_names.find_repository(architecture, tag)
+    folder, commit = hub.fetch_snapshot(
+        repo_id, revision, files=names, find_missing=lambda path: _find_missing(path, names)
     )
-    identity = [*_architecture(architecture), "hub", repo_id, commit]
-    files = OpenClipFiles(architecture, _first(model_id, folder, names), tag)
+    identity = [*_architecture_identity(architecture), "hub", repo_id, commit]
+    files = OpenClipFiles(architecture, _first_existing(model_id, folder, names), tag)
     return _checkpoint(model_id, commit, files, dtype, identity)
 
 
-def _architecture(architecture: str) -> list[str]:
-    """Return what an architecture's name stands for, and its tokenizer's commit if it has one."""
-    # Brings torch with it.
+def _architecture_identity(architecture: str) -> list[str]:
+    """Return the configuration of an architecture, and repository and commit of its tokenizer."""
+    # This imports torch.
     from zsic_index.encoders.open_clip import names as open_clip_names
 
-    tokenizer = open_clip_names.tokenizer_of(architecture)
-    identity = [open_clip_names.configuration_of(architecture)]
+    tokenizer = open_clip_names.find_tokenizer(architecture)
+    identity = [open_clip_names.read_configuration(architecture)]
     if tokenizer is None:
         return identity
-    _, commit = hub.snapshot(
+    _, commit = hub.fetch_snapshot(
         tokenizer,
         None,
         files=HUB_FILES,
-        missing=lambda at: _missing(at, TOKENIZER_FILES),
+        find_missing=lambda path: _find_missing(path, TOKENIZER_FILES),
     )
     return [*identity, tokenizer, commit]
 
@@ -141,32 +143,33 @@ def _architecture(architecture: str) -> list[str]:
 def _files(model_id: str, folder: Path) -> OpenClipFiles:
     _check_installed()
     _check_config(model_id, folder / OPEN_CLIP_CONFIG)
-    return OpenClipFiles(f"local-dir:{folder}", _first(model_id, folder, _WEIGHTS))
+    return OpenClipFiles(f"local-dir:{folder}", _first_existing(model_id, folder, _WEIGHTS))
 
 
-def _missing(folder: Path, *groups: Iterable[str]) -> list[str]:
-    """Return those groups of which not one name is there, by their first name."""
-    return [next(iter(names)) for names in groups if not existing(folder, *names)]
+def _find_missing(folder: Path, *groups: Iterable[str]) -> list[str]:
+    """Return the first name of each group of which the folder has no file."""
+    return [next(iter(names)) for names in groups if not existing_files(folder, *names)]
 
 
-def _first(model_id: str, folder: Path, names: Iterable[str]) -> Path:
-    found = existing(folder, *names)
-    if not found:
+def _first_existing(model_id: str, folder: Path, names: Iterable[str]) -> Path:
+    paths = existing_files(folder, *names)
+    if not paths:
         raise ModelError(
             f"model {model_id}: none of {', '.join(names)} in {folder}; "
             "only safetensors weights are loaded"
         )
-    return found[0]
+    return paths[0]
 
 
 def _check_config(model_id: str, path: Path) -> None:
+    """Raise a ModelError if the configuration cannot be read, or asks to run code."""
     try:
         text = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
         asks_for_code = "trust_remote_code" in (text.get("tokenizer_kwargs") or {})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"model {model_id}: {path} cannot be read: {error!r}") from error
     if asks_for_code:
-        # open_clip would hand it on to transformers.
+        # open_clip would pass it on to transformers.
         raise ModelError(
             f"model {model_id}: {path} asks to run code from the checkpoint "
             "(trust_remote_code), which is never done: take another checkpoint"

@@ -1,4 +1,4 @@
-"""What open_clip's names stand for: architectures and pretrained tags."""
+"""Look up open_clip's architectures and pretrained tags."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import open_clip
 from zsic_index.errors import ModelError
 
 
-def configuration_of(architecture: str) -> str:
+def read_configuration(architecture: str) -> str:
     """Return an architecture's configuration as JSON.
 
     Raises:
@@ -25,31 +25,31 @@ def configuration_of(architecture: str) -> str:
     return json.dumps(configuration, sort_keys=True)
 
 
-def tokenizer_of(architecture: str) -> str | None:
+def find_tokenizer(architecture: str) -> str | None:
     """Return the Hub repository of an architecture's tokenizer; None for open_clip's own."""
-    text = json.loads(configuration_of(architecture))["text_cfg"]
+    text = json.loads(read_configuration(architecture))["text_cfg"]
     name = text.get("hf_tokenizer_name")
     return str(name) if name else None
 
 
-def repository_of(architecture: str, tag: str) -> tuple[str, tuple[str, ...]]:
-    """Return the Hub repository of a pretrained tag, and the names its weights can have there.
+def find_repository(architecture: str, tag: str) -> tuple[str, tuple[str, ...]]:
+    """Return the Hub repository of a pretrained tag, and the possible names of its weights.
 
     Raises:
         ModelError: for an unknown tag, or one whose weights are not on the Hub.
     """
-    configuration_of(architecture)
+    read_configuration(architecture)
     source = open_clip.get_pretrained_cfg(architecture, tag)
     if not source:
-        known = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
-        raise ModelError(f"open_clip's {architecture} has no tag {tag!r}; it has: {known}")
-    quick = json.loads(configuration_of(architecture)).get("quick_gelu", False)
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
+        raise ModelError(f"open_clip's {architecture} has no tag {tag!r}; it has: {tags}")
+    quick = json.loads(read_configuration(architecture)).get("quick_gelu", False)
     if bool(source.get("quick_gelu", False)) != quick:
-        other = architecture.removesuffix("-quickgelu") if quick else f"{architecture}-quickgelu"
+        fitting = architecture.removesuffix("-quickgelu") if quick else f"{architecture}-quickgelu"
         raise ModelError(
             f"open_clip's {architecture}/{tag}: the weights were trained "
             f"{'without' if quick else 'with'} QuickGELU, so this architecture gives wrong "
-            f"numbers: use open_clip:{other}/{tag}"
+            f"numbers: use open_clip:{fitting}/{tag}"
         )
     path = PurePosixPath(source.get("hf_hub", ""))
     if len(path.parts) < 2:

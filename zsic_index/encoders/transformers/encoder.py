@@ -1,4 +1,4 @@
-"""Checkpoints of transformers with a text tower, a vision tower and one scale."""
+"""Encoders from checkpoints of transformers with two towers and one scale."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from transformers.utils import logging as transformers_logging
 
 from zsic_index.encoders.base import Pixels
 from zsic_index.encoders.checkpoint import Checkpoint, TransformersFiles
-from zsic_index.encoders.families import Family
-from zsic_index.encoders.transformers import fingerprint
-from zsic_index.encoders.transformers.files import family_of
+from zsic_index.encoders.families import Family, find_family
+from zsic_index.encoders.transformers.fingerprint import compute_fingerprint
 from zsic_index.encoders.two_towers import (
     TextInput,
     TwoTowerEncoder,
-    device_of,
-    exponentiated,
-    scalars_in,
+    exponentiate,
+    read_scalars,
+    select_device,
 )
 from zsic_index.errors import ModelError
 from zsic_index.records import ModelInfo
@@ -36,15 +35,15 @@ _FROM_FOLDER = {"local_files_only": True, "trust_remote_code": False}
 
 
 class TransformersEncoder(TwoTowerEncoder):
-    """An Encoder on transformers' own model, tokenizer and image processor.
+    """An Encoder with transformers' own model, tokenizer and image processor.
 
     Args:
-        model: one of transformers' zero-shot image classification models.
-        tokenizer: its tokenizer.
-        image_processor: its image processor.
-        family: how to treat it.
-        scalars: scale, bias or temperature by name, where they are known better than the model's
-            dtype can hold them.
+        model: zero-shot image classification model of transformers.
+        tokenizer: tokenizer of the model.
+        image_processor: image processor of the model.
+        family: differences from CLIP.
+        scalars: logit scale, logit bias or temperature by name, which replace those of the model,
+            rounded to its dtype.
     """
 
     def __init__(
@@ -61,13 +60,13 @@ class TransformersEncoder(TwoTowerEncoder):
         info = ModelInfo(
             model_type=model.config.model_type,
             dim=_dim(model),
-            **_scale_and_bias(family, _scalars_of(model) | dict(scalars or {})),
+            **_scale_and_bias(family, _model_scalars(model) | dict(scalars or {})),
             activation=family.activation,
         )
         text = TextInput(
-            length=family.text_length or _positions(model, tokenizer, family),
+            length=family.text_length or _max_tokens(model, tokenizer, family),
             always_padded=family.text_length is not None,
-            special=_special(tokenizer),
+            special=_special_tokens(tokenizer),
         )
         super().__init__(info, text, _image_size(image_processor), model.device, model.dtype)
 
@@ -75,11 +74,11 @@ class TransformersEncoder(TwoTowerEncoder):
     def load(
         cls, checkpoint: Checkpoint, files: TransformersFiles, *, device: str
     ) -> TransformersEncoder:
-        """Load from a checkpoint's folder alone; see ``encoders.load``."""
-        target = device_of(device)
+        """Load an encoder from a checkpoint's folder, offline; see ``encoders.load``."""
+        target = select_device(device)
         folder = str(files.folder)
         try:
-            with _quiet():
+            with _quiet_transformers():
                 model, loading = AutoModelForZeroShotImageClassification.from_pretrained(
                     folder,
                     dtype=getattr(torch, checkpoint.dtype),
@@ -91,46 +90,46 @@ class TransformersEncoder(TwoTowerEncoder):
                 processor: Any = AutoImageProcessor
                 processor = processor.from_pretrained(folder, **_FROM_FOLDER)
         except Exception as error:
-            # transformers raises anything from OSError to KeyError on a checkpoint it cannot use.
+            # For an unusable checkpoint transformers raises anything from OSError to KeyError.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(
                 f"model {checkpoint.model_id}: cannot be loaded from {folder}: {reason}"
             ) from error
         missing = sorted(loading["missing_keys"])
         if missing:
-            # transformers fills them with random numbers and goes on.
+            # transformers only fills them with random numbers.
             raise ModelError(
                 f"model {checkpoint.model_id}: its files lack {len(missing)} of the weights of a "
                 f"{type(model).__name__}, such as {missing[0]}: take a checkpoint that was saved "
                 "as such a model"
             )
         model = model.to(target).eval()
-        return cls(model, tokenizer, processor, files.family, scalars_in(files.weights))
+        return cls(model, tokenizer, processor, files.family, read_scalars(files.weights))
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, image_processor: Any) -> TransformersEncoder:
-        """Return the encoder that a loaded model is, where it is and in its dtype.
+        """Return the encoder of a model in memory, on its device and in its dtype.
 
         Raises:
             ModelError: when its family is not supported.
         """
-        family = family_of(model.config.model_type, str(model.name_or_path))
+        family = find_family(model.config.model_type, str(model.name_or_path))
         return cls(model, tokenizer, image_processor, family)
 
     def loaded_fingerprint(self) -> str:
-        """Return the hash of what prompt embeddings depend on, as it is in memory; see Encoder."""
-        return fingerprint.fingerprint_of(self._model, self._tokenizer)
+        """Return the fingerprint of the text tower as loaded in memory; see Encoder."""
+        return compute_fingerprint(self._model, self._tokenizer)
 
     def preprocess(self, image: Image.Image) -> Pixels:
-        """Turn one RGB image into the vision tower's input; see Encoder."""
-        # One image at a time, as the pipeline does it.
+        """Turn one RGB image into inputs of the vision tower; see Encoder."""
+        # One image at a time, as in the pipeline.
         inputs = self._image_processor(images=[image], return_tensors="np")
         return {name: values[0] for name, values in inputs.items()}
 
     def _tokenise(self, prompts: list[str]) -> list[list[int]]:
-        ids = self._tokenizer(prompts, padding=False, truncation=False, verbose=False)
-        found: list[list[int]] = ids["input_ids"]
-        return found
+        inputs = self._tokenizer(prompts, padding=False, truncation=False, verbose=False)
+        token_ids: list[list[int]] = inputs["input_ids"]
+        return token_ids
 
     def _text_inputs(self, prompts: list[str]) -> Mapping[str, Tensor]:
         inputs: Mapping[str, Tensor] = self._tokenizer(
@@ -150,50 +149,50 @@ class TransformersEncoder(TwoTowerEncoder):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the bars and notes that transformers prints while it loads a checkpoint."""
-    notes: Any = transformers_logging
-    bars, level = notes.is_progress_bar_enabled(), notes.get_verbosity()
-    notes.disable_progress_bar()
-    notes.set_verbosity_error()
+def _quiet_transformers() -> Iterator[None]:
+    """Silence progress bars and warnings of transformers while a checkpoint is loaded."""
+    logs: Any = transformers_logging
+    has_bars, level = logs.is_progress_bar_enabled(), logs.get_verbosity()
+    logs.disable_progress_bar()
+    logs.set_verbosity_error()
     try:
         yield
     finally:
-        notes.set_verbosity(level)
-        if bars:
-            notes.enable_progress_bar()
+        logs.set_verbosity(level)
+        if has_bars:
+            logs.enable_progress_bar()
 
 
 def _features(output: Any) -> Tensor:
-    # transformers 4 returns the tensor itself, 5 an object with it.
+    """Return the projected output of a tower: itself in transformers 4, an attribute in 5."""
     features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return features
 
 
-def _scalars_of(model: Any) -> dict[str, float]:
+def _model_scalars(model: Any) -> dict[str, float]:
     names = ("logit_scale", "logit_bias", "temperature")
-    found = {name: getattr(model, name, None) for name in names}
-    return {name: float(value.detach()) for name, value in found.items() if value is not None}
+    tensors = {name: getattr(model, name, None) for name in names}
+    return {name: float(value.detach()) for name, value in tensors.items() if value is not None}
 
 
 def _scale_and_bias(family: Family, scalars: Mapping[str, float]) -> dict[str, float]:
     if family.divides_by_temperature:
         return {"logit_scale": 1 / scalars["temperature"], "logit_bias": 0.0}
-    scale = exponentiated(scalars["logit_scale"])
+    scale = exponentiate(scalars["logit_scale"])
     return {"logit_scale": scale, "logit_bias": scalars.get("logit_bias", 0.0)}
 
 
-def _special(tokenizer: Any) -> dict[int, str]:
+def _special_tokens(tokenizer: Any) -> dict[int, str]:
+    """Return the names of special tokens by id, except the unknown token unless it ends a text."""
     ends = {tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.bos_token_id}
     pairs = zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True)
-    # What is unknown is no more than that, unless it is written as the end of the text.
     return {
         token: name for token, name in pairs if token != tokenizer.unk_token_id or token in ends
     }
 
 
-def _positions(model: Any, tokenizer: Any, family: Family) -> int:
-    """Return how many tokens the text tower takes; the pipeline cuts nothing before that."""
+def _max_tokens(model: Any, tokenizer: Any, family: Family) -> int:
+    """Return the number of positions of the text tower, else the tokenizer's limit."""
     config = model.config.text_config
     positions = getattr(config, "max_position_embeddings", None)
     if not positions:
@@ -203,14 +202,15 @@ def _positions(model: Any, tokenizer: Any, family: Family) -> int:
 
 def _image_size(processor: Any) -> int:
     """Return the longest side that an image is scaled or cut to."""
-    if hasattr(processor, "max_num_patches"):  # as many patches as fit, in the image's shape
+    if hasattr(processor, "max_num_patches"):  # keeps the aspect ratio within that many patches
         side: float = processor.patch_size * math.sqrt(processor.max_num_patches)
         return math.ceil(side)
     sides = [dict(getattr(processor, name, None) or {}) for name in ("size", "crop_size")]
-    return max(int(side) for found in sides for side in found.values() if side)
+    return max(int(side) for by_name in sides for side in by_name.values() if side)
 
 
 def _dim(model: Any) -> int:
+    """Return the length of the model's embeddings."""
     config = model.config
     for name in ("projection_dim", "projection_size"):
         for owner in (config, config.text_config):
