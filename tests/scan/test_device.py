@@ -70,7 +70,7 @@ def test_an_index_is_scanned_where_its_towers_run(
     """A stand-in: the CPU is called "meta" to the index, since no GPU may be here."""
     matrix, queries = unit_rows(rng, 400, 16), unit_rows(rng, 3, 16)
     labels = [f"label {row}" for row in range(400)]
-    monkeypatch.setattr("zsic_index.label_index.searcher._WORTH_A_GPU", 1)
+    monkeypatch.setattr("zsic_index.label_index.searcher.MIN_GPU_ELEMENTS", 1)
     monkeypatch.setattr(
         "zsic_index.encoders.two_towers.select_device", lambda _name: torch.device("meta")
     )
