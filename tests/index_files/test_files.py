@@ -14,7 +14,7 @@ import pytest
 from tests.support import oracle
 from zsic_index import LabelIndex
 from zsic_index.errors import IndexFileError, StoreError
-from zsic_index.index_files import file_path, open_files, verify_files, write_files
+from zsic_index.index_files import locate_file, open_files, verify_files, write_files
 
 N, D = 300, 24
 
@@ -26,7 +26,7 @@ def make(name: str, seed: int) -> LabelIndex:
 
 
 def file_of(opened: LabelIndex) -> Path:
-    return file_path(opened._store.location.files, opened.info)
+    return locate_file(opened._store.location.files, opened.info)
 
 
 def delete(file: Path, _other: Path) -> None:

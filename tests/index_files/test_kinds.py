@@ -15,7 +15,7 @@ from zsic_index import LabelIndex, builtin
 from zsic_index.cli import main
 from zsic_index.embedding_arrays import Float32, check_embeddings
 from zsic_index.errors import IndexFileError, InputError
-from zsic_index.index_files import ApproximateSearch, HalfPrecision, file_path, verify_files
+from zsic_index.index_files import ApproximateSearch, HalfPrecision, locate_file, verify_files
 from zsic_index.records import Kind
 from zsic_index.scan.sampled import CONFIDENCE, draw, estimate
 
@@ -172,7 +172,7 @@ def test_a_second_file_that_is_wrong_is_rebuilt(
 ) -> None:
     with make(embeddings[:1_500], kind) as opened:
         before = opened.score(queries, top_k=3)
-        file = file_path(opened._store.location.files, opened.info, kind)
+        file = locate_file(opened._store.location.files, opened.info, kind)
     content = file.read_bytes()
     match damage:
         case "missing":
@@ -192,7 +192,7 @@ def test_a_second_file_that_is_wrong_is_rebuilt(
 def test_verify_compares_half_precision_with_float32(embeddings: Float32) -> None:
     with make(embeddings[:400], "float16") as opened:
         info, folder = opened.info, opened._store.location.files
-    file = file_path(folder, info, "float16")
+    file = locate_file(folder, info, "float16")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)

@@ -29,7 +29,7 @@ def test_migrations_make_the_tables_of_the_models(store: Path) -> None:
 
 
 def test_head_is_the_newest_migration_and_there_is_one_line_of_them() -> None:
-    scripts = ScriptDirectory(str(schema.migrations_folder()))
+    scripts = ScriptDirectory(str(schema.find_migrations()))
     assert scripts.get_heads() == [schema.HEAD]
 
 

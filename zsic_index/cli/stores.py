@@ -49,7 +49,7 @@ def list_(as_json: bool, store: str | None) -> None:
 @common_options
 def info(name: str, as_json: bool, store: str | None) -> None:
     """Show the model, templates, size and file of index NAME."""
-    from zsic_index.index_files import ApproximateSearch, HalfPrecision, file_path
+    from zsic_index.index_files import ApproximateSearch, HalfPrecision, locate_file
     from zsic_index.label_index import opening
     from zsic_index.store import Store
 
@@ -58,7 +58,7 @@ def info(name: str, as_json: bool, store: str | None) -> None:
         location = opened.location
     values = to_json(index_info) | {
         "store": location.name,
-        "file": str(file_path(location.files, index_info)),
+        "file": str(locate_file(location.files, index_info)),
     }
     match files.first_pass:
         case HalfPrecision() as half:

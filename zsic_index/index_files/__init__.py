@@ -11,7 +11,7 @@ file, and a file is complete before its generation becomes current.
 """
 
 from zsic_index.index_files.approximate_search import ApproximateSearch
-from zsic_index.index_files.files import compute_checksum, file_path, remove_files
+from zsic_index.index_files.files import compute_checksum, locate_file, remove_files
 from zsic_index.index_files.half_precision import HalfPrecision
 from zsic_index.index_files.kinds import IndexFiles, open_files, verify_files, write_files
 
@@ -20,7 +20,7 @@ __all__ = [
     "HalfPrecision",
     "IndexFiles",
     "compute_checksum",
-    "file_path",
+    "locate_file",
     "open_files",
     "remove_files",
     "verify_files",

@@ -28,26 +28,20 @@ _HEAD_BYTES = 64
 
 @dataclass(frozen=True, slots=True)
 class Trailer:
-    """Trailer of a file.
+    """Numbers in the trailer of a file.
 
     Attributes:
-        generation: of the index.
-        checksum: of label ids and embeddings, hexadecimal; see ``compute_checksum``.
-        head: sha256 of the file's first bytes.
         size: bytes of FAISS's content.
         effort: search effort of approximate kinds; else 0.
         measured: recall of approximate kinds, largest rounding error of half precision; else 0.
     """
 
-    generation: int
-    checksum: str
-    head: bytes
     size: int
-    effort: int = 0
-    measured: float = 0.0
+    effort: int
+    measured: float
 
 
-def file_path(folder: Path, info: IndexInfo, suffix: str = "faiss") -> Path:
+def locate_file(folder: Path, info: IndexInfo, suffix: str = "faiss") -> Path:
     """Return the path of a file of one generation of an index."""
     return folder / f"{info.name}-{info.index_id}.g{info.generation}-{info.checksum[:12]}.{suffix}"
 
@@ -121,7 +115,7 @@ def read_trailer(path: Path, info: IndexInfo) -> Trailer:
         raise IndexFileError(f"index file {path} is stale or belongs to another index")
     if written_head != _hash_head(head) or written_size != size - _TRAILER.size:
         raise IndexFileError(f"index file {path} is damaged")
-    return Trailer(generation, digest.hex(), written_head, written_size, effort, measured)
+    return Trailer(written_size, effort, measured)
 
 
 def compute_checksum(label_ids: Int64, embeddings: Iterable[Float32]) -> str:

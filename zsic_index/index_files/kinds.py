@@ -10,7 +10,7 @@ from zsic_index.embedding_arrays import Float32, Int64
 from zsic_index.errors import IndexFileError
 from zsic_index.index_files import approximate_search, half_precision
 from zsic_index.index_files.approximate_search import ApproximateSearch
-from zsic_index.index_files.files import compute_checksum, file_path
+from zsic_index.index_files.files import compute_checksum, locate_file
 from zsic_index.index_files.half_precision import HalfPrecision
 from zsic_index.index_files.matrix import map_matrix, write_matrix
 from zsic_index.records import IndexInfo
@@ -61,7 +61,7 @@ def write_files(
     """
     info = write_matrix(folder, info, label_ids, embeddings, expected=expected)
     if info.kind != "flat":
-        _, matrix = map_matrix(file_path(folder, info), info)
+        _, matrix = map_matrix(locate_file(folder, info), info)
         write = half_precision.write if info.kind == "float16" else approximate_search.write
         write(_first_pass_path(folder, info), info, matrix)
     return info
@@ -74,7 +74,7 @@ def open_files(folder: Path, info: IndexInfo) -> IndexFiles:
         IndexFileError: when a file is missing, truncated, stale or belongs to another index; the
             message says which.
     """
-    path = file_path(folder, info)
+    path = locate_file(folder, info)
     label_ids, matrix = map_matrix(path, info)
     pooling = None
     if info.name_pooling != "mean" and info.rows != info.labels:
@@ -104,7 +104,7 @@ def verify_files(folder: Path, info: IndexInfo) -> None:
         IndexFileError: when a file is not exactly what was written.
     """
     files = open_files(folder, info)
-    path = file_path(folder, info)
+    path = locate_file(folder, info)
     label_ids, matrix = map_matrix(path, info)
     if compute_checksum(label_ids, [matrix]) != info.checksum:
         raise IndexFileError(f"index file {path} is damaged: its checksum differs")
@@ -113,4 +113,4 @@ def verify_files(folder: Path, info: IndexInfo) -> None:
 
 
 def _first_pass_path(folder: Path, info: IndexInfo) -> Path:
-    return file_path(folder, info, info.kind)
+    return locate_file(folder, info, info.kind)

@@ -18,7 +18,7 @@ import numpy as np
 
 from zsic_index.embedding_arrays import Float32, Int64
 from zsic_index.errors import IndexFileError, StoreError
-from zsic_index.index_files.files import compute_checksum, create_file, file_path, read_trailer
+from zsic_index.index_files.files import compute_checksum, create_file, locate_file, read_trailer
 from zsic_index.records import IndexInfo
 
 # FAISS puts the vectors 45 bytes into the file of a flat index, so mapped floats would straddle
@@ -65,7 +65,7 @@ def write_matrix(
                 "from: restore the store from a backup, or rm the index with --prune and build it "
                 "again"
             )
-        new.finish(file_path(folder, info), info)
+        new.finish(locate_file(folder, info), info)
     return info
 
 

@@ -69,7 +69,7 @@ class LabelNames:
         rows: dict[str, int] = {}
         for label, places in self._store.labels.find_places(self._info.index_id, labels).items():
             row_of_key = {
-                place.name: row for place in places if (row := self._row(place)) is not None
+                place.key: row for place in places if (row := self._row(place)) is not None
             }
             if label in row_of_key:
                 rows[label] = row_of_key[label]

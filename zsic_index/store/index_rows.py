@@ -39,13 +39,13 @@ def write_rows(
 ) -> None:
     """Replace the rows of an index by (R,) label ids and (R,) embedding ids.
 
-    Only labels whose position or embedding changes are updated; those without a row any more lose
-    their position.
+    Only labels whose position or embedding changes are updated; labels without a
+    row lose their position.
     """
     old_label_ids, old_embedding_ids = read_rows(connection, index_id)
-    old_places = _first_rows(old_label_ids, old_embedding_ids)
+    old_places = _find_first_rows(old_label_ids, old_embedding_ids)
     parameters: list[dict[str, int | None]] = []
-    for label_id, place in _first_rows(label_ids, embedding_ids).items():
+    for label_id, place in _find_first_rows(label_ids, embedding_ids).items():
         if old_places.pop(label_id, None) != place:
             parameters.append({"key": label_id, "at": place[0], "embedding": place[1]})
     # What is left in old_places are labels that have left the index.
@@ -55,8 +55,8 @@ def write_rows(
             text("UPDATE label SET position = :at, embedding_id = :embedding WHERE id = :key"),
             parameters,
         )
-    other_rows = _other_rows(label_ids, embedding_ids)
-    if other_rows == _other_rows(old_label_ids, old_embedding_ids):
+    other_rows = _make_other_rows(label_ids, embedding_ids)
+    if other_rows == _make_other_rows(old_label_ids, old_embedding_ids):
         return
     of_index = select(LABEL.c.id).where(LABEL.c.index_id == index_id)
     connection.execute(delete(OTHER_NAME).where(OTHER_NAME.c.label_id.in_(of_index)))
@@ -64,14 +64,14 @@ def write_rows(
         connection.execute(insert(OTHER_NAME), other_rows)
 
 
-def _is_first(label_ids: Int64) -> Bool:
+def _mark_first(label_ids: Int64) -> Bool:
     """Return a (R,) mask of the rows that are the first of their label; ids are above 0."""
     return np.asarray(np.diff(label_ids, prepend=0) != 0)
 
 
-def _first_rows(label_ids: Int64, embedding_ids: Int64) -> dict[int, tuple[int, int]]:
+def _find_first_rows(label_ids: Int64, embedding_ids: Int64) -> dict[int, tuple[int, int]]:
     """Return the position and the first embedding id of each label, by label id."""
-    first = _is_first(label_ids)
+    first = _mark_first(label_ids)
     pairs = zip(label_ids[first].tolist(), embedding_ids[first].tolist(), strict=True)
     return {
         label_id: (position, embedding_id)
@@ -79,9 +79,9 @@ def _first_rows(label_ids: Int64, embedding_ids: Int64) -> dict[int, tuple[int, 
     }
 
 
-def _other_rows(label_ids: Int64, embedding_ids: Int64) -> list[dict[str, int]]:
-    """Return the records of ``other_name`` for the rows that are not the first of their label."""
-    first = _is_first(label_ids)
+def _make_other_rows(label_ids: Int64, embedding_ids: Int64) -> list[dict[str, int]]:
+    """Return the rows of ``other_name`` for rows that are not the first of their label."""
+    first = _mark_first(label_ids)
     rows = np.arange(len(label_ids))
     other = rows[~first]
     place = other - np.maximum.accumulate(np.where(first, rows, 0))[other]

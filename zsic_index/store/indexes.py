@@ -53,13 +53,13 @@ class IndexStore:
         """Return every published index, by name."""
         with self._database.read() as connection:
             rows = connection.execute(_PUBLISHED.order_by(LABEL_INDEX.c.name)).all()
-        return [_index_info(row) for row in rows]
+        return [_load_index_info(row) for row in rows]
 
     def find(self, name: str) -> IndexInfo | None:
         """Return an index, or None."""
         with self._database.read() as connection:
             row = connection.execute(_PUBLISHED.where(LABEL_INDEX.c.name == name)).one_or_none()
-        return None if row is None else _index_info(row)
+        return None if row is None else _load_index_info(row)
 
     def get(self, name: str) -> IndexInfo:
         """Return an index.
@@ -83,7 +83,7 @@ class IndexStore:
             row = connection.execute(_PUBLISHED.where(LABEL_INDEX.c.name == name)).one_or_none()
             if row is None:
                 return None
-            return IndexSnapshot(_index_info(row), *read_rows(connection, row.id))
+            return IndexSnapshot(_load_index_info(row), *read_rows(connection, row.id))
 
     def read_taxonomy(self, digest: str) -> bytes:
         """Return the packed taxonomy with that sha256.
@@ -168,7 +168,7 @@ class IndexStore:
             index_id = connection.execute(find_index).scalar_one()
             ids = _read_label_ids(connection, index_id)
             new_labels = [
-                {"index_id": index_id, "name": key, "shown": _shown(key, label_name)}
+                {"index_id": index_id, "name": key, "shown": _dump_name(key, label_name)}
                 for key, label_name in zip(keys, names, strict=True)
                 if key not in ids
             ]
@@ -284,7 +284,7 @@ _PUBLISHED = select(
 """Indexes that were published at least once: only claimed ones have no encoder yet."""
 
 
-def _index_info(row: Row[Any]) -> IndexInfo:
+def _load_index_info(row: Row[Any]) -> IndexInfo:
     return IndexInfo(
         index_id=row.id,
         name=row.name,
@@ -310,8 +310,8 @@ def _index_info(row: Row[Any]) -> IndexInfo:
     )
 
 
-def _shown(key: str, name: str) -> str | None:
-    """Return the value of the column ``shown``: NULL where a label's name is its key."""
+def _dump_name(key: str, name: str) -> str | None:
+    """Return the column ``shown`` of a label: NULL where its name is its key."""
     return None if name == key else name
 
 
@@ -321,9 +321,9 @@ def _rename_labels(connection: Connection, index_id: int, names: dict[str, str])
         select(LABEL.c.id, LABEL.c.name, LABEL.c.shown).where(LABEL.c.index_id == index_id)
     )
     changed = [
-        {"key": row.id, "other": _shown(row.name, names[row.name])}
+        {"key": row.id, "other": _dump_name(row.name, names[row.name])}
         for row in rows
-        if row.name in names and row.shown != _shown(row.name, names[row.name])
+        if row.name in names and row.shown != _dump_name(row.name, names[row.name])
     ]
     if changed:
         connection.execute(text("UPDATE label SET shown = :other WHERE id = :key"), changed)

@@ -18,12 +18,12 @@ class LabelPlace:
 
     Attributes:
         label_id: its id.
-        name: its key.
+        key: its key.
         position: its position among the labels; None for a label that has left the index.
     """
 
     label_id: int
-    name: str
+    key: str
     position: int | None
 
 

@@ -19,7 +19,7 @@ from zsic_index.store.photo_records import (
 )
 from zsic_index.store.statements import insert_missing, iter_chunks, upsert
 from zsic_index.store.tables import PHOTO, PHOTO_DECISION, PHOTO_TAG, SIDECAR, VERDICT
-from zsic_index.store.tag_rows import delete_tags, read_tags, set_digests, tag_row
+from zsic_index.store.tag_rows import delete_tags, make_tag_row, read_tags, set_digests
 
 _PAGE = 1_000
 """Photos read per transaction."""
@@ -140,9 +140,9 @@ class PhotoStore:
                 for path, tag in after.items():
                     old = before.get(path)
                     if old is None:
-                        tag_rows.append(tag_row(photo_id, tag, run_id))
+                        tag_rows.append(make_tag_row(photo_id, tag, run_id))
                     elif (old.label_id, old.probability) != (tag.label_id, tag.probability):
-                        tag_rows.append(tag_row(photo_id, tag, old.run_id))
+                        tag_rows.append(make_tag_row(photo_id, tag, old.run_id))
                 others = [tag for tag in tags_before[photo_id] if tag.index_id != index_id]
                 digest = digest_tags([*others, *after.values()])
                 recorded.append(RecordedPhoto(photo_id, added, withdrawn, digest))

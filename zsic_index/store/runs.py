@@ -27,7 +27,7 @@ class RunStore:
             rows = connection.execute(
                 select(TAG_RUN).order_by(TAG_RUN.c.started_at, TAG_RUN.c.id)
             ).all()
-        return [_run(row) for row in rows]
+        return [_load_run(row) for row in rows]
 
     def start(self, run: Run) -> Run:
         """Return the unfinished run with the same digest to resume, else add ``run``."""
@@ -36,8 +36,8 @@ class RunStore:
                 select(TAG_RUN).where(TAG_RUN.c.digest == run.digest, TAG_RUN.c.state == "running")
             ).first()
             if row is not None:
-                return _run(row)
-            upsert(connection, TAG_RUN, [_row(run)])
+                return _load_run(row)
+            upsert(connection, TAG_RUN, [_dump_run(run)])
         return run
 
     def finish(self, run_id: str, state: str, counts: Mapping[str, int]) -> None:
@@ -50,7 +50,7 @@ class RunStore:
             )
 
 
-def _run(row: Row[Any]) -> Run:
+def _load_run(row: Row[Any]) -> Run:
     return Run(
         row.id,
         row.digest,
@@ -65,7 +65,7 @@ def _run(row: Row[Any]) -> Run:
     )
 
 
-def _row(run: Run) -> dict[str, Any]:
+def _dump_run(run: Run) -> dict[str, Any]:
     return {
         "id": run.run_id,
         "digest": run.digest,

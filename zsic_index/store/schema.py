@@ -51,13 +51,13 @@ def upgrade(database: Database) -> tuple[str | None, str]:
         if before != HEAD:
             config = Config()
             # Alembic reads options with configparser, in which % is special.
-            config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+            config.set_main_option("script_location", str(find_migrations()).replace("%", "%%"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     return before, HEAD
 
 
-def migrations_folder() -> Path:
+def find_migrations() -> Path:
     """Return the folder of migrations: in the installed package, beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "migrations"
@@ -79,7 +79,7 @@ def _read_version(connection: Connection, store_name: str) -> str | None:
 
 
 def _check_known(version: str | None, store_name: str) -> None:
-    files = (migrations_folder() / "versions").glob("[0-9]*.py")
+    files = (find_migrations() / "versions").glob("[0-9]*.py")
     versions = {path.name.split("_")[0] for path in files}
     if version is not None and version not in versions:
         raise SchemaError(

@@ -47,8 +47,8 @@ def read_tags(connection: Connection, photo_ids: Sequence[int]) -> dict[int, lis
     return tags
 
 
-def tag_row(photo_id: int, tag: StoredTag, run_id: str) -> dict[str, Any]:
-    """Return the record of ``photo_tag`` for a tag that a run gave."""
+def make_tag_row(photo_id: int, tag: StoredTag, run_id: str) -> dict[str, Any]:
+    """Return the row of ``photo_tag`` for a tag that a run gave."""
     return {
         "photo_id": photo_id,
         "index_id": tag.index_id,

@@ -107,7 +107,7 @@ class VerdictStore:
                             VERDICT.c.content_hash == content, VERDICT.c.label_id == label_id
                         )
                     )
-            photo_ids = _read_photo_ids(connection, [content for content, _ in by_key])
+            photo_ids = _read_ids_by_content(connection, [content for content, _ in by_key])
             delete_decisions(
                 connection, [photo_id for ids in photo_ids.values() for photo_id in ids]
             )
@@ -145,7 +145,7 @@ class VerdictStore:
                 upsert(connection, LABEL_THRESHOLD, [row])
 
 
-def _read_photo_ids(
+def _read_ids_by_content(
     connection: Connection, content_hashes: Sequence[bytes]
 ) -> dict[bytes, list[int]]:
     """Return the ids of the photos with each content."""
