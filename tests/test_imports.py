@@ -50,7 +50,8 @@ def imported(path: Path) -> set[str]:
 MODULES = sorted(
     path
     for path in ROOT.rglob("*.py")
-    if "train" not in path.relative_to(ROOT).parts and path != ROOT / "__init__.py"
+    if "train" not in path.relative_to(ROOT).parts
+    and path not in (ROOT / "__init__.py", ROOT / "__main__.py")
 )
 
 
@@ -90,3 +91,9 @@ def test_a_moved_module_warns(name: str) -> None:
     with pytest.warns(DeprecationWarning, match="has moved"):
         module = importlib.import_module(f"zsic_index.{name}")
     assert all(hasattr(module, exported) for exported in module.__all__)
+
+
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "zsic_index", "--help"]
+    help_text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert help_text.stdout.startswith("Usage: zsic-index [OPTIONS] COMMAND")
