@@ -109,12 +109,12 @@ class Query:
 
     @property
     def of_nodes(self) -> bool:
-        """Whether predictions are nodes of the taxonomy instead of labels."""
+        """True if predictions are nodes of the taxonomy instead of labels."""
         return self.rank is not None or self.deepest is not None
 
     @property
     def decides(self) -> bool:
-        """Whether predictions have to be accepted, rather than be the most probable ones."""
+        """True if predictions have to be accepted, rather than be the most probable ones."""
         limits = (self.threshold, self.thresholds, self.none_below, self.none_within)
         return any(limit is not None for limit in limits) or self.sets or bool(self.negatives)
 

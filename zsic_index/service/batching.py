@@ -114,7 +114,7 @@ class Batcher(Generic[Item]):
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread runs."""
+        """True while the thread runs."""
         return self._is_open
 
     def close(self) -> None:

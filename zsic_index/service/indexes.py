@@ -91,7 +91,7 @@ class ServedIndex:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether the index has a calibration."""
+        """True if the index has a calibration."""
         return self.index.find_calibration() is not None
 
     async def compile(self, query: Query, engine: Engine) -> CompiledQuery:

@@ -64,7 +64,7 @@ class Service:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the threads for scans and vision towers run."""
+        """True while the threads for scans and vision towers run."""
         return self.engine.scans.is_alive and all(
             tower.batcher.is_alive for tower in self.registry.towers
         )
