@@ -20,11 +20,11 @@ from zsic_index.label_index.arguments import check_top_k
 from zsic_index.records import IndexInfo
 from zsic_index.scan import sampled
 from zsic_index.scan.exact import scan
-from zsic_index.scan.goal import Float16, ScanResult, similarities_of
 from zsic_index.scan.groups import Grouping
 from zsic_index.scan.pooling import Pooling
 from zsic_index.scan.probabilities import activate, log_sum_exp
 from zsic_index.scan.sampled import Sample
+from zsic_index.scan.spec import Float16, ScanResult, similarities_of
 
 if TYPE_CHECKING:
     from zsic_index.scan.device import DeviceMatrix

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from zsic_index.embedding_arrays import Bool, Float32, Float64, Int64
-from zsic_index.scan.goal import VECTOR_BLOCK_ROWS, BatchResult, Float16, Goal
 from zsic_index.scan.probabilities import log_sum_exp
+from zsic_index.scan.spec import VECTOR_BLOCK_ROWS, BatchResult, Float16, ScanSpec
 
 _ROOM = 64
 """Candidates beyond k that a query collects before those below the floor are dropped."""
@@ -22,13 +22,13 @@ class Candidates:
     Attributes:
         values: (B, m) float32 logits without the logit bias, -inf for unused places; m >= k.
         rows: (B, m) int64 rows of the values, as in ``ScanResult``.
-        crowded: (B,) True where more candidates are within the margin than were collected.
+        overflowed: (B,) True where more candidates are within the margin than were collected.
         log_sums: (B,) float64 logsumexp of all logits without the logit bias.
     """
 
     values: Float32
     rows: Int64
-    crowded: Bool
+    overflowed: Bool
     log_sums: Float64
 
 
@@ -53,27 +53,27 @@ class CandidateCollector:
 
     def offer(self, logits: Float32, peak: Float32, first: int) -> None:
         """Collect the candidates of a (B, n) block of logits that begins at row ``first``."""
-        hot = np.flatnonzero(peak >= self.floor)
-        if not len(hot):
+        active = np.flatnonzero(peak >= self.floor)
+        if not len(active):
             return
-        entering = logits[hot] >= self.floor[hot, None]
+        entering = logits[active] >= self.floor[active, None]
         number = entering.sum(axis=1)
-        fits = self._count[hot] + number <= self.values.shape[1]
+        fits = self._count[active] + number <= self.values.shape[1]
         if fits.any():
-            self._append(logits, first, hot[fits], entering[fits], number[fits])
-        for query in hot[~fits]:
+            self._append(logits, first, active[fits], entering[fits], number[fits])
+        for query in active[~fits]:
             self._merge(query, logits[query], first)
 
     def _append(
-        self, logits: Float32, first: int, hot: Int64, entering: Bool, number: Int64
+        self, logits: Float32, first: int, active: Int64, entering: Bool, number: Int64
     ) -> None:
         at, column = np.nonzero(entering)
-        query = hot[at]
+        query = active[at]
         # Entries are ordered by query; each query's are placed behind those it already has.
         place = self._count[query] + np.arange(len(at)) - (np.cumsum(number) - number)[at]
         self.values[query, place] = logits[query, column]
         self.rows[query, place] = column + first
-        self._count[hot] += number
+        self._count[active] += number
 
     def _merge(self, query: int, logits: Float32, first: int) -> None:
         """Merge one block into a query's candidates and drop those below the new floor."""
@@ -96,34 +96,34 @@ class CandidateCollector:
 
 
 def settle(
-    matrix: Float32 | Float16, queries: Float32, candidates: Candidates, goal: Goal
+    matrix: Float32 | Float16, queries: Float32, candidates: Candidates, spec: ScanSpec
 ) -> BatchResult:
     """Compute candidates again in float64 from the (N, D) matrix, and order them."""
     log_sums = candidates.log_sums.copy()
-    best_rows = np.empty((len(queries), goal.k), dtype=np.int64)
-    best = np.empty((len(queries), goal.k))
+    best_rows = np.empty((len(queries), spec.k), dtype=np.int64)
+    best = np.empty((len(queries), spec.k))
     for query, (line, line_rows) in enumerate(zip(candidates.values, candidates.rows, strict=True)):
-        if candidates.crowded[query]:
-            best_rows[query], log_sums[query] = _scan_exactly(matrix, queries[query], goal)
-            best[query] = goal.similarities(matrix, best_rows[query], queries[query])
+        if candidates.overflowed[query]:
+            best_rows[query], log_sums[query] = _scan_exactly(matrix, queries[query], spec)
+            best[query] = spec.similarities(matrix, best_rows[query], queries[query])
             continue
-        least = np.partition(line, len(line) - goal.k)[len(line) - goal.k]
-        kept = np.flatnonzero(line >= least - np.float32(goal.margin * goal.scale))
+        least = np.partition(line, len(line) - spec.k)[len(line) - spec.k]
+        kept = np.flatnonzero(line >= least - np.float32(spec.margin * spec.scale))
         rows = line_rows[kept]
-        similarities = goal.similarities(matrix, rows, queries[query])
-        exact = goal.less_bias(similarities, rows)
-        order = np.lexsort((rows, -exact))[: goal.k]
+        similarities = spec.similarities(matrix, rows, queries[query])
+        exact = spec.subtract_bias(similarities, rows)
+        order = np.lexsort((rows, -exact))[: spec.k]
         best_rows[query], best[query] = rows[order], similarities[order]
-        if goal.partition:
+        if spec.partition:
             # Summed in row order, so that the result does not depend on the workers.
             order = np.argsort(rows)
-            terms = np.exp(goal.scale * exact[order] - log_sums[query])
+            terms = np.exp(spec.scale * exact[order] - log_sums[query])
             rough = np.exp(line[kept][order].astype(np.float64) - log_sums[query])
             log_sums[query] += np.log1p((terms - rough).sum())
     return BatchResult(best_rows, best, log_sums)
 
 
-def _scan_exactly(matrix: Float32 | Float16, query: Float32, goal: Goal) -> tuple[Int64, float]:
+def _scan_exactly(matrix: Float32 | Float16, query: Float32, spec: ScanSpec) -> tuple[Int64, float]:
     """Scan for one query with more nearly equal labels than a collector can hold.
 
     Each label that is not clearly worse than the k-th best so far is computed exactly, at once.
@@ -133,18 +133,18 @@ def _scan_exactly(matrix: Float32 | Float16, query: Float32, goal: Goal) -> tupl
     """
     labels, exact = np.empty(0, dtype=np.int64), np.empty(0)
     log_sum = -np.inf
-    for first, last in itertools.pairwise(goal.edges(0, goal.labels, VECTOR_BLOCK_ROWS)):
-        start, end = goal.rows(first, last)
+    for first, last in itertools.pairwise(spec.edges(0, spec.labels, VECTOR_BLOCK_ROWS)):
+        start, end = spec.rows(first, last)
         block = matrix[start:end].astype(np.float32, copy=False)
-        values = goal.scale * (block @ query).astype(np.float64)
-        values = goal.of_labels(values[None], first, last)[0] / goal.scale
-        least = exact[-1] - goal.margin if len(exact) == goal.k else -np.inf
+        values = spec.scale * (block @ query).astype(np.float64)
+        values = spec.pool_rows(values[None], first, last)[0] / spec.scale
+        least = exact[-1] - spec.margin if len(exact) == spec.k else -np.inf
         near = np.flatnonzero(values >= least)
         here = near + first
-        values[near] = goal.less_bias(goal.similarities(matrix, here, query), here)
-        log_sum = float(np.logaddexp(log_sum, log_sum_exp(values * goal.scale)))
+        values[near] = spec.subtract_bias(spec.similarities(matrix, here, query), here)
+        log_sum = float(np.logaddexp(log_sum, log_sum_exp(values * spec.scale)))
         labels = np.concatenate([labels, here])
         exact = np.concatenate([exact, values[near]])
-        best = np.lexsort((labels, -exact))[: goal.k]
+        best = np.lexsort((labels, -exact))[: spec.k]
         labels, exact = labels[best], exact[best]
     return labels, log_sum

@@ -19,7 +19,7 @@ from torch import Tensor
 from zsic_index.embedding_arrays import Float32, Float64
 from zsic_index.scan.candidates import Candidates, settle
 from zsic_index.scan.exact import QUERY_BATCH
-from zsic_index.scan.goal import BatchResult, Goal, ScanResult, join_batches
+from zsic_index.scan.spec import BatchResult, ScanResult, ScanSpec, join_batches
 
 BLOCK_ELEMENTS = 1 << 25
 """Logits per block: 128 MiB of float32."""
@@ -83,20 +83,20 @@ class DeviceMatrix:
             partition: compute the log-partition.
             block_elements: number of logits, B times the rows of a block, held at a time.
         """
-        goal = Goal.of(
+        spec = ScanSpec.of(
             self._exact.shape, top_k, logit_scale, partition=partition, rounding=self.rounding
         )
         results = []
         with torch.inference_mode(), _full_precision():
             for start in range(0, len(queries), QUERY_BATCH):
                 batch = queries[start : start + QUERY_BATCH]
-                results.append(self._scan_batch(batch, goal, block_elements))
-        return join_batches(results, goal, logit_bias)
+                results.append(self._scan_batch(batch, spec, block_elements))
+        return join_batches(results, spec, logit_bias)
 
-    def _scan_batch(self, queries: Float32, goal: Goal, block_elements: int) -> BatchResult:
+    def _scan_batch(self, queries: Float32, spec: ScanSpec, block_elements: int) -> BatchResult:
         count, device = len(self._tensor), self._tensor.device
-        scaled = torch.from_numpy(queries * np.float32(goal.scale)).to(device)
-        held = min(goal.k + _ROOM, count)
+        scaled = torch.from_numpy(queries * np.float32(spec.scale)).to(device)
+        held = min(spec.k + _ROOM, count)
         values = torch.full((len(queries), 0), -torch.inf, device=device)
         rows = torch.zeros((len(queries), 0), dtype=torch.int64, device=device)
         peaks, sums = [], []
@@ -107,17 +107,17 @@ class DeviceMatrix:
             values, rows = torch.cat([values, best], 1), torch.cat([rows, at + first], 1)
             values, order = values.topk(min(held, values.shape[1]))
             rows = rows.gather(1, order)
-            if goal.partition:
+            if spec.partition:
                 peak = best[:, :1]
                 peaks.append(peak[:, 0])
                 sums.append(logits.sub_(peak).exp_().sum(1))
-        near = np.float32(goal.margin * goal.scale)
+        near = np.float32(spec.margin * spec.scale)
         held_values, held_rows = values.cpu().numpy(), rows.cpu().numpy()
         # If the worst of them is within the margin, rows that were dropped may be as well.
-        crowded = (held_values[:, -1] >= held_values[:, goal.k - 1] - near) & (held < count)
-        log_sums = _combined(peaks, sums) if goal.partition else np.zeros(len(queries))
-        candidates = Candidates(held_values, held_rows, crowded, log_sums)
-        return settle(self._exact, queries, candidates, goal)
+        overflowed = (held_values[:, -1] >= held_values[:, spec.k - 1] - near) & (held < count)
+        log_sums = _combined(peaks, sums) if spec.partition else np.zeros(len(queries))
+        candidates = Candidates(held_values, held_rows, overflowed, log_sums)
+        return settle(self._exact, queries, candidates, spec)
 
 
 def _combined(peaks: list[Tensor], sums: list[Tensor]) -> Float64:

@@ -34,16 +34,16 @@ import numpy as np
 from zsic_index.embedding_arrays import Float32, Float64
 from zsic_index.parallel import available_cores, one_blas_thread
 from zsic_index.scan.candidates import CandidateCollector, Candidates, settle
-from zsic_index.scan.goal import (
+from zsic_index.scan.groups import Grouping, GroupValues
+from zsic_index.scan.pooling import Pooling
+from zsic_index.scan.spec import (
     VECTOR_BLOCK_ROWS,
     BatchResult,
     Float16,
-    Goal,
     ScanResult,
+    ScanSpec,
     join_batches,
 )
-from zsic_index.scan.groups import Grouping, GroupValues
-from zsic_index.scan.pooling import Pooling
 from zsic_index.scan.sums import ExponentialSums
 
 QUERY_BATCH = 256
@@ -110,7 +110,7 @@ def scan(
     Returns:
         A ScanResult with k = min(top_k, N).
     """
-    goal = Goal.of(
+    spec = ScanSpec.of(
         matrix.shape,
         top_k,
         logit_scale,
@@ -127,10 +127,10 @@ def scan(
     settled_by = matrix if exact is None else exact
     with one_blas_thread():
         results = [
-            _scan_batch(matrix, settled_by, queries[start : start + batch], goal, division, groups)
+            _scan_batch(matrix, settled_by, queries[start : start + batch], spec, division, groups)
             for start in range(0, len(queries), batch)
         ]
-    return join_batches(results, goal, logit_bias)
+    return join_batches(results, spec, logit_bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +146,17 @@ def _scan_batch(
     matrix: Float32 | Float16,
     exact: Float32 | Float16,
     queries: Float32,
-    goal: Goal,
+    spec: ScanSpec,
     division: _Division,
     grouped: tuple[Grouping, float] | None,
 ) -> BatchResult:
-    segments = list(itertools.pairwise(goal.edges(0, goal.labels, division.segment_rows)))
+    segments = list(itertools.pairwise(spec.edges(0, spec.labels, division.segment_rows)))
     workers = max(1, min(division.workers, len(segments)))
     # The product with scaled queries is the logit without bias.
-    scaled = _padded(queries * np.float32(goal.scale))
+    scaled = _padded(queries * np.float32(spec.scale))
     log_sums = np.zeros((len(segments), len(queries)))
-    margin = np.float32(goal.margin * goal.scale)
-    collectors = [CandidateCollector(len(queries), goal.k, margin) for _ in range(workers)]
+    margin = np.float32(spec.margin * spec.scale)
+    collectors = [CandidateCollector(len(queries), spec.k, margin) for _ in range(workers)]
     groups = [GroupValues.of(len(queries), *grouped) if grouped else None for _ in range(workers)]
     tickets, lock = itertools.count(), threading.Lock()
 
@@ -165,7 +165,7 @@ def _scan_batch(
         in_place = len(queries) == 1 and matrix.dtype == np.float32
         most = VECTOR_BLOCK_ROWS if in_place else BLOCK_ROWS
         block = min(max(64, division.block_elements // len(queries)), most)
-        widest = max(block, goal.most_rows)
+        widest = max(block, spec.most_rows)
         space = np.empty((len(scaled), widest), dtype=np.float32)
         read = _reader(matrix, widest)
         while True:
@@ -176,9 +176,9 @@ def _scan_batch(
             # The floor of any worker is a lower bound for all.
             for other in collectors:
                 np.maximum(own.floor, other.floor, out=own.floor)
-            blocks = goal.edges(*segments[segment], block)
+            blocks = spec.edges(*segments[segment], block)
             log_sums[segment] = _scan_segment(
-                read, blocks, scaled, space, own, groups[worker], goal
+                read, blocks, scaled, space, own, groups[worker], spec
             )
 
     if workers == 1:
@@ -192,7 +192,7 @@ def _scan_batch(
         np.isposinf(np.max([collector.floor for collector in collectors], axis=0)),
         np.logaddexp.reduce(log_sums),
     )
-    result = settle(exact, queries, candidates, goal)
+    result = settle(exact, queries, candidates, spec)
     merged = GroupValues.merged([values for values in groups if values is not None])
     return result if merged is None else replace(result, groups=merged)
 
@@ -228,7 +228,7 @@ def _scan_segment(
     space: Float32,
     candidates: CandidateCollector,
     groups: GroupValues | None,
-    goal: Goal,
+    spec: ScanSpec,
 ) -> Float64:
     """Scan one segment; return the (B,) logsumexp of its logits, zeros when it is not requested.
 
@@ -239,26 +239,26 @@ def _scan_segment(
         space: (P, block) buffer for the logits.
         candidates: the worker's candidates, to which those of this segment are added.
         groups: the worker's group values, to which those of this segment are added.
-        goal: the goal of the scan.
+        spec: the scan to do.
     """
     sums = ExponentialSums(candidates.batch)
     for first, last in itertools.pairwise(blocks):
-        start, end = goal.rows(first, last)
+        start, end = spec.rows(first, last)
         logits = space[:, : end - start]
         if len(scaled) <= _VECDOT_QUERIES:
             np.vecdot(read(start, end)[None], scaled[:, None], out=logits)
         else:
             np.matmul(scaled, read(start, end).T, out=logits)
-        logits = goal.of_labels(logits[: candidates.batch], first, last)
+        logits = spec.pool_rows(logits[: candidates.batch], first, last)
         peak = logits.max(axis=1)
         candidates.offer(logits, peak, first)
-        if groups is not None and not groups.takes_terms:
+        if groups is not None and not groups.takes_exponentials:
             groups.add(logits, first)
-        if goal.partition:
+        if spec.partition:
             sums.add(logits, peak)
-        if groups is not None and groups.takes_terms:
+        if groups is not None and groups.takes_exponentials:
             groups.add(logits, first, sums.relative_to)
-    return sums.log() if goal.partition else np.zeros(candidates.batch)
+    return sums.log() if spec.partition else np.zeros(candidates.batch)
 
 
 def _padded(queries: Float32) -> Float32:

@@ -34,7 +34,7 @@ class Grouping:
 class GroupValues(ABC):
     """Running reduction for each query and group over the rows that one worker scans."""
 
-    takes_terms = False
+    takes_exponentials = False
     """True when ``add`` takes exponentials, shifted by a logit of each query, instead of logits."""
 
     def __init__(self, batch: int, grouping: Grouping, bias: float, empty: float) -> None:
@@ -90,7 +90,7 @@ class GroupValues(ABC):
 
 
 class _SumValues(GroupValues):
-    takes_terms = True
+    takes_exponentials = True
 
     def __init__(self, batch: int, grouping: Grouping, bias: float, empty: float) -> None:
         super().__init__(batch, grouping, bias, empty)

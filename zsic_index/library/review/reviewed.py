@@ -13,8 +13,8 @@ from zsic_index.embeddings.labels import ProgressCallback
 from zsic_index.errors import InputError
 from zsic_index.label_index import LabelIndex
 from zsic_index.parallel import batched
-from zsic_index.scan.goal import similarities_of
 from zsic_index.scan.probabilities import activate
+from zsic_index.scan.spec import similarities_of
 
 Value = TypeVar("Value")
 

@@ -1,4 +1,4 @@
-"""The goal of a scan, and its result."""
+"""Specification of a scan, on any device, and its result."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class ScanResult:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Goal:
-    """Goal of a scan, whatever the device.
+class ScanSpec:
+    """ScanSpec of a scan, whatever the device.
 
     Attributes:
         labels: N, the number of labels.
@@ -73,8 +73,8 @@ class Goal:
         rounding: float,
         pooling: Pooling | None = None,
         label_bias: Float32 | None = None,
-    ) -> Goal:
-        """Return the goal for a matrix of an (N, D) shape; see ``scan``."""
+    ) -> ScanSpec:
+        """Return the specification for a matrix of shape (N, D); see ``scan``."""
         # Bound of the rounding error of a float32 inner product of D unit-norm numbers, summed in
         # any order; pooling and bias add a little.
         off = (shape[1] + 4) * 2.0**-24 + rounding
@@ -102,7 +102,7 @@ class Goal:
         """Largest number of rows of one label."""
         return 1 if self.pooling is None else self.pooling.most
 
-    def of_labels(self, logits: Logits, first: int, last: int) -> Logits:
+    def pool_rows(self, logits: Logits, first: int, last: int) -> Logits:
         """Return the (B, n) logits of labels from those of their rows, which may be overwritten."""
         if self.pooling is not None:
             logits = self.pooling.pool(logits, first, last)
@@ -118,7 +118,7 @@ class Goal:
         pooled: Float64 = self.pooling.take(labels).similarities(of_rows[None], self.scale)[0]
         return pooled
 
-    def less_bias(self, similarities: Float64, labels: Int64) -> Float64:
+    def subtract_bias(self, similarities: Float64, labels: Int64) -> Float64:
         """Return similarities minus the bias of their labels, both of one shape."""
         if self.label_bias is None:
             return similarities
@@ -135,21 +135,21 @@ class BatchResult:
     groups: Float64 | None = None
 
 
-def join_batches(results: Sequence[BatchResult], goal: Goal, logit_bias: float) -> ScanResult:
+def join_batches(results: Sequence[BatchResult], spec: ScanSpec, logit_bias: float) -> ScanResult:
     """Concatenate the results of all batches."""
     rows = np.concatenate(
-        [np.empty((0, goal.k), dtype=np.int64), *(result.rows for result in results)]
+        [np.empty((0, spec.k), dtype=np.int64), *(result.rows for result in results)]
     )
     similarities = np.concatenate(
-        [np.empty((0, goal.k)), *(result.similarities for result in results)]
+        [np.empty((0, spec.k)), *(result.similarities for result in results)]
     )
     log_sums = np.concatenate([np.empty(0), *(result.log_sums for result in results)])
     groups = [result.groups for result in results if result.groups is not None]
     return ScanResult(
         rows,
         similarities,
-        goal.less_bias(similarities, rows) * goal.scale + logit_bias,
-        log_sums + logit_bias if goal.partition else None,
+        spec.subtract_bias(similarities, rows) * spec.scale + logit_bias,
+        log_sums + logit_bias if spec.partition else None,
         np.concatenate(groups) if groups else None,
     )
 
