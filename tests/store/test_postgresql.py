@@ -19,7 +19,13 @@ from zsic_index.store import Store, schema
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
-PROGRAMS = [Path(found) for name in ("initdb", "pg_ctl") if (found := shutil.which(name))]
+# Debian keeps the server's programs off the PATH.
+PLACES = os.pathsep.join(
+    [os.environ["PATH"], *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))]
+)
+PROGRAMS = [
+    program for name in ("initdb", "pg_ctl") if (program := shutil.which(name, path=PLACES))
+]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +33,7 @@ def server() -> Iterator[str]:
     """A server of our own on this machine; gives its URL."""
     if len(PROGRAMS) < 2:
         pytest.skip("PostgreSQL's server programs are not installed")
-    initdb, pg_ctl = map(str, PROGRAMS)
+    initdb, pg_ctl = PROGRAMS
     # It refuses to run as root; and its socket's path must be short.
     as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
     room = tempfile.mkdtemp(dir="/tmp", prefix="pg-")
