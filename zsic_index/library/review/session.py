@@ -141,7 +141,7 @@ class Review:
 
     @property
     def writes(self) -> bool:
-        """Whether the last run over these photos wrote sidecars."""
+        """True if the last run over these photos wrote sidecars."""
         return self._applier.last_settings.write == "sidecar"
 
     @property

@@ -221,12 +221,12 @@ class Packet:
 
     @property
     def has_ledger(self) -> bool:
-        """Whether it contains any property of our ledger."""
+        """True if it contains any property of our ledger."""
         return any(name[0] == LEDGER for name in self._names())
 
     @property
     def is_blank(self) -> bool:
-        """Whether it has no property except the suffix of its photo."""
+        """True if it has no property except the suffix of its photo."""
         return all(name == SIDECAR_FOR for name in self._names()) and not any(
             description.others for description in self.descriptions
         )

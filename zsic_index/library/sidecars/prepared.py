@@ -93,7 +93,7 @@ class PreparedSidecar:
 
     @property
     def changes(self) -> bool:
-        """Whether any byte of it changes."""
+        """True if any byte of it changes."""
         return self.merged.content != self.snapshot.content
 
     def put(self) -> bool:
