@@ -36,7 +36,7 @@ from zsic_index.store import Store
 
 logger = logging.getLogger("zsic_index")
 
-Scored = list[dict[str, Any]]
+ScoredLabels = list[dict[str, Any]]
 """Labels of one image as ``{"score": ..., "label": ...}``, best first."""
 
 LABEL_SETS_KEPT = 8
@@ -168,7 +168,7 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
         candidate_labels: Sequence[Any] | str | None = None,
         hypothesis_template: str | None = None,
         top_k: int | None = None,
-    ) -> Scored:
+    ) -> ScoredLabels:
         """Score one image's embedding against all candidate labels."""
         embedding = model_outputs["image_embedding"].numpy()
         if candidate_labels is None:
@@ -235,7 +235,7 @@ class CachedZeroShotImageClassificationPipeline(ZeroShotImageClassificationPipel
 
     def _score_index(
         self, embedding: Float32, name: str, template: str | None, top_k: int | None
-    ) -> Scored:
+    ) -> ScoredLabels:
         index = self._indexes[name]
         if template is not None and (template,) != index.info.templates:
             raise TemplateError(

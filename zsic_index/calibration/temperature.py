@@ -32,7 +32,7 @@ from zsic_index.calibration.passes import (
     similarity_blocks,
 )
 from zsic_index.calibration.reliability import reliability
-from zsic_index.calibration.truth import checked_rows
+from zsic_index.calibration.truth import check_rows
 from zsic_index.embedding_arrays import Bool, Float32, Float64, Int64
 from zsic_index.errors import InputError
 from zsic_index.scan.pooling import Pooling
@@ -111,7 +111,7 @@ def fit_temperature(
     """
     check_arrays(matrix, embeddings, label_bias, pooling)
     labels = len(matrix) if pooling is None else pooling.labels
-    rows = checked_rows(targets, labels, "label")
+    rows = check_rows(targets, labels, "label")
     if len(rows) != len(embeddings):
         raise InputError(f"{len(embeddings)} images but {len(rows)} right labels: give one each")
     if not (np.isfinite(logit_scale) and logit_scale > 0):

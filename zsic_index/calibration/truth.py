@@ -42,7 +42,7 @@ class Truth:
         Raises:
             InputError: when the shapes differ or a number is out of range.
         """
-        first, second = checked_rows(image, images, "image"), checked_rows(label, labels, "label")
+        first, second = check_rows(image, images, "image"), check_rows(label, labels, "label")
         if len(first) != len(second):
             raise InputError(f"{len(first)} images but {len(second)} labels: give pairs")
         keys = np.unique(first * labels + second)
@@ -70,7 +70,7 @@ class Truth:
         return Truth.of(len(images), self.labels, position[self.image[taken]], self.label[taken])
 
 
-def checked_rows(rows: npt.ArrayLike, limit: int, what: str) -> Int64:
+def check_rows(rows: npt.ArrayLike, limit: int, what: str) -> Int64:
     """Return (P,) int64 rows after checking that all are from 0 to ``limit`` - 1.
 
     Raises:

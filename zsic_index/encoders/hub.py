@@ -68,9 +68,9 @@ def fetch_snapshot(
     if missing:
         # If the Hub cannot be reached, the download returns an incomplete snapshot.
         raise ModelError(
-            f"model {repo_id}: {', '.join(missing)} not in {folder}, and not to be had from the "
-            "Hub: check the network; only safetensors weights are loaded, and where a pull request "
-            "on the Hub adds them, name it with --revision refs/pr/NUMBER"
+            f"model {repo_id}: {', '.join(missing)} not in {folder}, and not available from "
+            "the Hub: check the network; only safetensors weights are loaded, and where a pull "
+            "request on the Hub adds them, name it with --revision refs/pr/NUMBER"
         )
     return folder, folder.name
 

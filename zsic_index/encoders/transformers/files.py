@@ -27,7 +27,7 @@ _IMAGE_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
 def find_in_folder(model_id: str, folder: Path, dtype: Dtype) -> Checkpoint:
-    """Find a checkpoint in a folder.
+    """Find a checkpoint in a folder, as ``save_pretrained`` writes it.
 
     Raises:
         ModelError: when something is missing, or its family is not supported.
