@@ -7,7 +7,7 @@ import random
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -15,19 +15,12 @@ import numpy as np
 import pytest
 
 from tests.support import oracle
-from tests.support.builds import LABELS_PER_COMMIT, Builds, finish
+from tests.support.processes import LABELS_PER_COMMIT, Processes, build_numbers, finish
 from zsic_index import LabelIndex
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="Windows has no SIGKILL, and forks no process"
 )
-
-
-@pytest.fixture
-def builds() -> Iterator[Builds]:
-    builds = Builds()
-    yield builds
-    builds.end()
 
 
 def rows_of(store: Path) -> list[tuple[object, ...]]:
@@ -57,11 +50,13 @@ def equals_brute_force(store: Path) -> None:
         np.testing.assert_allclose([p.probability for p in predictions], right[columns], atol=1e-6)
 
 
-def test_builders_of_one_index_at_once(store: Path, clip_folder: Path, builds: Builds) -> None:
+def test_builders_of_one_index_at_once(
+    store: Path, clip_folder: Path, processes: Processes
+) -> None:
     """Four processes, half of each one's labels shared with the next: the last one wins whole."""
-    processes = [builds.start(store, clip_folder, 600, 300 * n) for n in range(4)]
-    for process in processes:
-        finish(process)
+    builds = [processes.start(build_numbers, store, clip_folder, 600, 300 * n) for n in range(4)]
+    for build in builds:
+        finish(build)
     with LabelIndex.open("things") as index:
         labels = index.labels
     first = int(labels[0].removeprefix("label number "))
@@ -74,11 +69,11 @@ def test_builders_of_one_index_at_once(store: Path, clip_folder: Path, builds: B
 
 
 def test_queries_go_on_while_another_process_builds(
-    store: Path, clip_folder: Path, builds: Builds
+    store: Path, clip_folder: Path, processes: Processes
 ) -> None:
     """A reader sees the old labels or the new ones, each with its own embedding; never a mix."""
-    finish(builds.start(store, clip_folder, 300))
-    process = builds.start(store, clip_folder, 600, 100)
+    processes.run(build_numbers, store, clip_folder, 300)
+    process = processes.start(build_numbers, store, clip_folder, 600, 100)
     rng = np.random.default_rng(0)
     seen = set()
     while True:
@@ -105,9 +100,9 @@ def whole(
     @cache
     def build(count: int) -> list[tuple[object, ...]]:
         store = tmp_path_factory.mktemp("whole") / "all.db"
-        builds = Builds()
-        finish(builds.start(store, clip_folder, count))
-        builds.end()
+        processes = Processes()
+        processes.run(build_numbers, store, clip_folder, count)
+        processes.end()
         return rows_of(store)
 
     return build
@@ -124,7 +119,7 @@ def committed(store: Path) -> int:
 
 
 def kill_somewhere(
-    builds: Builds, store: Path, model: Path, whole: list[tuple[object, ...]], seed: int
+    processes: Processes, store: Path, model: Path, whole: list[tuple[object, ...]], seed: int
 ) -> int:
     """Kill a build at a random moment, build again; return the embeddings that had survived.
 
@@ -133,7 +128,7 @@ def kill_somewhere(
     """
     chance, count = random.Random(seed), len(whole)
     target, later = chance.randint(0, count), chance.uniform(0, 0.2)
-    process = builds.start(store, model, count)
+    process = processes.start(build_numbers, store, model, count)
     while process.is_alive() and committed(store) < target:
         time.sleep(0.005)
     time.sleep(later)
@@ -143,7 +138,7 @@ def kill_somewhere(
     assert survived % LABELS_PER_COMMIT in (0, count % LABELS_PER_COMMIT), (
         "a chunk was committed in part"
     )
-    finish(builds.start(store, model, count))
+    processes.run(build_numbers, store, model, count)
     assert rows_of(store) == whole
     equals_brute_force(store)
     return survived
@@ -153,11 +148,11 @@ def kill_somewhere(
 def test_a_killed_build_loses_at_most_a_chunk(
     store: Path,
     clip_folder: Path,
-    builds: Builds,
+    processes: Processes,
     whole: Callable[[int], list[tuple[object, ...]]],
     seed: int,
 ) -> None:
-    kill_somewhere(builds, store, clip_folder, whole(2_000), seed)
+    kill_somewhere(processes, store, clip_folder, whole(2_000), seed)
 
 
 @pytest.mark.slow
@@ -165,11 +160,11 @@ def test_a_killed_build_loses_at_most_a_chunk(
 def test_fifty_killed_builds(
     tmp_path: Path,
     clip_folder: Path,
-    builds: Builds,
+    processes: Processes,
     whole: Callable[[int], list[tuple[object, ...]]],
 ) -> None:
     survivors = [
-        kill_somewhere(builds, tmp_path / f"{seed}.db", clip_folder, whole(6_000), seed)
+        kill_somewhere(processes, tmp_path / f"{seed}.db", clip_folder, whole(6_000), seed)
         for seed in range(100, 150)
     ]
     print("\nembeddings that survived each kill:", *sorted(survivors))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from tests.support.libraries import OTHER_TAXONOMY, build, leaves, put, state, tag, tag_paths
-from tests.support.paths import DATA, ROOT
+from tests.support.paths import DATA
+from tests.support.processes import Processes
 from tests.support.stores import copy_store
 from zsic_index import LabelIndex
 from zsic_index.cli import main
@@ -467,41 +469,38 @@ def test_the_users_keywords_within_a_photo_are_not_hidden(root: Path) -> None:
     assert not list(root.rglob("*.xmp"))
 
 
-def test_photos_are_never_opened_for_writing(root: Path) -> None:
+def test_photos_are_never_opened_for_writing(
+    root: Path, tmp_path: Path, processes: Processes
+) -> None:
     put(root, "frog", suffix=".png")
     put(root, "lion", suffix=".webp")
     before = state(root)
-    code = """
-import os, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-root, written = Path(sys.argv[1]), []
-def watch(event, arguments):
-    if event == "open" and isinstance(arguments[0], (str, bytes)):
-        path, mode, flags = arguments
-        writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
-        if writes and os.fsdecode(path).startswith(str(root)):
-            written.append(os.fsdecode(path))
-    if event in ("os.rename", "os.remove", "os.truncate", "os.chmod", "os.chown", "os.utime"):
-        if os.fsdecode(arguments[0]).startswith(str(root)):
-            written.append(os.fsdecode(arguments[0]))
-sys.addaudithook(watch)
-from tests.support.libraries import tag
-from zsic_index.library.undo import undo
-from zsic_index.store import Store
-tag(root, write="sidecar")
-with Store.open() as store:
-    undo(store, store.tags.find_keys())
-print("\\n".join(written))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(root), str(ROOT)],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    touched = [Path(line).name for line in done.stdout.splitlines()]
+    processes.run(tag_and_undo_watched, root, tmp_path / "written.txt")
+    touched = (tmp_path / "written.txt").read_text(encoding="utf-8").splitlines()
     assert touched, "the hook sees what is written"
     assert all(name.endswith((".xmp", ".tmp")) for name in touched), touched
     assert state(root) == before
+
+
+def tag_and_undo_watched(root: Path, report: Path) -> None:
+    """Tag a library and undo it; report the names of the files below it that are written to."""
+    written: list[str] = []
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(arguments[0], str | bytes):
+            path, _mode, flags = arguments
+            writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+            if writes and os.fsdecode(path).startswith(str(root)):
+                written.append(os.fsdecode(path))
+        if event in ("os.rename", "os.remove", "os.truncate", "os.chmod", "os.chown", "os.utime"):
+            path = os.fsdecode(arguments[0])
+            if path.startswith(str(root)):
+                written.append(path)
+
+    sys.addaudithook(watch)
+    tag(root, write="sidecar")
+    take_back()
+    report.write_text("\n".join(Path(path).name for path in written), encoding="utf-8")
 
 
 def test_a_tag_that_the_user_takes_out_is_rejected(root: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from tests.support.paths import DATA
+from tests.support.processes import Processes, finish
 from zsic_index import LabelIndex
 from zsic_index.errors import SchemaError
 from zsic_index.store import Store, schema
@@ -96,12 +96,8 @@ def test_upgrading_twice_does_nothing(store: Path) -> None:
     assert Store.upgrade(store) == (schema.HEAD, schema.HEAD)
 
 
-def _upgrade(store: Path) -> None:
-    Store.upgrade(store)
-
-
-def test_several_processes_may_upgrade_at_once(store: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        pool.map(_upgrade, [store] * 4)
+def test_several_processes_may_upgrade_at_once(store: Path, processes: Processes) -> None:
+    for upgrade in [processes.start(Store.upgrade, store) for _ in range(4)]:
+        finish(upgrade)
     with Store.open(store) as opened:
         assert opened.find_problems() == []

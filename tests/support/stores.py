@@ -37,7 +37,13 @@ def build_emoji(folder: Path, model: str) -> None:
     LabelIndex.build(emoji, model=model, name="emoji", store=folder / FILE).close()
 
 
+def build_empty(folder: Path) -> None:
+    """Make a store with nothing but its tables in it."""
+    Store.upgrade(folder / FILE)
+
+
 BUILDERS: dict[str, Callable[[Path], object]] = {
+    "empty": build_empty,
     "library": build_library,
     "served": services.build_two,
     "emoji-clip": lambda folder: build_emoji(folder, "builtin:clip"),
@@ -49,5 +55,6 @@ BUILDERS: dict[str, Callable[[Path], object]] = {
 def copy_store(source: Path, target: Path) -> Path:
     """Copy a store and its index files; return the copy's path."""
     shutil.copy(source, target)
-    shutil.copytree(f"{source}.indexes", f"{target}.indexes")
+    if Path(f"{source}.indexes").exists():
+        shutil.copytree(f"{source}.indexes", f"{target}.indexes")
     return target

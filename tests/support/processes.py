@@ -1,7 +1,7 @@
-"""Builds in processes of their own, which a test may kill.
+"""Processes for tests, forked from one that has everything imported and has computed nothing.
 
-They are forked from one process that has everything imported and has computed nothing: a build
-starts at once, and no thread of its parent is missing in it.
+They start at once, where a new interpreter takes seconds to import torch and transformers, and no
+thread of their parent is missing in them. Tests may kill them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -30,36 +31,47 @@ _FORKING = multiprocessing.get_context("forkserver")
 _FORKING.set_forkserver_preload([__name__])
 
 
-class Builds:
-    """Starts builds of the index ``things``, and ends those that are still running."""
+class Processes:
+    """Starts processes, and kills those that are left at the end."""
 
     def __init__(self) -> None:
-        self._processes: list[ForkServerProcess] = []
+        self._running: list[ForkServerProcess] = []
 
-    def start(self, store: Path, model: Path, count: int, first: int = 0) -> ForkServerProcess:
-        """Start a build of some of the labels ``label number 0``, ``label number 1``, …."""
-        process = _FORKING.Process(target=_build, args=(store, model, count, first))
+    def start(self, target: Callable[..., object], *arguments: Any) -> ForkServerProcess:
+        """Run a function of a module in a new process, with the environment as it is now."""
+        process = _FORKING.Process(target=_run, args=(dict(os.environ), target, *arguments))
         with _python_path():
             process.start()
-        self._processes.append(process)
+        self._running.append(process)
         return process
+
+    def run(self, target: Callable[..., object], *arguments: Any) -> None:
+        """Run a function in a new process to its end, which must be a good one."""
+        finish(self.start(target, *arguments))
 
     def end(self) -> None:
         """Kill what is still running."""
-        while self._processes:
-            process = self._processes.pop()
+        while self._running:
+            process = self._running.pop()
             process.kill()
             process.join()
             process.close()
 
 
 def finish(process: ForkServerProcess) -> None:
-    """Wait for a build; it must end well."""
+    """Wait for the good end of a process."""
     process.join(240)
     assert process.exitcode == 0
 
 
-def _build(store: Path, model: Path, count: int, first: int) -> None:
+def _run(environment: dict[str, str], target: Callable[..., object], *arguments: Any) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    target(*arguments)
+
+
+def build_numbers(store: Path, model: Path, count: int, first: int = 0) -> None:
+    """Build the index ``things`` of the labels ``label number 0``, ``label number 1``, …."""
     warnings.simplefilter("error", RuntimeWarning)
     torch.set_num_threads(1)
     label_embeddings.LABELS_PER_COMMIT = LABELS_PER_COMMIT
