@@ -35,6 +35,8 @@ from zsic_index import (
     TemplateError,
 )
 
+pytestmark = pytest.mark.usefixtures("ready_store")
+
 TOLERANCE = 1e-5
 
 TIE = 3e-5

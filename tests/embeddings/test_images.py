@@ -20,6 +20,8 @@ from zsic_index import LabelIndex, encoders
 from zsic_index.errors import ImageError
 from zsic_index.store import Store
 
+pytestmark = pytest.mark.usefixtures("ready_store")
+
 LABELS = ["cat", "dog", "sea", "old tree"]
 
 

@@ -17,6 +17,8 @@ from tests.support.pictures import picture
 from zsic_index import LabelIndex, encoders
 from zsic_index.errors import LabelError, ModelError
 
+pytestmark = pytest.mark.usefixtures("ready_store")
+
 open_clip: Any = pytest.importorskip("open_clip")
 
 LABELS = ["cat", "Dog", "a red house!", "blue-sea", "one train", "🦌", "قطة", "cat " * 100]

@@ -16,6 +16,8 @@ from zsic_index import LabelIndex
 from zsic_index.errors import IndexFileError, StoreError
 from zsic_index.index_files import locate_file, open_files, verify_files, write_files
 
+pytestmark = pytest.mark.usefixtures("ready_store")
+
 N, D = 300, 24
 
 

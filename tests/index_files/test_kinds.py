@@ -19,6 +19,8 @@ from zsic_index.index_files import ApproximateSearch, HalfPrecision, locate_file
 from zsic_index.records import Kind
 from zsic_index.scan.sampled import CONFIDENCE, draw, estimate
 
+pytestmark = pytest.mark.usefixtures("ready_store")
+
 N, D = 6_000, 32
 SCALE = 60.0
 

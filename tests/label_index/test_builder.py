@@ -14,6 +14,8 @@ from zsic_index.embeddings import labels as label_embeddings
 from zsic_index.errors import InputError, ModelError
 from zsic_index.records import BuildReport
 
+pytestmark = pytest.mark.usefixtures("ready_store")
+
 LABELS = ["cat", "dog", "red house", "blue sea", "old tree", "train", "one bird"]
 
 

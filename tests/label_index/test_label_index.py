@@ -14,6 +14,7 @@ from transformers import pipeline
 
 from tests.support import oracle
 from tests.support.pictures import picture
+from tests.support.stores import copy_store
 from zsic_index import LabelIndex, Prediction
 from zsic_index.errors import (
     EmbeddingError,
@@ -28,9 +29,16 @@ from zsic_index.errors import (
 LABELS = ["cat", "dog", "red house", "blue sea", "old tree", "train", "one bird"]
 
 
+@pytest.fixture(scope="module")
+def built(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = tmp_path_factory.mktemp("things") / "store.db"
+    LabelIndex.build(LABELS, model=clip_folder, name="things", store=store).close()
+    return store
+
+
 @pytest.fixture
-def index(clip_folder: Path) -> LabelIndex:
-    return LabelIndex.build(LABELS, model=clip_folder, name="things")
+def index(built: Path, store: Path) -> LabelIndex:
+    return LabelIndex.open("things", store=copy_store(built, store))
 
 
 def test_results_are_predictions_best_first(index: LabelIndex, photo: Path) -> None:

@@ -27,6 +27,8 @@ from tests.tools import parity
 from zsic_index import LabelIndex, builtin, taxonomy
 from zsic_index.records import Dtype, Prediction
 
+pytestmark = pytest.mark.usefixtures("ready_store")
+
 TOLERANCE = parity.TOLERANCE["float32"]
 
 MODELS = ("clip", "siglip", "builtin:clip", "builtin:siglip")

@@ -38,7 +38,7 @@ def animals(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def index(animals: Path, store: Path) -> LabelIndex:
+def index(animals: Path, ready_store: Path) -> LabelIndex:
     return LabelIndex.build(animals, model="builtin:clip", name="animals")
 
 

@@ -19,6 +19,8 @@ from zsic_index.querying.rules import LeastMargin, LeastProbability, MostNegativ
 from zsic_index.querying.thresholds import Thresholds
 from zsic_index.records import Decision
 
+pytestmark = pytest.mark.usefixtures("ready_store")
+
 LABELS = """\
 id,label,rank,parent,aliases
 1,dog,animal,,hound
