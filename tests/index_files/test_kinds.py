@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -51,10 +54,30 @@ def make(embeddings: Float32, kind: Kind, **more: object) -> LabelIndex:
     )
 
 
+@pytest.fixture(scope="module")
+def open_made(
+    embeddings: Float32, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., LabelIndex]:
+    """Open an index of all embeddings of a kind and activation; each is made once."""
+    folder = tmp_path_factory.mktemp("kinds")
+
+    @cache
+    def made(kind: Kind, activation: Literal["softmax", "sigmoid"]) -> Path:
+        bias = -20.0 if activation == "sigmoid" else 0.0
+        store = folder / f"{activation}.db"
+        make(embeddings, kind, activation=activation, logit_bias=bias, store=store).close()
+        return store
+
+    def give(kind: Kind, activation: Literal["softmax", "sigmoid"] = "softmax") -> LabelIndex:
+        return LabelIndex.open(f"of-{kind}", store=made(kind, activation))
+
+    return give
+
+
 def test_half_precision_finds_the_same_labels_and_the_same_similarities(
-    embeddings: Float32, queries: Float32
+    open_made: Callable[..., LabelIndex], queries: Float32
 ) -> None:
-    with make(embeddings, "flat") as flat, make(embeddings, "float16") as half:
+    with open_made("flat") as flat, open_made("float16") as half:
         exact, found = flat.score(queries, top_k=10), half.score(queries, top_k=10)
     for ours, theirs in zip(found, exact, strict=True):
         assert [p.label for p in ours] == [p.label for p in theirs]
@@ -65,8 +88,8 @@ def test_half_precision_finds_the_same_labels_and_the_same_similarities(
         assert all(p.interval is None for p in ours)
 
 
-def test_half_precision_takes_half_the_bytes(embeddings: Float32) -> None:
-    with make(embeddings, "float16") as half:
+def test_half_precision_takes_half_the_bytes(open_made: Callable[..., LabelIndex]) -> None:
+    with open_made("float16") as half:
         assert isinstance(half.searcher.files.first_pass, HalfPrecision)
         assert half.searcher.files.first_pass.matrix.nbytes == 2 * N * D
         assert half.searcher.files.first_pass.rounding < 4e-4
@@ -75,9 +98,9 @@ def test_half_precision_takes_half_the_bytes(embeddings: Float32) -> None:
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 def test_an_approximate_kind_finds_what_it_says(
-    kind: Kind, embeddings: Float32, queries: Float32
+    kind: Kind, open_made: Callable[..., LabelIndex], queries: Float32
 ) -> None:
-    with make(embeddings, kind) as opened:
+    with open_made(kind) as opened:
         assert isinstance(opened.searcher.files.first_pass, ApproximateSearch)
         assert opened.searcher.files.first_pass.recall >= 0.99
         assert opened.searcher.recall(queries) >= 0.97
@@ -85,12 +108,9 @@ def test_an_approximate_kind_finds_what_it_says(
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 def test_sigmoid_probabilities_of_an_approximate_kind_are_exact(
-    kind: Kind, embeddings: Float32, queries: Float32
+    kind: Kind, open_made: Callable[..., LabelIndex], queries: Float32
 ) -> None:
-    with (
-        make(embeddings, "flat", activation="sigmoid", logit_bias=-20.0) as flat,
-        make(embeddings, kind, activation="sigmoid", logit_bias=-20.0) as approximate,
-    ):
+    with open_made("flat", "sigmoid") as flat, open_made(kind, "sigmoid") as approximate:
         exact = flat.score(queries, top_k=20)
         found = approximate.score(queries, top_k=5)
     for ours, theirs in zip(found, exact, strict=True):
@@ -104,13 +124,13 @@ def test_sigmoid_probabilities_of_an_approximate_kind_are_exact(
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 def test_softmax_probabilities_of_an_approximate_kind_are_within_their_interval(
     kind: Kind,
-    embeddings: Float32,
+    open_made: Callable[..., LabelIndex],
     queries: Float32,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # So few that most of the tail is unknown.
     monkeypatch.setattr(draw, "__defaults__", (1_500, 0))
-    with make(embeddings, "flat") as flat, make(embeddings, kind) as approximate:
+    with open_made("flat") as flat, open_made(kind) as approximate:
         exact = flat.score(queries, top_k=1)
         found = approximate.score(queries, top_k=1)
     widths, within = [], []
