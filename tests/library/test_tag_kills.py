@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,8 @@ import pytest
 
 from tests.support.libraries import SAMPLES, build, put, tag
 from tests.support.paths import DATA
+from tests.support.processes import Processes, finish
+from tests.support.tag_kills import kill_and_resume
 from zsic_index.library.undo import undo
 from zsic_index.store import Store
 
@@ -65,7 +63,14 @@ def described(root: Path, store: Path) -> tuple[dict[str, Any], dict[str, Any], 
 
 
 def campaign(
-    tmp_path: Path, store: Path, *, photos: int, kills: int, share: float, seed: int
+    processes: Processes,
+    tmp_path: Path,
+    store: Path,
+    *,
+    photos: int,
+    kills: int,
+    share: float,
+    seed: int,
 ) -> int:
     """Kill runs over a library; compare every end with an uninterrupted run's; return rounds."""
     build(tmp_path)
@@ -85,15 +90,9 @@ def campaign(
     tag(root, write="sidecar")
     expected = described(root, store)
     assert expected[1]["integrity"] == [("ok",)]
-    shown = subprocess.run(
-        [sys.executable, "-m", "tests.support.tag_kills", str(root), str(kills), str(share),
-         str(seed)],
-        capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    assert shown.returncode == 0, shown.stderr[-2000:]
-    rounds = [json.loads(line) for line in shown.stdout.splitlines()]
-    assert rounds[-1]["killed"] >= kills
+    finish(processes.start(kill_and_resume, root, kills, share, seed), seconds=7_000)
+    rounds = Path(f"{root}.rounds").read_text(encoding="utf-8").splitlines()
+    assert int(rounds[-1]) >= kills
     for number in range(1, len(rounds) + 1):
         found = described(Path(f"{root}.{number}"), Path(f"{store}.{number}"))
         assert found[0].keys() == expected[0].keys()
@@ -113,12 +112,14 @@ def campaign(
     return len(rounds)
 
 
-def test_a_few_kills(tmp_path: Path, store: Path) -> None:
-    campaign(tmp_path, store, photos=100, kills=6, share=1.0, seed=1)
+def test_a_few_kills(processes: Processes, tmp_path: Path, store: Path) -> None:
+    campaign(processes, tmp_path, store, photos=100, kills=6, share=1.0, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_two_hundred_kills_over_two_thousand_photos(tmp_path: Path, store: Path) -> None:
-    rounds = campaign(tmp_path, store, photos=2_000, kills=200, share=0.25, seed=2)
+def test_two_hundred_kills_over_two_thousand_photos(
+    processes: Processes, tmp_path: Path, store: Path
+) -> None:
+    rounds = campaign(processes, tmp_path, store, photos=2_000, kills=200, share=0.25, seed=2)
     print(f"{rounds} runs came to their end")

@@ -58,9 +58,9 @@ class Processes:
             process.close()
 
 
-def finish(process: ForkServerProcess) -> None:
+def finish(process: ForkServerProcess, seconds: float = 240) -> None:
     """Wait for the good end of a process."""
-    process.join(240)
+    process.join(seconds)
     assert process.exitcode == 0
 
 

@@ -1,39 +1,31 @@
 """Runs ``tag`` over one library again and again, killed at random moments; see test_tag_kills.py.
 
-It is a process of its own that has everything imported and nothing computed, so that a child is
-there at once and no thread of the parent is missing in it.
-
-    python -m tests.support.tag_kills ROOT KILLS SHARE SEED
-
-A kill comes at any moment of the first SHARE of an uninterrupted run's time, at first; then that is
-adjusted so that there are several kills to a run.
+It needs a process that has everything imported and nothing computed: then a child is there at once
+and no thread of the parent is missing in it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
-import transformers
-
 from tests.support.libraries import tag
-
-# transformers imports its parts when they are first asked for.
-PARTS = (transformers.CLIPModel, transformers.CLIPImageProcessor, transformers.AutoTokenizer)
 
 _KILLS_PER_ROUND = 8
 
 
-def main() -> None:
-    """Kill and resume until there were enough kills; print what became of every round."""
-    root, kills, share = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    chance = random.Random(sys.argv[4])
+def kill_and_resume(root: Path, kills: int, share: float, seed: int) -> None:
+    """Kill and resume until there were enough kills; keep how every round ended beside the root.
+
+    A kill comes at any moment of the first share of an uninterrupted run's time, at first; then
+    that is adjusted so that there are several kills to a run. ``ROOT.rounds`` has a line for each
+    round: the kills until its end.
+    """
+    chance = random.Random(seed)
     start_afresh(root)
     started = time.monotonic()
     assert attempt(root, 3_600), "nothing kills it"
@@ -47,7 +39,8 @@ def main() -> None:
             killed += 1
         # A machine that is less busy now than before lets most runs through.
         longest *= 0.7 if killed - before < _KILLS_PER_ROUND else 1.2
-        print(json.dumps({"round": rounds, "killed": killed}), flush=True)
+        with Path(f"{root}.rounds").open("a", encoding="utf-8") as report:
+            report.write(f"{killed}\n")
         shutil.copytree(root, f"{root}.{rounds}", copy_function=shutil.copy2)
         shutil.copy2(store, f"{store}.{rounds}")
 
@@ -91,7 +84,3 @@ def ended(status: int) -> bool:
     if os.waitstatus_to_exitcode(status) != 0:
         raise SystemExit(f"a run failed with {os.waitstatus_to_exitcode(status)}")
     return True
-
-
-if __name__ == "__main__":
-    main()
