@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Some virtual machines announce AMX and hide the leaf that describes its tiles; oneDNN then dies of
 # an illegal instruction in any bfloat16 product, the reference's included. Before torch is used.
@@ -25,10 +25,11 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from tests.support import models, stores
 from tests.support.browsers import chromium
 from tests.support.pictures import picture
-from tests.support.processes import Processes
+
+if TYPE_CHECKING:
+    from tests.support.processes import Processes
 
 # In CI a failure must come back with the next run; anywhere else every run tries other examples.
 hypothesis.settings.register_profile("dev", deadline=None)
@@ -101,6 +102,8 @@ def checkpoints(
     filled_once: Callable[[str, Callable[[Path], object]], Path],
 ) -> Callable[[str], Path]:
     """Give the folder of a small random checkpoint by its name among the makers of ``models``."""
+    from tests.support import models
+
     makers = models.MAKERS | models.OPEN_CLIP_MAKERS
     return lambda name: filled_once(name, makers[name])
 
@@ -110,6 +113,8 @@ def built_store(
     filled_once: Callable[[str, Callable[[Path], object]], Path],
 ) -> Callable[[str], Path]:
     """Give the path of a store by its name among the builders of ``stores``; never change it."""
+    from tests.support import stores
+
     return lambda name: filled_once(name, stores.BUILDERS[name]) / stores.FILE
 
 
@@ -126,6 +131,8 @@ def siglip_folder(checkpoints: Callable[[str], Path]) -> Path:
 @pytest.fixture
 def processes() -> Iterator[Processes]:
     """Starts processes of the test's own."""
+    from tests.support.processes import Processes
+
     processes = Processes()
     yield processes
     processes.end()
@@ -134,7 +141,9 @@ def processes() -> Iterator[Processes]:
 @pytest.fixture
 def ready_store(built_store: Callable[[str], Path], store: Path) -> Path:
     """The test's own store, empty but with all its tables: making them takes 70 ms."""
-    return stores.copy_store(built_store("empty"), store)
+    from tests.support.stores import copy_store
+
+    return copy_store(built_store("empty"), store)
 
 
 @pytest.fixture(scope="session")
