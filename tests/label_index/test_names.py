@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import oracle
+from tests.support.stores import copy_store
 from zsic_index import InputError, LabelIndex, builtin, taxonomy
 from zsic_index.cli import main
 from zsic_index.embedding_arrays import Float32, Float64, check_embeddings
@@ -444,9 +445,13 @@ def test_an_export_builds_the_same(store: Path, tmp_path: Path) -> None:
 # Labelled images
 
 
+EMOJI: dict[str, list[How]] = {"clip": ["max", "mass"], "siglip": ["max"]}
+"""Which poolings of names each built-in model's store has."""
+
+
 @pytest.fixture(scope="module")
-def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stores of emoji with their other names as aliases, and the samples by label."""
+def emoji(tmp_path_factory: pytest.TempPathFactory, built_store: Callable[[str], Path]) -> Path:
+    """A store for each model of emoji with their other names, and the samples by label."""
     room = tmp_path_factory.mktemp("emoji")
     with builtin.emoji_labels().open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -457,20 +462,24 @@ def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path, label in zip(builtin.samples(), builtin.sample_labels().values(), strict=True):
         (room / "pictures" / label).mkdir(parents=True)
         shutil.copy(path, room / "pictures" / label)
-    for name, model in (("max", "clip"), ("mass", "clip"), ("sigmoid", "siglip")):
-        LabelIndex.build(
-            taxonomy.read(room / "emoji.csv"),
-            model=f"builtin:{model}",
-            name=name,
-            name_pooling="mass" if name == "mass" else "max",
-            store=room / "store.db",
-        ).close()
+    for model, poolings in EMOJI.items():
+        # The labels themselves are encoded there.
+        store = copy_store(built_store(f"emoji-{model}"), room / f"{model}.db")
+        for pooling in poolings:
+            LabelIndex.build(
+                taxonomy.read(room / "emoji.csv"),
+                model=f"builtin:{model}",
+                name=pooling,
+                name_pooling=pooling,
+                store=store,
+            ).close()
     return room
 
 
 @pytest.mark.parametrize("name", ["max", "mass", "sigmoid"])
-def test_calibrating_and_evaluating(emoji: Path, store: Path, name: str) -> None:
-    with LabelIndex.open(name, store=emoji / "store.db") as index:
+def test_calibrating_and_evaluating(emoji: Path, name: str) -> None:
+    store = emoji / ("siglip.db" if name == "sigmoid" else "clip.db")
+    with LabelIndex.open("max" if name == "sigmoid" else name, store=store) as index:
         known = embed_labelled(index, read_labelled(emoji / "pictures"))
         assert index.searcher.pooling is not None
         fitted = calibrate(index, known, coverage=0.8, precision=0.3)
