@@ -100,9 +100,20 @@ def index(request: pytest.FixtureRequest, store: Path) -> Iterator[LabelIndex]:
         yield index
 
 
+EMBEDDED: dict[str, Float32] = {}
+
+
+def samples_of(index: LabelIndex) -> Float32:
+    """Return the embeddings of the samples, computed once for each model."""
+    model = index.info.model_id or ""
+    if model not in EMBEDDED:
+        EMBEDDED[model] = index.embed(builtin.samples())
+    return EMBEDDED[model]
+
+
 @pytest.fixture
 def references(index: LabelIndex) -> Float32:
-    return index.embed(builtin.samples())
+    return samples_of(index)
 
 
 @pytest.fixture
@@ -125,7 +136,7 @@ def logits_of(index: LabelIndex, embeddings: Float32, fitted: Calibration) -> Fl
     assert fitted.hubs is not None
     scale = fitted.fit.scale if fitted.fit else index.info.logit_scale
     bias = fitted.fit.bias if fitted.fit else index.info.logit_bias
-    reached = similarities(index, index.embed(builtin.samples()), index.info.logit_scale)
+    reached = similarities(index, samples_of(index), index.info.logit_scale)
     mean = fitted.hubs.alpha * np.sort(reached, axis=0)[-fitted.hubs.k :].mean(axis=0)
     less = similarities(index, embeddings, scale) - (mean - mean.mean())
     return scale * less + bias
@@ -163,7 +174,7 @@ def test_all_answers_follow_the_bias(
         hubs = calibrate(index, turned, hubs=hubs)
         assert hubs.fit is not None
         assert hubs.fit.scale != index.info.logit_scale
-    embeddings = index.embed(builtin.samples())
+    embeddings = samples_of(index)
     logits = logits_of(index, embeddings, hubs)
     own = [[one.label for one in line] for line in index.score(embeddings, top_k=4)]
     index = index.with_calibration(hubs)
@@ -204,7 +215,7 @@ def test_all_answers_follow_the_bias(
 
 def test_what_is_outside_has_the_mean_of_all(index: LabelIndex, hubs: Calibration) -> None:
     """A label that nothing was fitted for keeps its similarity; so do negative labels."""
-    embeddings = index.embed(builtin.samples())
+    embeddings = samples_of(index)
     logits = logits_of(index, embeddings, hubs)
     index = index.with_calibration(hubs)
     outside = index.encoder.encode_labels(["guitar", "ghost"]).astype(np.float64)
