@@ -24,7 +24,7 @@ class Base(DeclarativeBase):
     """Base class of all tables."""
 
 
-class Encoder(Base):
+class EncoderRow(Base):
     """The model that embeddings are of, with its logit scale; also for imported embeddings."""
 
     __tablename__ = "encoder"
@@ -41,7 +41,7 @@ class Encoder(Base):
     loaded_fingerprint: Mapped[str | None] = mapped_column(String(64))
 
 
-class Embedding(Base):
+class EmbeddingRow(Base):
     """An embedding of a label or image: D little-endian float32 numbers of norm 1, 4*D bytes."""
 
     __tablename__ = "embedding"
@@ -52,7 +52,7 @@ class Embedding(Base):
     vector: Mapped[bytes] = mapped_column(LargeBinary)
 
 
-class LabelIndex(Base):
+class LabelIndexRow(Base):
     """A named set of labels on one encoder.
 
     ``names`` is the name pooling. ``rows`` is NULL if each label has one row. ``plan`` is a digest
@@ -79,7 +79,7 @@ class LabelIndex(Base):
     updated_at: Mapped[float] = mapped_column(Float(53))
 
 
-class Taxonomy(Base):
+class TaxonomyRow(Base):
     """A packed taxonomy; ``digest`` is the sha256 of ``content``."""
 
     __tablename__ = "taxonomy"
@@ -88,7 +88,7 @@ class Taxonomy(Base):
     content: Mapped[bytes] = mapped_column(LargeBinary)
 
 
-class Calibration(Base):
+class CalibrationRow(Base):
     """A calibration of an index, as JSON, with the plan of the index at that time."""
 
     __tablename__ = "calibration"
@@ -100,7 +100,7 @@ class Calibration(Base):
     content: Mapped[str] = mapped_column(Text)
 
 
-class Label(Base):
+class LabelRow(Base):
     """A label of an index. An id belongs to one key for ever: neither is changed or reused.
 
     ``name`` is the label's key in its taxonomy. ``shown`` is its name, NULL if that is the key;
@@ -125,7 +125,7 @@ class Label(Base):
     embedding_id: Mapped[int | None] = mapped_column(ForeignKey("embedding.id"))
 
 
-class OtherName(Base):
+class OtherNameRow(Base):
     """A further row of a label: the embedding of another name; ``place`` counts from 1."""
 
     __tablename__ = "other_name"
@@ -137,7 +137,7 @@ class OtherName(Base):
     embedding_id: Mapped[int] = mapped_column(ForeignKey("embedding.id"))
 
 
-class Photo(Base):
+class PhotoRow(Base):
     """A file of a photo library, as it was when a run last read it.
 
     ``folder`` is absolute. ``content_hash`` is the sha256 of the image file, or of the picture in a
@@ -160,7 +160,7 @@ class Photo(Base):
     tags_digest: Mapped[str] = mapped_column(String(64), server_default="")
 
 
-class TagRun(Base):
+class TagRunRow(Base):
     """A run of ``tag``.
 
     ``settings`` are all its settings, as JSON, and ``digest`` is a hash of them: the next run with
@@ -181,7 +181,7 @@ class TagRun(Base):
     finished_at: Mapped[float | None] = mapped_column(Float(53))
 
 
-class PhotoDecision(Base):
+class PhotoDecisionRow(Base):
     """Digest of everything that a photo's tags of one index were decided from.
 
     A run skips photos whose digest has not changed. ``index_id`` is no foreign key, because tags
@@ -195,7 +195,7 @@ class PhotoDecision(Base):
     digest: Mapped[bytes] = mapped_column(LargeBinary(32))
 
 
-class PhotoTag(Base):
+class PhotoTagRow(Base):
     """A tag that an index gave to a photo.
 
     ``path`` is a JSON list from the root of automatic tags down. A tag for a node above a label has
@@ -214,7 +214,7 @@ class PhotoTag(Base):
     written_by: Mapped[str | None] = mapped_column(String(40), index=True)
 
 
-class SidecarFile(Base):
+class SidecarFileRow(Base):
     """A sidecar that tags were written to.
 
     ``record`` is a ``SidecarRecord``. ``written`` is the sha256 of the file after it was written,
@@ -236,7 +236,7 @@ class SidecarFile(Base):
     intent: Mapped[str | None] = mapped_column(Text)
 
 
-class Verdict(Base):
+class VerdictRow(Base):
     """A verdict of the user on a label, by image content, so that copies of a photo share it."""
 
     __tablename__ = "verdict"
@@ -248,7 +248,7 @@ class Verdict(Base):
     at: Mapped[float] = mapped_column(Float(53))
 
 
-class LabelThreshold(Base):
+class LabelThresholdRow(Base):
     """Minimum probability for a label to become a tag, fitted to the user's verdicts."""
 
     __tablename__ = "label_threshold"
@@ -265,17 +265,17 @@ def _table_of(model: type[Base]) -> Table:
 
 
 # Tables for Core statements: the store reads rows and does not map them to objects.
-ENCODER = _table_of(Encoder)
-EMBEDDING = _table_of(Embedding)
-LABEL_INDEX = _table_of(LabelIndex)
-TAXONOMY = _table_of(Taxonomy)
-CALIBRATION = _table_of(Calibration)
-LABEL = _table_of(Label)
-OTHER_NAME = _table_of(OtherName)
-PHOTO = _table_of(Photo)
-TAG_RUN = _table_of(TagRun)
-PHOTO_DECISION = _table_of(PhotoDecision)
-PHOTO_TAG = _table_of(PhotoTag)
-SIDECAR = _table_of(SidecarFile)
-VERDICT = _table_of(Verdict)
-LABEL_THRESHOLD = _table_of(LabelThreshold)
+ENCODER = _table_of(EncoderRow)
+EMBEDDING = _table_of(EmbeddingRow)
+LABEL_INDEX = _table_of(LabelIndexRow)
+TAXONOMY = _table_of(TaxonomyRow)
+CALIBRATION = _table_of(CalibrationRow)
+LABEL = _table_of(LabelRow)
+OTHER_NAME = _table_of(OtherNameRow)
+PHOTO = _table_of(PhotoRow)
+TAG_RUN = _table_of(TagRunRow)
+PHOTO_DECISION = _table_of(PhotoDecisionRow)
+PHOTO_TAG = _table_of(PhotoTagRow)
+SIDECAR = _table_of(SidecarFileRow)
+VERDICT = _table_of(VerdictRow)
+LABEL_THRESHOLD = _table_of(LabelThresholdRow)
