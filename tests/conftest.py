@@ -43,7 +43,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @pytest.fixture(autouse=True)
 def connections(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What the test tried to reach beyond this machine; none of it is reached."""
+    """Addresses beyond this machine that the test tried to reach; every attempt fails."""
     tried: list[object] = []
     connect, look_up = socket.socket.connect, socket.getaddrinfo
 
@@ -167,7 +167,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _logger_as_it_was() -> Iterator[None]:
-    """The command line sets up its logger; other tests must not see that."""
+    """Restore the logger: the command line sets it up, and other tests must not see that."""
     import logging
 
     logger = logging.getLogger("zsic_index")

@@ -1,4 +1,4 @@
-"""Which module may import which, and what a bare command line loads."""
+"""Layers of the package, and the imports of a bare command line."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ HEAVY = ("torch", "transformers", "faiss", "sqlalchemy", "alembic", "fastapi", "
 
 def imported(path: Path) -> set[str]:
     """The zsic_index modules that a file imports anywhere, functions included."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module == "zsic_index":
-            found |= {alias.name for alias in node.names if (ROOT / f"{alias.name}.py").exists()
+            names |= {alias.name for alias in node.names if (ROOT / f"{alias.name}.py").exists()
                       or (ROOT / alias.name).is_dir()}  # fmt: skip
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("zsic_index."):
-            found.add((node.module or "").split(".")[1])
+            names.add((node.module or "").split(".")[1])
         elif isinstance(node, ast.Import):
-            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("zsic_index.")}
-    return found
+            names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("zsic_index.")}
+    return names
 
 
 MODULES = sorted(
@@ -78,10 +78,10 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         "except SystemExit: pass\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
-    found = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert found.stdout.splitlines()[-1] == "[]"
+    assert ended.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("name", ["decider", "evaluator"])

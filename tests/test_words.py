@@ -1,4 +1,4 @@
-"""Plain words in the package, as far as a program can tell."""
+"""Plain words in the package and the helpers of its tests, as far as a program can tell."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 
 from tests.support.paths import ROOT
+
+FOLDERS = ("zsic_index", "migrations", "tests/support", "tests/tools")
 
 RIDDLES = ("What ", "Which ", "Who ", "How ")
 """No docstring begins with these: a function's is an imperative, all others are noun phrases."""
@@ -52,7 +54,8 @@ def broken_rules(source: str) -> list[str]:
 def test_names_and_docstrings_are_plain() -> None:
     broken = {
         str(path.relative_to(ROOT)): rules
-        for path in sorted((ROOT / "zsic_index").rglob("*.py"))
+        for folder in FOLDERS
+        for path in sorted((ROOT / folder).rglob("*.py"))
         if (rules := broken_rules(path.read_text(encoding="utf-8")))
     }
     assert broken == {}

@@ -1,4 +1,4 @@
-"""Real browsers, where there are any."""
+"""Chromium, for tests of pages; they are skipped where it is not installed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 
 
 def chromium() -> str:
-    """Return the program of a Chromium; a test is skipped where there is none."""
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if found is None:
+    """Return the path of Chromium; skip the test where it is not installed."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
         pytest.skip("no Chromium here")
-    return found
+    return program
 
 
 def in_a_browser(page: str, tmp_path: Path) -> str:
-    """Return what a real browser makes of a page: its DOM, after scripts have run."""
+    """Return the DOM of a page in Chromium, after its scripts have run."""
     browser = chromium()
     file = tmp_path / "page.html"
     file.write_text(page, encoding="utf-8")
@@ -27,7 +27,7 @@ def in_a_browser(page: str, tmp_path: Path) -> str:
         f"--user-data-dir={tmp_path / 'profile'}", file.as_uri(),
     ]  # fmt: skip
     try:
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        browsed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"Chromium does not start here: {error}")
-    return shown.stdout
+    return browsed.stdout

@@ -45,7 +45,7 @@ things that do not
 """
 
 SAMPLES = {path.stem.split("-", 1)[1]: path for path in builtin.samples()}
-"""The package's sample pictures by what they show, such as ``dog-face``."""
+"""Paths of the package's sample pictures by their subject, such as ``dog-face``."""
 
 
 def build(folder: Path, text: str = TAXONOMY, name: str = "things") -> None:
@@ -70,7 +70,7 @@ def put(root: Path, *names: str, variant: int = 0, suffix: str = ".jpg") -> list
 
 @dataclass
 class Ran:
-    """What a run did."""
+    """A run's report and the changes it announced."""
 
     report: RunReport
     changes: list[PhotoChange] = field(default_factory=list)
@@ -92,7 +92,7 @@ def tag(
     threshold: float = 0.5,
     dry_run: bool = False,
     tags: TagSettings | None = None,
-    **asked: Any,
+    **options: Any,
 ) -> Ran:
     """Run ``tag`` in this process."""
     roots = [root] if isinstance(root, Path) else list(root)
@@ -101,7 +101,7 @@ def tag(
             tuple(map(str, roots)),
             tags=tags or TagSettings(),
             thresholds=Thresholds(threshold),
-            **asked,
+            **options,
         )
         changes: list[PhotoChange] = []
         run = Tagging(settings.rules(index), settings, dry_run=dry_run, on_change=changes.append)
@@ -116,9 +116,9 @@ def leaves(path: Path) -> list[str]:
 def tag_paths(path: Path) -> list[tuple[str, ...]]:
     """Return a photo's tags in the store, most probable first."""
     with Store.open() as store:
-        found = store.photos.find(*os.path.split(path))
-        assert found is not None, path
-        return [tag.path for tag in store.tags.find([found.photo_id])[found.photo_id]]
+        photo = store.photos.find(*os.path.split(path))
+        assert photo is not None, path
+        return [tag.path for tag in store.tags.find([photo.photo_id])[photo.photo_id]]
 
 
 def state(root: Path) -> dict[str, tuple[str, int]]:

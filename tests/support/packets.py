@@ -36,7 +36,7 @@ def quote(text: str) -> str:
 
 @st.composite
 def packets(draw: st.DrawFn) -> bytes:
-    """A sidecar in some shape that XMP allows."""
+    """Draw a sidecar in some shape that XMP allows."""
     newline = draw(st.sampled_from(["\n", "\r\n", ""]))
     rdf = draw(st.sampled_from(["rdf:", "r:", "dc:"]))
     bare = draw(st.booleans()) and not draw(st.booleans())  # RDF as the default namespace
@@ -55,7 +55,7 @@ def packets(draw: st.DrawFn) -> bytes:
         return "".join(parts) + draw(st.sampled_from(["", f"{newline} "]))
 
     def held(kind: Any, prefix: str) -> tuple[str, str]:
-        """A property as an attribute and as an element, one of them empty."""
+        """Draw a property as an attribute and as an element, one of them empty."""
         form = draw(st.sampled_from(["list", "list", "list", "text", "attribute", "none", "empty"]))
         name = f"{prefix}:{kind.local}"
         values = draw(st.lists(PARTS, min_size=1, max_size=4))

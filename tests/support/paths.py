@@ -1,11 +1,11 @@
-"""Where things lie in the repository."""
+"""Paths of the repository and of the tests' data."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The repository."""
+"""Root of the repository."""
 
 DATA = ROOT / "tests" / "data"
-"""Files that tests read."""
+"""Folder of the files that tests read."""

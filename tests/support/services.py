@@ -48,7 +48,7 @@ def build_two(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Served:
-    """Where a service is."""
+    """Address of a running service."""
 
     host: str
     port: int
@@ -121,7 +121,7 @@ def started(*arguments: str) -> tuple[subprocess.Popen[str], str]:
 
 
 def ended(process: subprocess.Popen[str]) -> str:
-    """Kill the command, if it has not ended; return what it has said since it started."""
+    """Kill the command, if it still runs; return what it has written since it started."""
     process.kill()
-    _, said = process.communicate()
-    return said
+    _, output = process.communicate()
+    return output

@@ -47,9 +47,9 @@ def shape(name: str, folder: Path) -> Path:
 
 
 def state(path: Path) -> tuple[int, ...]:
-    """What changes when a file is written to or replaced."""
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mode, found.st_mtime_ns, found.st_ctime_ns
+    """Return the fields of a file's status that change when it is written to or replaced."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mode, status.st_mtime_ns, status.st_ctime_ns
 
 
 def names_in(folder: Path) -> list[str]:
@@ -57,7 +57,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def again(merged: MergedSidecar) -> SidecarRecord | None:
-    """The record as it comes back from a store."""
+    """Return the record as it comes back from a store."""
     return merged.record and SidecarRecord.from_json(merged.record.to_json())
 
 
@@ -78,13 +78,13 @@ def tree(content: bytes) -> Any:
 
 
 def keywords(content: bytes) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    values_by_name: dict[str, list[str]] = {}
     for description in tree(content).iter(f"{RDF}Description"):
         if description.getparent().tag != f"{RDF}RDF":
             continue
         for name, value in description.attrib.items():
             if name in NAMES:
-                found.setdefault(NAMES[name], []).append(value)
+                values_by_name.setdefault(NAMES[name], []).append(value)
         for held in description:
             if held.tag in NAMES:
                 items = held.findall(f"*/{RDF}li")
@@ -92,13 +92,15 @@ def keywords(content: bytes) -> dict[str, list[str]]:
                     "".join((item.find(f"{RDF}value") if len(item) else item).itertext())
                     for item in items
                 ] or ["".join(held.itertext())]
-                found.setdefault(NAMES[held.tag], []).extend(texts)
-    stripped = {name: [v.strip() for v in values if v.strip()] for name, values in found.items()}
+                values_by_name.setdefault(NAMES[held.tag], []).extend(texts)
+    stripped = {
+        name: [v.strip() for v in values if v.strip()] for name, values in values_by_name.items()
+    }
     return {name: values for name, values in stripped.items() if values}
 
 
 def rest(content: bytes) -> bytes:
-    """All of a file but keywords and our ledger, in canonical form without space around text."""
+    """Return a file without keywords and our ledger, in canonical form, text stripped."""
     root = tree(content)
     for description in list(root.iter(f"{RDF}Description")):
         if description.getparent().tag != f"{RDF}RDF":

@@ -59,7 +59,7 @@ def start_afresh(root: Path) -> Path:
 
 
 def attempt(root: Path, seconds: float) -> bool:
-    """Run ``tag`` for so long at most; return whether it came to its end."""
+    """Run ``tag`` for at most some seconds; return True if it came to its end."""
     child = os.fork()
     if not child:
         code = 1
@@ -70,8 +70,8 @@ def attempt(root: Path, seconds: float) -> bool:
             os._exit(code)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
+        ended_child, status = os.waitpid(child, os.WNOHANG)
+        if ended_child:
             return ended(status)
         time.sleep(0.002)
     os.kill(child, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Random taxonomies, and what is above what in them, for property tests."""
+"""Random taxonomies for property tests, with plain sets of the nodes above each node."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def taxonomies(draw: st.DrawFn, max_parents: int = 3, max_size: int = 14) -> Tax
     return builder.build(leaves_only=draw(st.booleans()))
 
 
-def above_or_self(found: Taxonomy) -> list[set[int]]:
-    """For each node, all that is above it and itself: by plain sets."""
+def above_or_self(taxonomy: Taxonomy) -> list[set[int]]:
+    """Return for each node the set of its ancestors and itself."""
     sets: list[set[int]] = []
-    for node in range(len(found.names)):
-        sets.append({node}.union(*(sets[parent] for parent in found.parents.of(node).tolist())))
+    for node in range(len(taxonomy.names)):
+        sets.append({node}.union(*(sets[parent] for parent in taxonomy.parents.of(node).tolist())))
     return sets
 
 
-def depths(found: Taxonomy) -> list[int]:
-    """For each node, the steps on the shortest way up."""
+def depths(taxonomy: Taxonomy) -> list[int]:
+    """Return for each node the number of steps on the shortest way up."""
     steps: list[int] = []
-    for node in range(len(found.names)):
-        parents = found.parents.of(node).tolist()
+    for node in range(len(taxonomy.names)):
+        parents = taxonomy.parents.of(node).tolist()
         steps.append(1 + min(steps[parent] for parent in parents) if parents else 0)
     return steps

@@ -1,4 +1,4 @@
-"""How far scaled JPEG decoding moves embeddings and answers: the table in the README.
+"""The table of changes in embeddings and answers by scaled JPEG decoding.
 
     python -m tests.tools.decode_table FOLDER...
 
@@ -51,8 +51,8 @@ def main() -> None:
     """Print the table."""
     sets = {"the package's samples": list(builtin.samples())}
     for folder in map(Path, sys.argv[1:]):
-        found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
-        sets[folder.name] = sorted(found)
+        pictures = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+        sets[folder.name] = sorted(pictures)
     print("| model | pictures | scales | median cosine | lowest | same first label |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as room:

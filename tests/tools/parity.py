@@ -43,7 +43,7 @@ TIE = 3e-5
 """Relative: a float32 similarity is good to about 1e-7, and the scale makes 1e-5 of that."""
 
 TOP_1 = 0.995
-"""How often the first label must be the reference's, over all families: one has too few images."""
+"""Lowest share of images with the reference's first label, over all families together."""
 
 LOGIT_SCALE: dict[Dtype, float] = {"float32": 100.0, "bfloat16": 20.0}
 
@@ -66,7 +66,7 @@ LABELS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of image: what we are given, and what the reference is."""
+    """One kind of image, as we and as the reference are given it."""
 
     ours: Any
     theirs: Any
@@ -74,7 +74,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Compared:
-    """How far two answers are apart.
+    """Differences of two answers.
 
     Attributes:
         worst: the largest |Δp| over all labels and images.
@@ -92,7 +92,7 @@ class Compared:
 
 
 def picture(seed: int, size: tuple[int, int] = (90, 60)) -> Image.Image:
-    """A blurry random RGB picture."""
+    """Draw a blurry random RGB picture."""
     values = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     return Image.fromarray(values).resize(size, Image.Resampling.BICUBIC)
 
@@ -112,13 +112,13 @@ def kinds(folder: Path) -> dict[str, Kind]:
         "16-bit": (Image.fromarray(gray), "png", {}),
         "alpha": (alpha, "png", {}),
     }
-    found = {"PIL": Kind(picture(9), picture(9))}
+    images = {"PIL": Kind(picture(9), picture(9))}
     for name, (image, suffix, options) in files.items():
         path = folder / f"{name}.{suffix}"
         image.save(path, **options)
-        found[name] = Kind(path, str(path))
-    data = Path(found["bytes"].ours).read_bytes()
-    return found | {"bytes": Kind(data, Image.open(io.BytesIO(data)))}
+        images[name] = Kind(path, str(path))
+    data = Path(images["bytes"].ours).read_bytes()
+    return images | {"bytes": Kind(data, Image.open(io.BytesIO(data)))}
 
 
 def stock(folder: str, dtype: Dtype, **options: Any) -> Any:
@@ -137,15 +137,15 @@ def cutting(reference: Any, limit: int) -> Any:
     return reference
 
 
-def compare(expected: Sequence[list[tuple[str, float]]], found: Sequence[Any]) -> Compared:
-    """Hold (label, probability) pairs, best first, against the reference's, image by image."""
+def compare(expected: Sequence[list[tuple[str, float]]], answers: Sequence[Any]) -> Compared:
+    """Compare (label, probability) pairs, best first, with the reference's, image by image."""
     worst, spread, swapped, first = 0.0, 0.0, 0, 0
-    for theirs, mine in zip(expected, found, strict=True):
+    for theirs, mine in zip(expected, answers, strict=True):
         assert sorted(label for label, _ in mine) == sorted(label for label, _ in theirs)
-        wanted = dict(theirs)
-        worst = max(worst, *(abs(p - wanted[label]) for label, p in mine))
+        probabilities = dict(theirs)
+        worst = max(worst, *(abs(p - probabilities[label]) for label, p in mine))
         spread = max(spread, theirs[0][1])
-        placed = np.array([wanted[label] for label, _ in mine])
+        placed = np.array([probabilities[label] for label, _ in mine])
         swapped += int((placed[1:] > placed[:-1] * (1 + TIE) + 1e-12).sum())
         first += bool(placed[0] >= theirs[0][1] * (1 - TIE))
     return Compared(worst, spread, swapped, first, len(expected))
@@ -210,10 +210,12 @@ def cells(
                 labels, model=folder, name="parity", store=store, dtype=dtype
             ) as index:
                 for batch in BATCHES:
-                    found: list[Any] = []
+                    predictions: list[Any] = []
                     for start in range(0, len(ours), batch):
-                        found += index.classify(ours[start : start + batch], top_k=len(labels))
-                    lines = [[(p.label, p.probability) for p in line] for line in found]
+                        predictions += index.classify(
+                            ours[start : start + batch], top_k=len(labels)
+                        )
+                    lines = [[(p.label, p.probability) for p in line] for line in predictions]
                     answers["index", batch] = lines
         for (door, batch), lines in answers.items():
             results = (compare(theirs, lines), compare(truth, lines), rounding)
@@ -222,7 +224,7 @@ def cells(
 
 @dataclass(frozen=True)
 class Total:
-    """All cells of one family, door and dtype, with the worst of each figure.
+    """Summary of all cells of one family, door and dtype, with the worst of each figure.
 
     Attributes:
         images: comparisons of one image's answer.
@@ -247,16 +249,16 @@ class Total:
 
     @property
     def holds(self) -> bool:
-        """Whether it is within the bounds, but for TOP_1."""
+        """True if it is within the bounds; TOP_1 is for all families together."""
         in_order = self.swapped == 0 or self.dtype != "float32"
         spreads = self.spread >= 10 / len(THOUSAND)
         return self.worst <= TOLERANCE[self.dtype] and in_order and spreads
 
 
-def totals(found: Sequence[Cell]) -> list[Total]:
+def totals(measured: Sequence[Cell]) -> list[Total]:
     """Sum cells up by family, door and dtype."""
     groups: dict[tuple[str, str, Dtype], list[Cell]] = {}
-    for cell in found:
+    for cell in measured:
         groups.setdefault((cell.family, cell.door, cell.dtype), []).append(cell)
     return [
         Total(
@@ -274,23 +276,24 @@ def totals(found: Sequence[Cell]) -> list[Total]:
     ]
 
 
-def first_of_all(found: Sequence[Total], dtype: Dtype) -> float:
+def first_of_all(sums: Sequence[Total], dtype: Dtype) -> float:
     """Return how often the first label was the reference's, over all families."""
-    counted = [(one.first * one.images, one.images) for one in found if one.dtype == dtype]
+    counted = [(total.first * total.images, total.images) for total in sums if total.dtype == dtype]
     return sum(first for first, _ in counted) / sum(images for _, images in counted)
 
 
-def table(found: Sequence[Total]) -> Iterator[str]:
+def table(sums: Sequence[Total]) -> Iterator[str]:
     """Yield the lines of the table."""
     heads = ("family", "door", "towers", "images", "worst |Δp|", "same first", "spread", "")
     heads += ("from float32: we", "they")
     widths = (14, 8, 9, 7, 11, 11, 7, 7, 17, 8)
     yield " ".join(head.ljust(width) for head, width in zip(heads, widths, strict=True)).rstrip()
-    for one in found:
+    for total in sums:
+        rounding = (f"{total.ours:.1e}", f"{total.theirs:.1e}")
         fields = (
-            *(one.family, one.door, one.dtype, f"{one.images:,}", f"{one.worst:.1e}"),
-            *(f"{one.first:.1%}", f"{one.spread:.3f}", "ok" if one.holds else "NOT OK"),
-            *((f"{one.ours:.1e}", f"{one.theirs:.1e}") if one.dtype != "float32" else ("", "")),
+            *(total.family, total.door, total.dtype, f"{total.images:,}", f"{total.worst:.1e}"),
+            *(f"{total.first:.1%}", f"{total.spread:.3f}", "ok" if total.holds else "NOT OK"),
+            *(rounding if total.dtype != "float32" else ("", "")),
         )
         line = " ".join(field.ljust(width) for field, width in zip(fields, widths, strict=True))
         yield line.rstrip()
@@ -311,17 +314,17 @@ def main() -> int:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as name:
-        found = [
+        measured = [
             cell
             for family in models.MAKERS
             for dtype in TOLERANCE
             for cell in measure(family, dtype, Path(name))
         ]
-    sums = totals(found)
+    sums = totals(measured)
     print("\n".join(table(sums)))
     firsts = {dtype: first_of_all(sums, dtype) for dtype in TOLERANCE}
     print(*(f"{dtype}: same first label {first:.2%}" for dtype, first in firsts.items()), sep="\n")
-    return int(not all(one.holds for one in sums) or min(firsts.values()) < TOP_1)
+    return int(not all(total.holds for total in sums) or min(firsts.values()) < TOP_1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Load on the service, from ``hey``: what one request takes, many at once, and too many.
+"""Load on the service from ``hey``: one request, many at once, and too many.
 
     python -m tests.tools.service_load [--image FILE] [--requests 4000]
 
@@ -35,26 +35,28 @@ FORM = "multipart/form-data; boundary=here"
 
 @dataclass(frozen=True)
 class Load:
-    """What became of the requests of one run: (seconds, status, seconds since the start)."""
+    """The requests of one run, each as (seconds, status, seconds since the start)."""
 
-    found: list[tuple[float, int, float]]
+    requests: list[tuple[float, int, float]]
 
     def latencies(self, status: int = 200) -> list[float]:
-        return sorted(took for took, code, _ in self.found if code == status)
+        return sorted(took for took, code, _ in self.requests if code == status)
 
     def throughput(self, status: int = 200) -> float:
-        """Answers of a status per second, over the run's middle: its ends are not under load."""
-        ends = sorted(start + took for took, _, start in self.found)
+        """Return answers of a status per second in the middle of the run, under full load."""
+        ends = sorted(start + took for took, _, start in self.requests)
         low, high = ends[len(ends) // 10], ends[len(ends) * 9 // 10]
         inside = [
-            1 for took, code, start in self.found if code == status and low <= start + took < high
+            1
+            for took, code, start in self.requests
+            if code == status and low <= start + took < high
         ]
         return len(inside) / (high - low)
 
     def summary(self) -> dict[str, Any]:
         took = self.latencies()
         return {
-            "statuses": dict(Counter(code for _, code, _ in self.found)),
+            "statuses": dict(Counter(code for _, code, _ in self.requests)),
             "per_second": round(self.throughput(), 1),
             "median_ms": round(1e3 * statistics.median(took), 2),
             "p99_ms": round(1e3 * percentile(took, 0.99), 2),
@@ -67,12 +69,12 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 
 def hey(url: str, body: Path, clients: int, requests: int) -> Load:
-    """Send requests from so many connections, on each the next when the last is answered."""
+    """Send requests on some connections, on each the next when the last is answered."""
     return _read(_start(url, body, clients, requests))
 
 
 def paced(url: str, body: Path, clients: int, requests: int, rate: float) -> Load:
-    """Send so many requests per second from clients that began at random moments.
+    """Send requests at a rate per second from clients that began at random moments.
 
     hey's own pace is one for all of its connections, which then send at the same moment: here each
     client is a process. What is sent until a second after the last of them was started is left out,
@@ -88,13 +90,13 @@ def paced(url: str, body: Path, clients: int, requests: int, rate: float) -> Loa
         running.append(
             (time.monotonic() - started_at, _start(url, body, 1, requests // clients, pace))
         )
-    found = [
+    sent = [
         (took, status, start + delay)
         for delay, process in running
-        for took, status, start in _read(process).found
+        for took, status, start in _read(process).requests
     ]
     begin = running[-1][0] + 1
-    return Load([one for one in found if one[2] >= begin])
+    return Load([request for request in sent if request[2] >= begin])
 
 
 def _start(
@@ -183,9 +185,9 @@ def normal(store: Path, body: Path, content: bytes, given: argparse.Namespace) -
     try:
         hey(url, body, 64, 500)  # warm
         tell("overhead of one request", **overhead(url, store, content, body, 300))
-        one = hey(url, body, 1, 300)
-        alone = statistics.median(one.latencies())
-        tell("one client", **one.summary())
+        single = hey(url, body, 1, 300)
+        alone = statistics.median(single.latencies())
+        tell("one client", **single.summary())
         before = mean_batch(url)
         many = hey(url, body, 64, given.requests)
         after = mean_batch(url)
