@@ -455,10 +455,9 @@ def test_autocast_leaves_nothing_behind(clip_folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
-def test_weights_that_cannot_be_seen_are_not_kept(clip_folder: Path, tmp_path: Path) -> None:
-    store = tmp_path / "none.db"
+def test_weights_that_cannot_be_seen_are_not_kept(clip_folder: Path, store: Path) -> None:
     for seed in (0, 1):
-        mine = cached(clip_folder, store=store)
+        mine = cached(clip_folder)
         layer = torch.nn.Linear(64, 48, bias=False)
         torch.nn.init.normal_(layer.weight, generator=torch.manual_seed(seed))
         hidden = torch.jit.trace(layer, torch.zeros(1, 64))
