@@ -16,10 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 Float64 = NDArray[np.float64]
 
 
+def normalised(rows: Float64) -> NDArray[np.float32]:
+    """Return (R, D) rows scaled to length 1."""
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
 def unit_rows(rng: np.random.Generator, rows: int, dim: int) -> NDArray[np.float32]:
     """Return (R, D) random rows of length 1."""
-    drawn = rng.standard_normal((rows, dim))
-    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    return normalised(rng.standard_normal((rows, dim)))
 
 
 def similarities(queries: ArrayLike, rows: ArrayLike) -> Float64:

@@ -1,0 +1,17 @@
+"""Random embeddings whose right labels are drawn from a known model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.support.oracle import similarities, unit_rows
+from zsic_index.embedding_arrays import Float32, Int64
+
+
+def draw_world(
+    rng: np.random.Generator, labels: int = 3_000, images: int = 700, dim: int = 32
+) -> tuple[Float32, Float32, Int64]:
+    """Draw labels, images, and the images' right labels from a softmax of scale 30."""
+    matrix, queries = unit_rows(rng, labels, dim), unit_rows(rng, images, dim)
+    logits = 30.0 * similarities(queries, matrix)
+    return matrix, queries, (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
