@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support import oracle
+from tests.support.stores import copy_store
 from zsic_index import LabelIndex, builtin
 from zsic_index.cli import main
 from zsic_index.embedding_arrays import Float32, check_embeddings
@@ -183,16 +184,33 @@ def test_a_sample_of_everything_is_exact(queries: Float32) -> None:
     np.testing.assert_allclose(found.low, oracle.log_sum_exp(similarities * SCALE), atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def made_of_fewer(
+    embeddings: Float32, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Kind], Path]:
+    """Give a store with an index of a kind of some embeddings; each is made once."""
+
+    @cache
+    def made(kind: Kind) -> Path:
+        store = tmp_path_factory.mktemp(kind) / "store.db"
+        make(embeddings[:1_500], kind, store=store).close()
+        return store
+
+    return made
+
+
 @pytest.mark.parametrize("kind", ["float16", "hnsw", "ivf"])
 @pytest.mark.parametrize("damage", ["missing", "cut", "scrambled"])
 def test_a_second_file_that_is_wrong_is_rebuilt(
     kind: Kind,
     damage: str,
-    embeddings: Float32,
+    made_of_fewer: Callable[[Kind], Path],
     queries: Float32,
+    store: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with make(embeddings[:1_500], kind) as opened:
+    copy_store(made_of_fewer(kind), store)
+    with LabelIndex.open(f"of-{kind}") as opened:
         before = opened.score(queries, top_k=3)
         file = locate_file(opened._store.location.files, opened.info, kind)
     content = file.read_bytes()

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.support import oracle
+from tests.support.stores import copy_store
 from zsic_index import InputError, LabelIndex, builtin
 from zsic_index.calibration.conformal import ConformalLimit
 from zsic_index.cli import main
@@ -18,8 +19,6 @@ from zsic_index.querying.decider import Decider
 from zsic_index.querying.rules import LeastMargin, LeastProbability, MostNegativeMass
 from zsic_index.querying.thresholds import Thresholds
 from zsic_index.records import Decision
-
-pytestmark = pytest.mark.usefixtures("ready_store")
 
 LABELS = """\
 id,label,rank,parent,aliases
@@ -30,11 +29,18 @@ id,label,rank,parent,aliases
 """
 
 
-@pytest.fixture(params=["builtin:clip", "builtin:siglip"])
-def index(request: pytest.FixtureRequest, tmp_path: Path, store: Path) -> LabelIndex:
-    path = tmp_path / "labels.csv"
+@pytest.fixture(scope="module", params=["builtin:clip", "builtin:siglip"])
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("decided")
+    path, store = folder / "labels.csv", folder / "store.db"
     path.write_text(LABELS, encoding="utf-8")
-    return LabelIndex.build(path, model=request.param, name="a")
+    LabelIndex.build(path, model=request.param, name="a", store=store).close()
+    return store
+
+
+@pytest.fixture
+def index(built: Path, store: Path) -> LabelIndex:
+    return LabelIndex.open("a", store=copy_store(built, store))
 
 
 def run(*arguments: str | Path) -> Result:

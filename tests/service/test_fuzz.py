@@ -24,7 +24,8 @@ import pytest
 from PIL import Image
 
 from tests.support.libraries import SAMPLES, TAXONOMY
-from tests.support.services import ended, started
+from tests.support.processes import Processes
+from tests.support.services import started_warm
 from zsic_index import LabelIndex
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
@@ -38,10 +39,12 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
     labels.write_text(TAXONOMY, encoding="utf-8")
     store = folder / "store.db"
     LabelIndex.build(labels, model="builtin:clip", name="things", store=store).close()
-    process, url = started("--store", str(store), "--max-body", "4")
+    processes = Processes()
+    options = ("--store", str(store), "--max-body", "4")
+    process, url = started_warm(processes, folder / "log.txt", *options)
     yield url, process.pid
-    assert process.poll() is None, "it has ended"
-    ended(process)
+    assert process.is_alive(), "it has ended"
+    processes.end()
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ import numpy as np
 import uvicorn
 
 from tests.support.openapi import CheckedResponses
+from tests.support.processes import Processes
 from zsic_index import LabelIndex
+from zsic_index.cli import main
 from zsic_index.service import serving as sockets
 from zsic_index.service.app import create_app
 from zsic_index.service.settings import Settings
@@ -118,6 +122,23 @@ def started(*arguments: str) -> tuple[subprocess.Popen[str], str]:
         if line.startswith("serving at "):
             return process, line.split()[2].rstrip("/")
     raise AssertionError(f"it ended with {process.wait()}")
+
+
+def started_warm(processes: Processes, log: Path, *arguments: str) -> tuple[ForkServerProcess, str]:
+    """Start the command in a process that has everything imported; return it and its address."""
+    process = processes.start(_serve, log, arguments)
+    while process.is_alive():
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        for line in lines:
+            if line.startswith("serving at "):
+                return process, line.split()[2].rstrip("/")
+        time.sleep(0.02)
+    raise AssertionError(f"it ended with {process.exitcode}")
+
+
+def _serve(log: Path, arguments: Sequence[str]) -> None:
+    with log.open("w", buffering=1, encoding="utf-8") as sys.stderr:
+        main(["serve", "--port", "0", *arguments])
 
 
 def ended(process: subprocess.Popen[str]) -> str:
