@@ -405,7 +405,7 @@ def test_another_commit_is_another_fingerprint(cache: Path, clip_folder: Path) -
         ("config.json", "config.json"),
         ("preprocessor_config.json", "preprocessor_config.json"),
         ("tokenizer*", "tokenizer files"),
-        ("model.safetensors", "model.safetensors"),
+        ("model.safetensors", r"model\.safetensors or pytorch_model\.bin"),
     ],
 )
 def test_an_incomplete_snapshot_is_asked_for(

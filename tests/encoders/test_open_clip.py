@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.support import models
 from tests.support.pictures import picture
@@ -91,6 +92,38 @@ def test_an_architecture_and_a_file(checkpoints: Callable[[str], Path], tmp_path
     np.testing.assert_allclose(found, expected, atol=2e-6)
     with pytest.raises(ModelError, match="no such file"):
         encoders.resolve("open_clip:tiny-for-tests/missing.safetensors")
+
+
+@pytest.mark.parametrize("name", ["open_clip_pytorch_model.bin", "model.pth"])
+def test_pickled_weights(folder: Path, tmp_path: Path, name: str) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    torch.save(load_file(copy / "open_clip_model.safetensors"), copy / name)
+    encoder = encoders.load(encoders.resolve(folder), device="cpu")
+    assert encoders.resolve(copy).fingerprint == encoders.resolve(folder).fingerprint
+    (copy / "open_clip_model.safetensors").unlink()
+    assert encoders.resolve(copy).fingerprint != encoders.resolve(folder).fingerprint
+    pickled = encoders.load(encoders.resolve(copy), device="cpu")
+    assert pickled.info == encoder.info
+    np.testing.assert_array_equal(
+        pickled.encode_prompts(LABELS).embeddings, encoder.encode_prompts(LABELS).embeddings
+    )
+
+
+def test_a_file_of_a_training_run(checkpoints: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = checkpoints("open_clip")
+    config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
+    (tmp_path / "tiny-for-training.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path)
+    state = load_file(folder / "open_clip_model.safetensors")
+    state = {f"module.{name}": tensor for name, tensor in state.items()}
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "epoch_3.pt")
+    checkpoint = encoders.resolve(f"open_clip:tiny-for-training/{tmp_path / 'epoch_3.pt'}")
+    encoder = encoders.load(checkpoint, device="cpu")
+    whole = encoders.load(encoders.resolve(folder), device="cpu")
+    assert encoder.info == whole.info
+    np.testing.assert_array_equal(
+        encoder.encode_prompts(LABELS).embeddings, whole.encode_prompts(LABELS).embeddings
+    )
 
 
 def test_a_tag_is_pinned_to_a_commit(
@@ -178,12 +211,20 @@ def test_a_configuration_that_asks_for_remote_code(folder: Path, tmp_path: Path)
         encoders.resolve(copy)
 
 
-def test_only_safetensors(folder: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
-    (copy / "open_clip_model.safetensors").rename(copy / "open_clip_pytorch_model.bin")
-    with pytest.raises(ModelError, match="only safetensors"):
+def test_no_weights(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "open_clip_model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"none of open_clip_model\.safetensors, .*model\.pth in"):
         encoders.resolve(copy)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_torchscript_archive_is_refused(checkpoints: Callable[[str], Path]) -> None:
+    folder = checkpoints("open_clip")
+    weights = folder.parent / "scripted.pt"
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), weights)
+    with pytest.raises(ModelError, match="TorchScript archive"):
+        encoders.load(encoders.resolve(f"open_clip:ViT-B-32/{weights}"), device="cpu")
 
 
 @pytest.mark.parametrize("label", ["a <end_of_text> b", "<START_OF_TEXT>", "&lt;end_of_text&gt;"])

@@ -434,6 +434,28 @@ def rescale(folder: Path, scale: float) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
+def pickle_weights(folder: Path, *, parts: int = 1) -> None:
+    """Replace a checkpoint's safetensors by pickles, as torch.save writes them."""
+    path = folder / "model.safetensors"
+    write_pickles(folder, load_file(path), parts)
+    path.unlink()
+
+
+def write_pickles(folder: Path, state: dict[str, torch.Tensor], parts: int = 1) -> None:
+    """Write weights as ``pytorch_model.bin``; in several parts with an index beside them."""
+    if parts == 1:
+        torch.save(state, folder / "pytorch_model.bin")
+        return
+    weight_map = {}
+    for part in range(parts):
+        file = f"pytorch_model-{part + 1:05}-of-{parts:05}.bin"
+        names = list(state)[part::parts]
+        torch.save({name: state[name] for name in names}, folder / file)
+        weight_map |= dict.fromkeys(names, file)
+    index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+
+
 def _spread(model: torch.nn.Module) -> None:
     """Scale the weights so that different inputs get clearly different embeddings."""
     with torch.no_grad():

@@ -8,12 +8,10 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import safe_open
 from torch import Tensor
 
 from zsic_index.embedding_arrays import Float32
@@ -254,19 +252,6 @@ def select_device(name: str) -> torch.device:
             f"device {name!r} cannot be used ({reason}): use auto, cpu, cuda, cuda:N or mps"
         ) from error
     return device
-
-
-def read_scalars(weights: Sequence[Path]) -> dict[str, float]:
-    """Read logit scale, logit bias and temperature from files of weights, by name.
-
-    A model in bfloat16 holds a rounded scale, which would change logits by up to 0.4 %.
-    """
-    scalars = {}
-    for path in weights:
-        with safe_open(path, framework="pt") as file:
-            for name in set(file.keys()) & {"logit_scale", "logit_bias", "temperature"}:
-                scalars[name] = float(file.get_tensor(name).float())
-    return scalars
 
 
 def exponentiate(logit_scale: float) -> float:

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from zsic_index.encoders.base import Pixels
 from zsic_index.encoders.checkpoint import Checkpoint, OpenClipFiles
+from zsic_index.encoders.tensors import read_scalars
 from zsic_index.encoders.two_towers import (
     TextInput,
     TwoTowerEncoder,
     exponentiate,
-    read_scalars,
     select_device,
 )
 from zsic_index.errors import ModelError
@@ -77,6 +77,8 @@ class OpenClipEncoder(TwoTowerEncoder):
         is_folder = files.name.startswith("local-dir:")
         tag = files.tag and open_clip.get_pretrained_cfg(files.name, files.tag)
         try:
+            # First, because it refuses pickles in plain words.
+            scalars = read_scalars([files.weights])
             model = open_clip.create_model(
                 files.name,
                 pretrained=None if is_folder else str(files.weights),
@@ -95,7 +97,7 @@ class OpenClipEncoder(TwoTowerEncoder):
                 f"model {checkpoint.model_id}: cannot be loaded from {files.weights}: {reason}"
             ) from error
         dtype = getattr(torch, checkpoint.dtype)
-        return cls(model.eval(), tokenizer, dim, dtype, read_scalars([files.weights]))
+        return cls(model.eval(), tokenizer, dim, dtype, scalars)
 
     def loaded_fingerprint(self) -> None:
         """Return None: only transformers' pipeline compares it, and has no such models."""

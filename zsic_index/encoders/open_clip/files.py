@@ -33,9 +33,17 @@ HUB_PREFIX = "hf-hub:"
 _WEIGHTS = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
     "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
 )
-"""Names of the file of weights, in the order in which open_clip looks for them."""
+"""Names of the file of weights in a folder, in the order in which open_clip looks for them."""
+
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+"""Ends of the names of files of weights."""
 
 
 def find_by_name(model_id: str, revision: str | None, dtype: Dtype) -> Checkpoint:
@@ -58,7 +66,7 @@ def find_by_name(model_id: str, revision: str | None, dtype: Dtype) -> Checkpoin
             f"or an existing folder with an {OPEN_CLIP_CONFIG}"
         )
     _check_installed()
-    if source.endswith(".safetensors"):
+    if source.endswith(_SUFFIXES):
         refuse_revision(model_id, revision)
         return _find_with_file(architecture, Path(source).expanduser(), dtype)
     return _find_with_tag(architecture, source, revision, dtype)
@@ -155,8 +163,8 @@ def _first_existing(model_id: str, folder: Path, names: Iterable[str]) -> Path:
     paths = existing_files(folder, *names)
     if not paths:
         raise ModelError(
-            f"model {model_id}: none of {', '.join(names)} in {folder}; "
-            "only safetensors weights are loaded"
+            f"model {model_id}: none of {', '.join(names)} in {folder}: fetch or save the "
+            "checkpoint again"
         )
     return paths[0]
 

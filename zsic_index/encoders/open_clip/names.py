@@ -33,7 +33,7 @@ def find_tokenizer(architecture: str) -> str | None:
 
 
 def find_repository(architecture: str, tag: str) -> tuple[str, tuple[str, ...]]:
-    """Return the Hub repository of a pretrained tag, and the possible names of its weights.
+    """Return the Hub repository of a pretrained tag, and the names of its weights by preference.
 
     Raises:
         ModelError: for an unknown tag, or one whose weights are not on the Hub.
@@ -54,9 +54,10 @@ def find_repository(architecture: str, tag: str) -> tuple[str, tuple[str, ...]]:
     path = PurePosixPath(source.get("hf_hub", ""))
     if len(path.parts) < 2:
         raise ModelError(
-            f"open_clip's {architecture}/{tag} is not on the Hub, so there are no safetensors: "
-            "take another tag"
+            f"open_clip's {architecture}/{tag} is not on the Hub: take another tag, or fetch its "
+            f"weights and name the file: open_clip:{architecture}/weights.pt"
         )
+    file = "/".join(path.parts[2:]) or "open_clip_pytorch_model.bin"
     names = ["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"]
-    names += [str(PurePosixPath(part).with_suffix(".safetensors")) for part in path.parts[2:]]
-    return "/".join(path.parts[:2]), tuple(names)
+    names += [str(PurePosixPath(file).with_suffix(".safetensors")), file]
+    return "/".join(path.parts[:2]), tuple(dict.fromkeys(names))

@@ -20,12 +20,12 @@ from transformers.utils import logging as transformers_logging
 from zsic_index.encoders.base import Pixels
 from zsic_index.encoders.checkpoint import Checkpoint, TransformersFiles
 from zsic_index.encoders.families import Family, find_family
+from zsic_index.encoders.tensors import read_scalars
 from zsic_index.encoders.transformers.fingerprint import compute_fingerprint
 from zsic_index.encoders.two_towers import (
     TextInput,
     TwoTowerEncoder,
     exponentiate,
-    read_scalars,
     select_device,
 )
 from zsic_index.errors import ModelError
@@ -78,11 +78,15 @@ class TransformersEncoder(TwoTowerEncoder):
         target = select_device(device)
         folder = str(files.folder)
         try:
+            # First, because it refuses pickles in plain words.
+            scalars = read_scalars(files.weights)
             with _quiet_transformers():
                 model, loading = AutoModelForZeroShotImageClassification.from_pretrained(
                     folder,
                     dtype=getattr(torch, checkpoint.dtype),
-                    use_safetensors=True,
+                    # A folder is given, so transformers never converts pickles in the background.
+                    use_safetensors=files.weights[0].suffix == ".safetensors",
+                    weights_only=True,
                     output_loading_info=True,
                     **_FROM_FOLDER,
                 )
@@ -104,7 +108,7 @@ class TransformersEncoder(TwoTowerEncoder):
                 "as such a model"
             )
         model = model.to(target).eval()
-        return cls(model, tokenizer, processor, files.family, read_scalars(files.weights))
+        return cls(model, tokenizer, processor, files.family, scalars)
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, image_processor: Any) -> TransformersEncoder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from zsic_index.encoders import hub
 from zsic_index.encoders.checkpoint import (
@@ -20,10 +21,19 @@ from zsic_index.encoders.checkpoint import (
     major_version,
 )
 from zsic_index.encoders.families import find_family
+from zsic_index.encoders.weights import find_weights
 from zsic_index.errors import ModelError
 from zsic_index.records import Dtype
 
 _IMAGE_FILES = ("preprocessor_config.json", "processor_config.json")
+
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Names of weights, in the order in which transformers looks for them."""
 
 
 def find_in_folder(model_id: str, folder: Path, dtype: Dtype) -> Checkpoint:
@@ -84,14 +94,20 @@ def _checkpoint(
 
 
 def _files(model_id: str, folder: Path) -> TransformersFiles:
-    family = find_family(_read_model_type(model_id, folder / "config.json"), model_id)
-    weights = _weights(folder)
+    config = _read_config(model_id, folder / "config.json")
+    family = find_family(str(config.get("model_type")), model_id)
+    weights, lacking = find_weights(folder, _WEIGHTS)
     if not weights:
         raise ModelError(
-            f"model {model_id}: no model.safetensors in {folder}, nor all of the parts that its "
-            "index names: convert the checkpoint with save_pretrained(...)"
+            f"model {model_id}: no {_name_weights(lacking)} in {folder}: fetch or save the "
+            "checkpoint again"
         )
     return TransformersFiles(folder, weights, family)
+
+
+def _name_weights(lacking: list[str]) -> str:
+    """Return the names of weights that a folder lacks, given those of missing parts."""
+    return ", ".join(lacking) or f"{_WEIGHTS[0]} or {_WEIGHTS[2]}"
 
 
 def _text_files(folder: Path) -> list[Path]:
@@ -116,30 +132,26 @@ def _find_missing(folder: Path) -> list[str]:
         raise ModelError(
             f"model {repo_id}: its files are open_clip's: name it hf-hub:{repo_id} instead"
         )
+    weights, lacking = find_weights(folder, _WEIGHTS)
     needed = {
         "config.json": existing_files(folder, "config.json"),
         "preprocessor_config.json": existing_files(folder, *_IMAGE_FILES),
         "tokenizer files": existing_files(folder, *TOKENIZER_FILES),
-        "model.safetensors": _weights(folder),
+        _name_weights(lacking): weights,
     }
     return [name for name, paths in needed.items() if not paths]
 
 
-def _weights(folder: Path) -> tuple[Path, ...]:
-    """Return the files of weights that transformers would read; none if one of them is missing."""
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").exists() or not index.exists():
-        return existing_files(folder, "model.safetensors")
+def _read_config(model_id: str, path: Path) -> dict[str, Any]:
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ()
-    paths = existing_files(folder, *names)
-    return paths if len(paths) == len(names) else ()
-
-
-def _read_model_type(model_id: str, path: Path) -> str:
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("model_type"))
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        own_weights = config.get("transformers_weights")
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"model {model_id}: {path} cannot be read: {error}") from error
+    if own_weights:
+        # transformers would read that file, which the fingerprint does not cover.
+        raise ModelError(
+            f"model {model_id}: {path} names {own_weights!r} as its weights, "
+            f"which is not supported: rename that file to {_WEIGHTS[0]} and remove the entry"
+        )
+    return config
