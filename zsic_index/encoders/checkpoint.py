@@ -114,9 +114,14 @@ def image_libraries() -> list[str]:
     pixels differ from Pillow's.
     """
     names = ["pillow"]
-    if importlib.util.find_spec("torchvision") is not None:
+    if has_torchvision():
         names.append("torchvision")
     return [f"{name} {major_version(name)}" for name in names]
+
+
+def has_torchvision() -> bool:
+    """Return True if torchvision is installed."""
+    return importlib.util.find_spec("torchvision") is not None
 
 
 def major_version(distribution: str) -> str:

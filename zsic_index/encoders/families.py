@@ -4,7 +4,7 @@ To add a family of transformers' zero-shot image classification models with two 
 
 1. Add its ``model_type`` (from ``config.json``) to FAMILIES. If the family differs from CLIP in a
    way that no field of Family describes, add a field and use it in
-   ``transformers/encoder.py``, where all fields are read.
+   ``transformers/encoder.py``, where all fields but ``image_processor`` are read.
 2. Write a function that makes a small random checkpoint, and add it to ``MAKERS`` in
    ``tests/support/models.py``: the conformance suite (``tests/encoders``) and the parity matrix
    (``tests/tools/parity.py``) then run on it. A test fails while a family has none.
@@ -16,7 +16,7 @@ checkpoints is another package beside ``open_clip/`` and ``transformers/``, whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zsic_index.errors import ModelError
 from zsic_index.records import Activation
@@ -34,27 +34,30 @@ class Family:
             not multiplied by the exponential of ``model.logit_scale``.
         positions_follow_padding: True if positions are numbered from the padding token's id on, as
             in RoBERTa, so that fewer tokens fit than there are positions.
+        image_processor: class of transformers that preprocesses images of a checkpoint whose
+            configuration names none; ``image_transform.py`` has the options of each.
     """
 
     activation: Activation = "softmax"
     text_length: int | None = None
     divides_by_temperature: bool = False
     positions_follow_padding: bool = False
+    image_processor: str = "CLIPImageProcessor"
 
 
 # SigLIP's text tower is bidirectional and has no mask, so padding changes its output. The pipeline
 # always pads to 64, whatever the checkpoint's configuration says.
-_SIGLIP = Family(activation="sigmoid", text_length=64)
+_SIGLIP = Family(activation="sigmoid", text_length=64, image_processor="SiglipImageProcessor")
 
 FAMILIES: dict[str, Family] = {
-    "align": Family(divides_by_temperature=True),
+    "align": Family(divides_by_temperature=True, image_processor="EfficientNetImageProcessor"),
     "altclip": Family(positions_follow_padding=True),
-    "blip": Family(),
-    "chinese_clip": Family(),
+    "blip": Family(image_processor="BlipImageProcessor"),
+    "chinese_clip": Family(image_processor="ChineseCLIPImageProcessor"),
     "clip": Family(),
     "metaclip_2": Family(),
     "siglip": _SIGLIP,
-    "siglip2": _SIGLIP,
+    "siglip2": replace(_SIGLIP, image_processor="Siglip2ImageProcessor"),
 }
 """The supported families, by the ``model_type`` of their ``config.json``."""
 
