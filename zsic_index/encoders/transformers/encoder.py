@@ -88,6 +88,7 @@ class TransformersEncoder(TwoTowerEncoder):
                     use_safetensors=files.weights[0].suffix == ".safetensors",
                     weights_only=True,
                     output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # refused below, by name
                     **_FROM_FOLDER,
                 )
                 tokenizer = AutoTokenizer.from_pretrained(folder, **_FROM_FOLDER)
@@ -97,16 +98,10 @@ class TransformersEncoder(TwoTowerEncoder):
             # For an unusable checkpoint transformers raises anything from OSError to KeyError.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(
-                f"model {checkpoint.model_id}: cannot be loaded from {folder}: {reason}"
+                f"model {checkpoint.model_id}: cannot be loaded from {folder}: {reason[:250]}"
             ) from error
-        missing = sorted(loading["missing_keys"])
-        if missing:
-            # transformers only fills them with random numbers.
-            raise ModelError(
-                f"model {checkpoint.model_id}: its files lack {len(missing)} of the weights of a "
-                f"{type(model).__name__}, such as {missing[0]}: take a checkpoint that was saved "
-                "as such a model"
-            )
+        _check_weights(checkpoint.model_id, type(model).__name__, loading)
+        _check_vocabulary(checkpoint.model_id, tokenizer)
         model = model.to(target).eval()
         return cls(model, tokenizer, processor, files.family, scalars)
 
@@ -165,6 +160,34 @@ def _quiet_transformers() -> Iterator[None]:
         logs.set_verbosity(level)
         if has_bars:
             logs.enable_progress_bar()
+
+
+def _check_weights(model_id: str, kind: str, loading: Mapping[str, Any]) -> None:
+    """Raise a ModelError if transformers filled a weight with random numbers."""
+    for name, stored, expected in sorted(loading["mismatched_keys"])[:1]:
+        sizes = (" × ".join(map(str, size)) for size in (stored, expected))
+        raise ModelError(
+            f"model {model_id}: {name} is {next(sizes)} in its files, but {next(sizes)} by its "
+            "config.json: take the configuration that was saved with the weights"
+        )
+    # Towers that do not train never read how many batches a normalisation has seen.
+    missing = sorted(
+        name for name in loading["missing_keys"] if not name.endswith("num_batches_tracked")
+    )
+    if missing:
+        raise ModelError(
+            f"model {model_id}: its files lack {len(missing)} of the weights of {kind}, such as "
+            f"{missing[0]}: take a checkpoint that was saved as such a model"
+        )
+
+
+def _check_vocabulary(model_id: str, tokenizer: Any) -> None:
+    """Raise a ModelError if a tokenizer knows only special tokens: all prompts would be alike."""
+    if tokenizer.vocab_size <= len(set(tokenizer.all_special_ids)):
+        raise ModelError(
+            f"model {model_id}: its {type(tokenizer).__name__} has no vocabulary in "
+            "the checkpoint: add the files that tokenizer.save_pretrained(...) writes"
+        )
 
 
 def _features(output: Any) -> Tensor:

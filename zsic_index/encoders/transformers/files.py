@@ -11,7 +11,6 @@ from zsic_index.encoders import hub
 from zsic_index.encoders.checkpoint import (
     HUB_FILES,
     OPEN_CLIP_CONFIG,
-    TOKENIZER_FILES,
     Checkpoint,
     TransformersFiles,
     digest,
@@ -34,6 +33,9 @@ _WEIGHTS = (
     "pytorch_model.bin.index.json",
 )
 """Names of weights, in the order in which transformers looks for them."""
+
+_VOCABULARIES = ("tokenizer.json", "tokenizer.*.json", "vocab.json", "vocab.txt", "*.model")
+"""Patterns of files that a vocabulary is read from; without one transformers makes an empty one."""
 
 
 def find_in_folder(model_id: str, folder: Path, dtype: Dtype) -> Checkpoint:
@@ -136,7 +138,7 @@ def _find_missing(folder: Path) -> list[str]:
     needed = {
         "config.json": existing_files(folder, "config.json"),
         "preprocessor_config.json": existing_files(folder, *_IMAGE_FILES),
-        "tokenizer files": existing_files(folder, *TOKENIZER_FILES),
+        "tokenizer files": [path for kind in _VOCABULARIES for path in folder.glob(kind)],
         _name_weights(lacking): weights,
     }
     return [name for name, paths in needed.items() if not paths]
