@@ -16,6 +16,7 @@ from zsic_index.cli.options import (
     device_option,
     model_option,
     name_option,
+    quiet_option,
     revision_option,
 )
 from zsic_index.cli.progress import Progress
@@ -101,7 +102,7 @@ kind_option = click.option(
 )
 @option_group(
     "Output",
-    click.option("--quiet", is_flag=True, help="Print neither progress nor a summary."),
+    quiet_option("Print neither progress nor a summary."),
     click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
 )
 @common_options
@@ -206,7 +207,7 @@ def build(
 @option_group("Index", name_option, kind_option)
 @option_group(
     "Output",
-    click.option("--quiet", is_flag=True, help="Print no summary."),
+    quiet_option("Print no summary."),
     click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
 )
 @common_options

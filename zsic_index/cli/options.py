@@ -22,6 +22,14 @@ def _set_verbose(ctx: click.Context, _option: click.Parameter, verbose: bool) ->
         ctx.meta["zsic.verbose"] = True
 
 
+def _set_quiet(ctx: click.Context, _option: click.Parameter, quiet: bool) -> bool:
+    if quiet:
+        from zsic_index.encoders.hub import quiet_downloads
+
+        ctx.with_resource(quiet_downloads())
+    return quiet
+
+
 verbose_option = click.option(
     "--verbose",
     is_flag=True,
@@ -29,6 +37,12 @@ verbose_option = click.option(
     callback=_set_verbose,
     help="Print the traceback of an error.",
 )
+
+
+def quiet_option(help_text: str) -> Callable[[Command], Command]:
+    """Return the option --quiet, which also hides the progress of downloads."""
+    return click.option("--quiet", is_flag=True, callback=_set_quiet, help=help_text)
+
 
 store_option = click.option(
     "--store",

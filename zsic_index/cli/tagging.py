@@ -21,6 +21,7 @@ from zsic_index.cli.options import (
     device_option,
     lang_option,
     name_option,
+    quiet_option,
 )
 from zsic_index.errors import InputError, ZsicError
 from zsic_index.formats.text import percent
@@ -128,7 +129,7 @@ def _tagging_options(command: Command) -> Command:
     )
     quiet = option_group(
         "Output",
-        click.option("--quiet", is_flag=True, help="Print neither progress nor a summary."),
+        quiet_option("Print neither progress nor a summary."),
     )
     command = quiet(common_options(command))
     return roots(_TAG_OPTIONS(_SIDECAR_OPTIONS(_PHOTO_OPTIONS(command))))

@@ -97,11 +97,13 @@ def find_in_repository(
     folder, commit = hub.fetch_snapshot(
         repo_id,
         revision,
-        files=[OPEN_CLIP_CONFIG, *HUB_FILES, *_WEIGHTS[:2]],
+        files=HUB_FILES,
+        weights=_WEIGHTS,
         find_missing=lambda path: _find_missing(path, [OPEN_CLIP_CONFIG], _WEIGHTS),
     )
     files = _files(model_id, folder)
-    return _checkpoint(model_id, commit, files, dtype, ["hub", repo_id, commit])
+    identity = ["hub", repo_id, commit, *hub.name_weights([files.weights], _WEIGHTS)]
+    return _checkpoint(model_id, commit, files, dtype, identity)
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -123,10 +125,16 @@ def _find_with_tag(architecture: str, tag: str, revision: str | None, dtype: Dty
     model_id = f"{PREFIX}{architecture}/{tag}"
     repo_id, names = open_clip_names.find_repository(architecture, tag)
     folder, commit = hub.fetch_snapshot(
-        repo_id, revision, files=names, find_missing=lambda path: _find_missing(path, names)
+        repo_id,
+        revision,
+        files=(),
+        weights=names,
+        find_missing=lambda path: _find_missing(path, names),
     )
+    weights = _first_existing(model_id, folder, names)
     identity = [*_architecture_identity(architecture), "hub", repo_id, commit]
-    files = OpenClipFiles(architecture, _first_existing(model_id, folder, names), tag)
+    identity += hub.name_weights([weights], names)
+    files = OpenClipFiles(architecture, weights, tag)
     return _checkpoint(model_id, commit, files, dtype, identity)
 
 
@@ -143,6 +151,7 @@ def _architecture_identity(architecture: str) -> list[str]:
         tokenizer,
         None,
         files=HUB_FILES,
+        weights=(),
         find_missing=lambda path: _find_missing(path, TOKENIZER_FILES),
     )
     return [*identity, tokenizer, commit]

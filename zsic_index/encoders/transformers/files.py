@@ -62,10 +62,11 @@ def find_in_repository(repo_id: str, revision: str | None, dtype: Dtype) -> Chec
         ModelError: when it is not available, something is missing, or its family is not supported.
     """
     folder, commit = hub.fetch_snapshot(
-        repo_id, revision, files=[*HUB_FILES, "model*.safetensors"], find_missing=_find_missing
+        repo_id, revision, files=HUB_FILES, weights=_WEIGHTS, find_missing=_find_missing
     )
     files = _files(repo_id, folder)
-    return _checkpoint(repo_id, commit, files, dtype, ["hub", repo_id, commit])
+    identity = ["hub", repo_id, commit, *hub.name_weights(files.weights, _WEIGHTS)]
+    return _checkpoint(repo_id, commit, files, dtype, identity)
 
 
 def encoder_fingerprint(dtype: Dtype, identity: Iterable[str]) -> str:
