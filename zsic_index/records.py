@@ -19,6 +19,15 @@ Kind = Literal["flat", "float16", "hnsw", "ivf"]
 lists. The last two are approximate."""
 
 
+Runtime = Literal["auto", "torch", "onnx", "onnx-int8"]
+"""Library that runs the vision tower: torch, ONNX Runtime, the latter with weights of eight bits.
+
+``auto`` is ONNX Runtime on a CPU where its tower counts as the same as torch's, else torch.
+"""
+
+Precision = Literal["float32", "int8"]
+"""Number format of the weights of an ONNX tower."""
+
 NamePooling = Literal["mean", "max", "mass"]
 """Pooling of the names of a label. ``mean`` averages their embeddings into one; the others keep a
 row for each name: ``max`` takes the largest logit, ``mass`` the logsumexp of all of them, which

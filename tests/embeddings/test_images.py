@@ -168,8 +168,8 @@ def add_torchvision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     libraries = encoders.checkpoint.image_libraries()
     other = [one for one in libraries if "torchvision" not in one]
     other = other if other != libraries else [*libraries, "torchvision 0"]
-    for module in ("transformers", "open_clip"):
-        monkeypatch.setattr(f"zsic_index.encoders.{module}.files.image_libraries", lambda: other)
+    for module in ("checkpoint", "open_clip.files"):
+        monkeypatch.setattr(f"zsic_index.encoders.{module}.image_libraries", lambda: other)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from zsic_index.errors import SchemaError
 from zsic_index.store import Store, schema
 from zsic_index.store.database import Database
 from zsic_index.store.location import StoreLocation
-from zsic_index.store.tables import Base
+from zsic_index.store.tables import METADATA
 
 
 def test_migrations_make_the_tables_of_the_models(store: Path) -> None:
@@ -25,7 +25,7 @@ def test_migrations_make_the_tables_of_the_models(store: Path) -> None:
     database = Database(StoreLocation.parse(store))
     with database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, Base.metadata) == []
+        assert compare_metadata(context, METADATA) == []
 
 
 def test_head_is_the_newest_migration_and_there_is_one_line_of_them() -> None:

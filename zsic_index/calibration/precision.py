@@ -94,7 +94,7 @@ def fit_thresholds(
     at = np.searchsorted(ids, label_ids[above])
     number = np.bincount(at, minlength=len(ids))
     right = np.bincount(at, weights=correct[above], minlength=len(ids))
-    contradicted = (number > 0) & (_wilson(right, np.maximum(number, 1), -z) < precision)
+    contradicted = (number > 0) & (wilson_bound(right, np.maximum(number, 1), -z) < precision)
     has_own = np.isfinite(own) | contradicted
     return PrecisionThresholds(
         precision, confidence, overall, ids[has_own], own[has_own], len(label_ids)
@@ -114,14 +114,20 @@ def _lowest_thresholds(
     # Equal probabilities are accepted together, so only the last of them can be a threshold.
     last = np.ones(len(group), dtype=np.bool_)
     last[:-1] = (group[1:] != group[:-1]) | (probability[1:] != probability[:-1])
-    good = last & (_wilson(hits, number, z) >= precision)
+    good = last & (wilson_bound(hits, number, z) >= precision)
     lowest = np.full(len(distinct), NEVER)
     np.minimum.at(lowest, np.searchsorted(distinct, group[good]), probability[good])
     return distinct, lowest
 
 
-def _wilson(hits: Float64 | Int64, number: Int64, z: float) -> Float64:
-    """Return the lower end of the Wilson interval for a fraction, or for z < 0 the upper end."""
+def wilson_bound(hits: Float64 | Int64, number: Int64, z: float) -> Float64:
+    """Return the lower end of the Wilson interval for a fraction, or for z < 0 the upper end.
+
+    Args:
+        hits: number of hits, of any shape.
+        number: number of trials, at least 1, of a shape that broadcasts.
+        z: standard normal quantile: 1.96 for the lower end of a two-sided 95 % interval.
+    """
     fraction = hits / number
     spread = np.sqrt(fraction * (1 - fraction) / number + (z / (2 * number)) ** 2)
     return np.asarray((fraction + z**2 / (2 * number) - z * spread) / (1 + z**2 / number))

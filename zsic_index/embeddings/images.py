@@ -16,6 +16,7 @@ from zsic_index.images import opening
 from zsic_index.images.opening import LIMITS, Decode, ImageLimits, ImageSource
 from zsic_index.images.prefetch import prepare_all
 from zsic_index.parallel import available_cores
+from zsic_index.records import EncoderRecord
 from zsic_index.store import Store
 
 IMAGES_PER_BATCH = 32
@@ -58,9 +59,8 @@ class ImageEmbedder:
 
     Args:
         source: the encoder.
-        fingerprint: hash of everything that an image embedding depends on, except image and
-            ``decode``.
-        dim: D, the length of an embedding.
+        record: its record in the store, under a hash of everything that an image embedding depends
+            on, except image and ``decode``.
         decode: mode of decoding JPEGs; part of an embedding's fingerprint.
         store: where embeddings are looked up and kept, by content; None to keep none.
         limits: limits of images that are accepted.
@@ -69,16 +69,14 @@ class ImageEmbedder:
     def __init__(
         self,
         source: EncoderSource,
-        fingerprint: str,
-        dim: int,
+        record: EncoderRecord,
         *,
         decode: Decode = "exact",
         store: Store | None = None,
         limits: ImageLimits = LIMITS,
     ) -> None:
         self.source = source
-        self._fingerprint = fingerprint
-        self._dim = dim
+        self._record = record
         self._decode = decode
         self._store = store
         self._limits = limits
@@ -94,7 +92,7 @@ class ImageEmbedder:
         for batch in self.stream(sources):
             errors = [entry if isinstance(entry, ImageError) else None for entry in batch]
             rows = [entry.embedding for entry in batch if isinstance(entry, EmbeddedImage)]
-            yield errors, np.array(rows, dtype=np.float32).reshape(-1, self._dim)
+            yield errors, np.array(rows, dtype=np.float32).reshape(-1, self._record.dim)
 
     def stream(self, sources: Iterable[ImageSource]) -> Iterator[list[EmbeddedImage | ImageError]]:
         """Yield, per batch, the embedded image or the error for each image.
@@ -111,12 +109,12 @@ class ImageEmbedder:
             yield self.embed_prepared(batch)
 
     def load(self) -> None:
-        """Load the encoder now instead of when the first image needs it.
+        """Load the vision tower now instead of when the first image needs it.
 
         Raises:
             ModelError: when it cannot be loaded.
         """
-        self.source.encoder()
+        self.source.vision_tower()
 
     def batch_size(self) -> int:
         """Return the number of images per pass that keeps waiting times short.
@@ -127,13 +125,13 @@ class ImageEmbedder:
         Raises:
             ModelError: when the encoder cannot be loaded.
         """
-        if self.source.encoder().device_type != "cpu":
+        if self.source.vision_tower().device_type != "cpu":
             return IMAGES_PER_BATCH
         return min(IMAGES_PER_BATCH, max(_CPU_BATCH, 2 * available_cores()))
 
     def fingerprint_image(self, content_hash: bytes) -> bytes:
         """Return the 32-byte fingerprint of the embedding of an image with that content."""
-        depends_on = f"{self._fingerprint} {self._decode} "
+        depends_on = f"{self._record.fingerprint} {self._decode} "
         return hashlib.sha256(depends_on.encode() + content_hash).digest()
 
     def prepare(
@@ -158,10 +156,10 @@ class ImageEmbedder:
             embedding = self._store.embeddings.find([fingerprint]).get(fingerprint)
             if embedding is not None:
                 return EmbeddedImage(embedding, content_hash)
-        encoder = self.source.encoder()
-        min_side = None if self._decode == "exact" else OVERSAMPLING * encoder.image_size
+        tower = self.source.vision_tower()
+        min_side = None if self._decode == "exact" else OVERSAMPLING * tower.image_size
         decoded = opening.decode(content, name, min_side=min_side, limits=self._limits)
-        pixels = encoder.preprocess(decoded)
+        pixels = tower.preprocess(decoded)
         return PreparedImage(pixels, content_hash)
 
     def embed_prepared(
@@ -176,8 +174,8 @@ class ImageEmbedder:
 
     def _encode(self, prepared: Sequence[PreparedImage]) -> list[EmbeddedImage | ImageError]:
         """Encode images and add their embeddings to the store."""
-        encoded = self.source.encoder().encode_images([image.pixels for image in prepared])
-        embeddings = iter(check_embeddings(encoded.embeddings, self._dim))
+        encoded = self.source.vision_tower().encode_images([image.pixels for image in prepared])
+        embeddings = iter(check_embeddings(encoded.embeddings, self._record.dim))
         images: list[EmbeddedImage | ImageError] = [
             encoded.refused[position]
             if position in encoded.refused
@@ -195,6 +193,7 @@ class ImageEmbedder:
         }
         if self._store is None or not rows:
             return
-        if self._store.encoders.find(self._fingerprint) is None:
-            self._store.encoders.add(self.source.record(self._fingerprint))
-        self._store.embeddings.add(self._fingerprint, list(rows), np.array(list(rows.values())))
+        self._store.encoders.add(self._record)
+        self._store.embeddings.add(
+            self._record.fingerprint, list(rows), np.array(list(rows.values()))
+        )

@@ -4,6 +4,7 @@
 ``open_clip/files.py`` or ``transformers/files.py`` (through ``hub`` if they are on the Hub), and
 its fingerprints. ``load`` turns a Checkpoint into an Encoder (the protocol in ``base``), whose
 shared part is ``two_towers``. EncoderSource (``source``) loads one when it is first needed.
+``onnx`` has vision towers that run without torch, and ``runtime`` chooses between the two.
 To add a family of checkpoints, see ``families``. Importing this package does not import torch.
 """
 
@@ -13,8 +14,16 @@ from pathlib import Path
 from typing import get_args
 
 from zsic_index import builtin
-from zsic_index.encoders.base import EncodedImages, EncodedPrompts, Encoder, Pixels, Tokens
+from zsic_index.encoders.base import (
+    EncodedImages,
+    EncodedPrompts,
+    Encoder,
+    Pixels,
+    Tokens,
+    VisionTower,
+)
 from zsic_index.encoders.checkpoint import Checkpoint, OpenClipFiles, refuse_revision
+from zsic_index.encoders.onnx.files import PIXEL_VALUES, TowerFiles
 from zsic_index.encoders.open_clip import files as open_clip_files
 from zsic_index.encoders.transformers import files as transformers_files
 from zsic_index.errors import ModelError
@@ -27,7 +36,9 @@ __all__ = [
     "Encoder",
     "Pixels",
     "Tokens",
+    "VisionTower",
     "load",
+    "load_tower",
     "resolve",
 ]
 
@@ -94,3 +105,20 @@ def load(checkpoint: Checkpoint, *, device: str = "auto") -> Encoder:
     from zsic_index.encoders.transformers.encoder import TransformersEncoder
 
     return TransformersEncoder.load(checkpoint, checkpoint.files, device=device)
+
+
+def load_tower(files: TowerFiles) -> VisionTower:
+    """Load an ONNX tower; torch and transformers are imported only for unusual image settings.
+
+    Raises:
+        ModelError: when it cannot be loaded.
+    """
+    from zsic_index.encoders.image_transform import read_transform
+    from zsic_index.encoders.onnx.tower import OnnxTower
+
+    transform = read_transform(files.folder)
+    if transform is not None:
+        return OnnxTower.load(files, lambda image: {PIXEL_VALUES: transform(image)})
+    from zsic_index.encoders.transformers.image_processor import ImageProcessor
+
+    return OnnxTower.load(files, ImageProcessor.load(files.folder))

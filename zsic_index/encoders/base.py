@@ -58,7 +58,25 @@ class EncodedImages:
     refused: dict[int, ImageError]
 
 
-class Encoder(Protocol):
+class VisionTower(Protocol):
+    """The vision tower of one checkpoint, and the preprocessing of its images."""
+
+    @property
+    def device_type(self) -> str:
+        """Type of the device of the tower: ``cpu``, ``cuda`` or ``mps``."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the vision tower's input in pixels; the longest one if it is not a square."""
+
+    def preprocess(self, image: Image.Image) -> Pixels:
+        """Turn one RGB image into inputs of the vision tower; may be called from any thread."""
+
+    def encode_images(self, images: Sequence[Pixels]) -> EncodedImages:
+        """Embed B preprocessed images; one that exceeds the device's memory alone is refused."""
+
+
+class Encoder(VisionTower, Protocol):
     """The text tower and the vision tower of one checkpoint.
 
     The conformance suite in ``tests/encoders`` checks every implementation: embeddings have shape
@@ -69,14 +87,6 @@ class Encoder(Protocol):
     @property
     def info(self) -> ModelInfo:
         """Dimensions, logit scale and bias, and activation of the checkpoint."""
-
-    @property
-    def device_type(self) -> str:
-        """Type of the device of the towers: ``cpu``, ``cuda`` or ``mps``."""
-
-    @property
-    def image_size(self) -> int:
-        """Side of the vision tower's input in pixels; the longest one if it is not a square."""
 
     def loaded_fingerprint(self) -> str | None:
         """Return the fingerprint of the text tower as loaded in memory, if it can be computed.
@@ -108,9 +118,3 @@ class Encoder(Protocol):
         Raises:
             ModelError: when a single prompt does not fit into the device's memory.
         """
-
-    def preprocess(self, image: Image.Image) -> Pixels:
-        """Turn one RGB image into inputs of the vision tower; may be called from any thread."""
-
-    def encode_images(self, images: Sequence[Pixels]) -> EncodedImages:
-        """Embed B preprocessed images; one that exceeds the device's memory alone is refused."""

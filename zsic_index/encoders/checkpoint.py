@@ -33,6 +33,9 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
 )
 
+IMAGE_FILES = ("preprocessor_config.json", "processor_config.json")
+"""Names of the files of image settings in transformers' format."""
+
 HUB_FILES = ("*.json", "*.txt", "*.model")
 """Patterns of all files in a Hub repository except the weights."""
 
@@ -127,6 +130,18 @@ def has_torchvision() -> bool:
 def major_version(distribution: str) -> str:
     """Return the first number of an installed distribution's version."""
     return importlib.metadata.version(distribution).split(".")[0]
+
+
+def image_settings_fingerprint(fingerprint: str, folder: Path, *more: str) -> str:
+    """Return the fingerprint of image embeddings of a checkpoint in transformers' format.
+
+    Args:
+        fingerprint: fingerprint of the checkpoint.
+        folder: folder with its image settings.
+        more: anything else that the embeddings depend on.
+    """
+    settings = hash_files(existing_files(folder, *IMAGE_FILES))
+    return digest("images/1", fingerprint, *settings, *image_libraries(), *more)
 
 
 def refuse_revision(model: str, revision: str | None) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -35,6 +36,38 @@ def temporary_file(folder: Path) -> Iterator[Path]:
 def put_in_place(temporary: Path, target: Path) -> None:
     """Rename a temporary file, written and synced, to its target in the same folder; durably."""
     temporary.replace(target)
+    sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def temporary_folder(folder: Path) -> Iterator[Path]:
+    """Create a folder with a temporary name; delete it at the end unless it was renamed.
+
+    Raises:
+        OSError: when the folder cannot be created.
+    """
+    path = folder / f".zsic-{secrets.token_hex(8)}.tmp"
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def replace_folder(temporary: Path, target: Path) -> None:
+    """Rename a temporary folder to its target in the same folder, durably; the old one is deleted.
+
+    Unlike a file, a folder cannot be replaced in one step: for a moment there is none. Whoever has
+    the old one's files open keeps them.
+    """
+    for path in temporary.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(temporary)
+    with temporary_folder(target.parent) as old:
+        with contextlib.suppress(FileNotFoundError):
+            target.rename(old / target.name)
+        temporary.rename(target)
     sync_folder(target.parent)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from zsic_index.embedding_arrays import Float32, Int64
 from zsic_index.embeddings.label_rows import LabelRows
 from zsic_index.embeddings.labels import EnsuredEmbeddings, ProgressCallback, ensure_embeddings
-from zsic_index.encoders import Checkpoint
 from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import EmbeddingError, InputError
 from zsic_index.index_files import remove_files, write_files
@@ -111,17 +110,16 @@ def build(
     store: Store,
     name: str,
     taxonomy: Taxonomy,
-    checkpoint: Checkpoint,
+    source: EncoderSource,
     templates: tuple[str, ...],
     *,
     kind: Kind = "flat",
     name_pooling: NamePooling = "mean",
-    device: str = "auto",
     progress: ProgressCallback | None = None,
 ) -> BuildReport:
     """Encode the labels that the store does not have yet, and publish the index.
 
-    The checkpoint's weights are loaded only when an embedding is missing. Embeddings are committed
+    The encoder is loaded only when an embedding is missing. Embeddings are committed
     in chunks, so an interrupted build continues where it stopped.
 
     Raises:
@@ -132,7 +130,7 @@ def build(
     """
     started = time.perf_counter()
     plan = BuildPlan.of(
-        name, taxonomy, checkpoint.fingerprint, templates, kind, name_pooling=name_pooling
+        name, taxonomy, source.fingerprint, templates, kind, name_pooling=name_pooling
     )
     present = store.indexes.find(name)
     if present is not None and present.plan == plan.digest:
@@ -144,7 +142,6 @@ def build(
         present_ids = {
             at: by_label[key] for at, key in enumerate(taxonomy.labels) if key in by_label
         }
-    source = EncoderSource.of(checkpoint, device=device)
     if name_pooling == "mass":
         _check_softmax(store, source)
     rows = plan.rows

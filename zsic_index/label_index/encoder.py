@@ -14,11 +14,13 @@ from zsic_index.embedding_arrays import Float32
 from zsic_index.embeddings.images import ImageEmbedder
 from zsic_index.embeddings.labels import bind_templates, fetch_embeddings
 from zsic_index.encoders import Checkpoint, EncodedPrompts
+from zsic_index.encoders.onnx.files import TowerFiles
+from zsic_index.encoders.runtime import choose_tower
 from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import ImageError, ModelError
 from zsic_index.images.opening import LIMITS, Decode, ImageLimits, ImageSource
 from zsic_index.label_index.arguments import imported_fingerprint
-from zsic_index.records import IndexInfo
+from zsic_index.records import EncoderRecord, IndexInfo, Runtime
 from zsic_index.store import Store
 
 Result = TypeVar("Result")
@@ -31,16 +33,25 @@ class IndexEncoder:
         store: where embeddings are looked up and kept.
         info: the index.
         device: where the towers run.
+        runtime: library that runs the vision tower.
         decode: how JPEGs are decoded.
         keep_images: whether image embeddings are looked up and kept in the store.
     """
 
     def __init__(
-        self, store: Store, info: IndexInfo, *, device: str, decode: Decode, keep_images: bool
+        self,
+        store: Store,
+        info: IndexInfo,
+        *,
+        device: str,
+        runtime: Runtime,
+        decode: Decode,
+        keep_images: bool,
     ) -> None:
         self._store = store
         self._info = info
         self._device = device
+        self._runtime: Runtime = runtime
         self._decode: Decode = decode
         self._keep_images = keep_images
 
@@ -58,11 +69,23 @@ class IndexEncoder:
         Raises:
             ModelError: when the index has no model, or it has changed since.
         """
-        return EncoderSource.of(self._checkpoint, device=self._device)
+        tower = self._tower
+        if tower is None:
+            return EncoderSource.of(self._checkpoint, device=self._device)
+        info = self._info
+        # With a tower the checkpoint is found, and hashed, only when labels have to be encoded.
+        return EncoderSource(
+            fingerprint=tower.record.checkpoint_fingerprint,
+            model_id=str(info.model_id),
+            revision=info.revision,
+            dtype=info.dtype,
+            load=lambda: encoders.load(self._checkpoint, device=self._device),
+            load_tower=lambda: encoders.load_tower(tower),
+        )
 
     def share(self, source: EncoderSource) -> None:
         """Use another index's encoder instead of loading the same checkpoint again."""
-        assert source.fingerprint == self._checkpoint.fingerprint, "of another checkpoint"
+        assert source.fingerprint == self.source.fingerprint, "of another checkpoint"
         self.source = source
 
     @property
@@ -72,6 +95,8 @@ class IndexEncoder:
         Raises:
             ModelError: see ``source``.
         """
+        if self._tower is not None:
+            return self._tower.image_fingerprint
         return self._checkpoint.image_fingerprint
 
     def loaded_fingerprint(self) -> str | None:
@@ -88,10 +113,20 @@ class IndexEncoder:
         Raises:
             ModelError: see ``source``.
         """
+        info = self._info
+        record = EncoderRecord(
+            self.image_fingerprint,
+            info.model_id,
+            info.revision,
+            info.dtype,
+            info.dim,
+            info.logit_scale,
+            info.logit_bias,
+            info.activation,
+        )
         return ImageEmbedder(
             self.source,
-            self.image_fingerprint,
-            self._info.dim,
+            record,
             decode=self._decode,
             store=self._store if self._keep_images else None,
             limits=limits,
@@ -160,6 +195,20 @@ class IndexEncoder:
                 f"index {self._info.name!r} was imported, so nothing says how to encode "
                 f"{label!r} as its labels were: leave it out"
             )
+
+    @cached_property
+    def _tower(self) -> TowerFiles | None:
+        """ONNX tower that embeds images; None if torch does."""
+        info = self._info
+        if info.model_id is None:
+            return None
+        return choose_tower(
+            self._store.location.files,
+            info.encoder_fingerprint,
+            self._runtime,
+            self._device,
+            info.dtype,
+        )
 
     @cached_property
     def _checkpoint(self) -> Checkpoint:

@@ -17,6 +17,8 @@ from zsic_index.calibration import Calibration
 from zsic_index.embedding_arrays import Float32, check_embeddings
 from zsic_index.embeddings.label_rows import LabelRows
 from zsic_index.embeddings.labels import ProgressCallback, fetch_embeddings
+from zsic_index.encoders.runtime import can_write, read_runtime, suits
+from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import ImageError, InputError, LabelError, StoreError
 from zsic_index.images.opening import Decode, ImageSource, as_sequence
 from zsic_index.index_files import IndexFiles
@@ -34,6 +36,7 @@ from zsic_index.label_index.naming import LabelNames
 from zsic_index.label_index.opening import open_index
 from zsic_index.label_index.scorers import DeepestScorer, LabelScorer, RankScorer
 from zsic_index.label_index.searcher import Searcher
+from zsic_index.label_index.towers import ensure_tower
 from zsic_index.records import (
     DEFAULT_TOP_K,
     Activation,
@@ -45,6 +48,7 @@ from zsic_index.records import (
     NamePooling,
     NodePrediction,
     Prediction,
+    Runtime,
 )
 from zsic_index.store import Store
 from zsic_index.taxonomy import Taxonomy
@@ -65,6 +69,7 @@ class LabelIndex(IndexContents, AbstractContextManager["LabelIndex"]):
         files: IndexFiles,
         *,
         device: str = "auto",
+        runtime: Runtime | None = None,
         decode: Decode = "exact",
         keep_images: bool = False,
         report: BuildReport | None = None,
@@ -73,7 +78,14 @@ class LabelIndex(IndexContents, AbstractContextManager["LabelIndex"]):
             store,
             Searcher(info, files, device),
             LabelNames(store, info, files.label_ids),
-            IndexEncoder(store, info, device=device, decode=decode, keep_images=keep_images),
+            IndexEncoder(
+                store,
+                info,
+                device=device,
+                runtime=read_runtime(runtime),
+                decode=decode,
+                keep_images=keep_images,
+            ),
         )
         self._report = report
         self._pinned_calibration: tuple[Calibration | None] | None = None
@@ -91,11 +103,13 @@ class LabelIndex(IndexContents, AbstractContextManager["LabelIndex"]):
         revision: str | None = None,
         store: str | Path | None = None,
         device: str = "auto",
+        runtime: Runtime | None = None,
         dtype: Dtype = "float32",
         kind: Kind = "flat",
         name_pooling: NamePooling = "mean",
         names: NamePooling | None = None,
         progress: ProgressCallback | None = None,
+        tower_progress: ProgressCallback | None = None,
     ) -> LabelIndex:
         """Build an index, encoding only what the store does not have; then open it.
 
@@ -110,6 +124,10 @@ class LabelIndex(IndexContents, AbstractContextManager["LabelIndex"]):
             revision: branch, tag or commit of a Hub model.
             store: a path, an SQLAlchemy URL, or None for ``ZSIC_STORE`` or the user's folder.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            runtime: library that runs the vision tower, ``auto``, ``torch``, ``onnx`` or
+                ``onnx-int8``; None for ``ZSIC_RUNTIME`` or else ``auto``. Except with ``torch``,
+                the tower is also written as an ONNX file if the extra ``onnx`` is installed and
+                the device is a CPU; that takes some seconds, once for each checkpoint.
             dtype: dtype of both towers: ``float32``, ``bfloat16`` or ``float16``. After the towers
                 everything is float32. Embeddings of another dtype are never reused.
             kind: ``flat`` is exact. ``float16`` reads half as much memory; its top-k is exact, its
@@ -122,6 +140,8 @@ class LabelIndex(IndexContents, AbstractContextManager["LabelIndex"]):
                 for each name, and need ``kind="flat"``.
             names: deprecated, the former name of ``name_pooling``.
             progress: called with (labels done, labels to encode) after every commit.
+            tower_progress: called with (images compared, images to compare) while an ONNX tower is
+                measured.
 
         Raises:
             InputError: for labels, templates or a name that cannot be used.
@@ -133,20 +153,24 @@ class LabelIndex(IndexContents, AbstractContextManager["LabelIndex"]):
         label_set = read_taxonomy(labels)
         resolved = prompts.resolve(templates)
         check_name(name)
+        runtime = read_runtime(runtime)
         checkpoint = encoders.resolve(model, revision, dtype)
+        source = EncoderSource.of(checkpoint, device=device)
         opened = Store.open(store, create=True)
         report = builder.build(
             opened,
             name,
             label_set,
-            checkpoint,
+            source,
             resolved,
             kind=checked_choice(kind, Kind, "kind"),
             name_pooling=checked_choice(names or name_pooling, NamePooling, "name_pooling"),
-            device=device,
             progress=progress,
         )
-        return cls(opened, *open_index(opened, name), device=device, report=report)
+        info, files = open_index(opened, name)
+        if runtime != "torch" and can_write() and suits(device, dtype):
+            ensure_tower(opened, info, files, checkpoint, source, progress=tower_progress)
+        return cls(opened, info, files, device=device, runtime=runtime, report=report)
 
     @classmethod
     def open(
@@ -155,6 +179,7 @@ class LabelIndex(IndexContents, AbstractContextManager["LabelIndex"]):
         *,
         store: str | Path | None = None,
         device: str = "auto",
+        runtime: Runtime | None = None,
         decode: Decode = "exact",
         keep_images: bool = False,
     ) -> LabelIndex:
@@ -164,6 +189,8 @@ class LabelIndex(IndexContents, AbstractContextManager["LabelIndex"]):
             name: the index's name.
             store: see ``build``.
             device: see ``build``.
+            runtime: see ``build``; ``auto`` is ONNX Runtime where the index has an ONNX tower whose
+                embeddings are those of torch, and the device is a CPU.
             decode: ``exact``, or ``scaled`` to decode large JPEGs at 1/2, 1/4 or 1/8 of their size,
                 several times faster, for slightly different embeddings.
             keep_images: look image embeddings up in the store, and keep new ones, by file content
@@ -180,6 +207,7 @@ class LabelIndex(IndexContents, AbstractContextManager["LabelIndex"]):
             opened,
             *open_index(opened, name),
             device=device,
+            runtime=runtime,
             decode=decode,
             keep_images=keep_images,
         )

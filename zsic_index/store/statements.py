@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Table, insert
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
 
 _CHUNK = 900
 """Values in one SQL ``IN``; older SQLite versions take at most 999 parameters."""
@@ -24,7 +27,7 @@ def insert_missing(connection: Connection, table: Table, rows: list[dict[str, An
         case "sqlite":
             connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
         case "postgresql":
-            connection.execute(postgresql.insert(table).on_conflict_do_nothing(), rows)
+            connection.execute(_postgresql_insert(table).on_conflict_do_nothing(), rows)
         case _:
             connection.execute(insert(table), rows)
 
@@ -44,8 +47,15 @@ def upsert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> 
             changed = {name: lite.excluded[name] for name in values}
             connection.execute(lite.on_conflict_do_update(index_elements=keys, set_=changed), rows)
         case "postgresql":
-            post = postgresql.insert(table)
+            post = _postgresql_insert(table)
             changed = {name: post.excluded[name] for name in values}
             connection.execute(post.on_conflict_do_update(index_elements=keys, set_=changed), rows)
         case other:
             raise NotImplementedError(f"photo libraries are not kept in {other} databases")
+
+
+def _postgresql_insert(table: Table) -> PostgresqlInsert:
+    # Imported here: a query of an SQLite store needs no other dialect.
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)

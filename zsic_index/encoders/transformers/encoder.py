@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,11 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import (
-    AutoImageProcessor,
-    AutoModelForZeroShotImageClassification,
-    AutoTokenizer,
-)
+from transformers import AutoModelForZeroShotImageClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from zsic_index.encoders.base import Pixels
@@ -22,6 +17,7 @@ from zsic_index.encoders.checkpoint import Checkpoint, TransformersFiles
 from zsic_index.encoders.families import Family, find_family
 from zsic_index.encoders.tensors import read_scalars
 from zsic_index.encoders.transformers.fingerprint import compute_fingerprint
+from zsic_index.encoders.transformers.image_processor import ImageProcessor
 from zsic_index.encoders.two_towers import (
     TextInput,
     TwoTowerEncoder,
@@ -50,11 +46,11 @@ class TransformersEncoder(TwoTowerEncoder):
         self,
         model: Any,
         tokenizer: Any,
-        image_processor: Any,
+        image_processor: ImageProcessor,
         family: Family,
         scalars: Mapping[str, float] | None = None,
     ) -> None:
-        self._model = model
+        self.model = model
         self._tokenizer = tokenizer
         self._image_processor = image_processor
         info = ModelInfo(
@@ -68,7 +64,7 @@ class TransformersEncoder(TwoTowerEncoder):
             always_padded=family.text_length is not None,
             special=_special_tokens(tokenizer),
         )
-        super().__init__(info, text, _image_size(image_processor), model.device, model.dtype)
+        super().__init__(info, text, image_processor.image_size, model.device, model.dtype)
 
     @classmethod
     def load(
@@ -92,8 +88,7 @@ class TransformersEncoder(TwoTowerEncoder):
                     **_FROM_FOLDER,
                 )
                 tokenizer = AutoTokenizer.from_pretrained(folder, **_FROM_FOLDER)
-                processor: Any = AutoImageProcessor
-                processor = processor.from_pretrained(folder, **_FROM_FOLDER)
+                processor = ImageProcessor.load(files.folder)
         except Exception as error:
             # For an unusable checkpoint transformers raises anything from OSError to KeyError.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -113,17 +108,15 @@ class TransformersEncoder(TwoTowerEncoder):
             ModelError: when its family is not supported.
         """
         family = find_family(model.config.model_type, str(model.name_or_path))
-        return cls(model, tokenizer, image_processor, family)
+        return cls(model, tokenizer, ImageProcessor(image_processor), family)
 
     def loaded_fingerprint(self) -> str:
         """Return the fingerprint of the text tower as loaded in memory; see Encoder."""
-        return compute_fingerprint(self._model, self._tokenizer)
+        return compute_fingerprint(self.model, self._tokenizer)
 
     def preprocess(self, image: Image.Image) -> Pixels:
         """Turn one RGB image into inputs of the vision tower; see Encoder."""
-        # One image at a time, as in the pipeline.
-        inputs = self._image_processor(images=[image], return_tensors="np")
-        return {name: values[0] for name, values in inputs.items()}
+        return self._image_processor(image)
 
     def _tokenise(self, prompts: list[str]) -> list[list[int]]:
         inputs = self._tokenizer(prompts, padding=False, truncation=False, verbose=False)
@@ -141,10 +134,14 @@ class TransformersEncoder(TwoTowerEncoder):
         return inputs
 
     def _text_tower(self, **inputs: Tensor) -> Tensor:
-        return _features(self._model.get_text_features(**inputs))
+        return _features(self.model.get_text_features(**inputs))
 
     def _image_tower(self, **inputs: Tensor) -> Tensor:
-        return _features(self._model.get_image_features(**inputs))
+        return self.image_features(**inputs)
+
+    def image_features(self, **inputs: Tensor) -> Tensor:
+        """Return the projected output of the vision tower, (B, D), not normalised."""
+        return _features(self.model.get_image_features(**inputs))
 
 
 @contextmanager
@@ -225,15 +222,6 @@ def _max_tokens(model: Any, tokenizer: Any, family: Family) -> int:
     if not positions:
         return int(tokenizer.model_max_length)
     return int(positions) - (config.pad_token_id + 1 if family.positions_follow_padding else 0)
-
-
-def _image_size(processor: Any) -> int:
-    """Return the longest side that an image is scaled or cut to."""
-    if hasattr(processor, "max_num_patches"):  # keeps the aspect ratio within that many patches
-        side: float = processor.patch_size * math.sqrt(processor.max_num_patches)
-        return math.ceil(side)
-    sides = [dict(getattr(processor, name, None) or {}) for name in ("size", "crop_size")]
-    return max(int(side) for by_name in sides for side in by_name.values() if side)
 
 
 def _dim(model: Any) -> int:

@@ -10,21 +10,20 @@ from typing import Any
 from zsic_index.encoders import hub
 from zsic_index.encoders.checkpoint import (
     HUB_FILES,
+    IMAGE_FILES,
     OPEN_CLIP_CONFIG,
     Checkpoint,
     TransformersFiles,
     digest,
     existing_files,
     hash_files,
-    image_libraries,
+    image_settings_fingerprint,
     major_version,
 )
 from zsic_index.encoders.families import find_family
 from zsic_index.encoders.weights import find_weights
 from zsic_index.errors import ModelError
 from zsic_index.records import Dtype
-
-_IMAGE_FILES = ("preprocessor_config.json", "processor_config.json")
 
 _WEIGHTS = (
     "model.safetensors",
@@ -91,8 +90,7 @@ def _checkpoint(
     identity: Iterable[str],
 ) -> Checkpoint:
     fingerprint = encoder_fingerprint(dtype, identity)
-    settings = hash_files(existing_files(files.folder, *_IMAGE_FILES))
-    images = digest("images/1", fingerprint, *settings, *image_libraries())
+    images = image_settings_fingerprint(fingerprint, files.folder)
     return Checkpoint(model_id, revision, files, dtype, fingerprint, images)
 
 
@@ -121,7 +119,7 @@ def _text_files(folder: Path) -> list[Path]:
     """
     kinds = ("*.json", "*.txt", "*.model", "*.bpe", "*.tiktoken", "adapter_*")
     paths = {path for kind in kinds for path in folder.glob(kind) if path.is_file()}
-    return sorted(path for path in paths if path.name not in _IMAGE_FILES)
+    return sorted(path for path in paths if path.name not in IMAGE_FILES)
 
 
 def _find_missing(folder: Path) -> list[str]:
@@ -138,7 +136,7 @@ def _find_missing(folder: Path) -> list[str]:
     weights, lacking = find_weights(folder, _WEIGHTS)
     needed = {
         "config.json": existing_files(folder, "config.json"),
-        "preprocessor_config.json": existing_files(folder, *_IMAGE_FILES),
+        "preprocessor_config.json": existing_files(folder, *IMAGE_FILES),
         "tokenizer files": [path for kind in _VOCABULARIES for path in folder.glob(kind)],
         _name_weights(lacking): weights,
     }

@@ -1,0 +1,195 @@
+"""Export of a loaded encoder's vision tower to ONNX."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from zsic_index.embedding_arrays import Float32
+from zsic_index.encoders.base import Encoder
+from zsic_index.encoders.checkpoint import (
+    IMAGE_FILES,
+    Checkpoint,
+    TransformersFiles,
+    existing_files,
+)
+from zsic_index.encoders.onnx.fidelity import (
+    PROBES,
+    generate_probes,
+    largest_difference,
+    measure_differences,
+)
+from zsic_index.encoders.onnx.files import (
+    DIFFERENCES_FILE,
+    GRAPH_FILE,
+    PIXEL_VALUES,
+    TowerFiles,
+    TowerRecord,
+    create_tower,
+    find_tower,
+    hash_file,
+    write_record,
+)
+from zsic_index.encoders.onnx.tower import OnnxTower, open_session
+from zsic_index.encoders.runtime import check_installed
+from zsic_index.encoders.transformers.encoder import TransformersEncoder
+from zsic_index.errors import ModelError
+
+_OUTPUT = "image_embedding"
+"""Not ``embedding``, which is the name of a value inside some towers."""
+
+_EXAMPLE = Image.new("RGB", (8, 8))
+
+
+class _UnitTower(torch.nn.Module):
+    """The vision tower, then the normalisation of its (B, D) output."""
+
+    def __init__(self, encoder: TransformersEncoder) -> None:
+        super().__init__()
+        self.model = encoder.model
+        self._run = encoder.image_features
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        features = self._run(pixel_values=pixel_values).float()
+        unit: torch.Tensor = features / features.norm(p=2, dim=-1, keepdim=True)
+        return unit
+
+
+def write_tower(
+    folder: Path,
+    fingerprint: str,
+    encoder: Encoder,
+    checkpoint: Checkpoint,
+    labels: Mapping[str, tuple[str, Float32]],
+    progress: Callable[[int, int], None] | None = None,
+) -> TowerFiles:
+    """Write the vision tower of a checkpoint, and measure it against the encoder.
+
+    Args:
+        folder: folder of the index files.
+        fingerprint: encoder fingerprint of the indexes that it is for.
+        encoder: the checkpoint's encoder, in float32 on the CPU.
+        checkpoint: the checkpoint.
+        labels: checksum and (R, D) float32 unit-norm label embeddings of the indexes that it is
+            measured with, by the index's name.
+        progress: called with (images compared, images to compare).
+
+    Raises:
+        ModelError: when the tower cannot be exported, or run by ONNX Runtime.
+        StoreError: when the files cannot be written.
+    """
+    check_installed()
+    files = checkpoint.files
+    if not isinstance(encoder, TransformersEncoder) or not isinstance(files, TransformersFiles):
+        raise ModelError(
+            f"model {checkpoint.model_id}: ONNX towers are made from checkpoints in transformers' "
+            "format only: use --runtime torch"
+        )
+    with create_tower(folder, fingerprint, "float32") as temporary:
+        try:
+            export_graph(encoder, files.folder, temporary)
+        except ModelError as error:
+            raise ModelError(f"model {checkpoint.model_id}: {error}") from error
+        tower = OnnxTower(open_session(temporary), encoder.preprocess, encoder.image_size)
+        differences = measure_differences(
+            map(encoder.preprocess, generate_probes()),
+            encoder.encode_images,
+            tower.encode_images,
+            None if progress is None else lambda done: progress(done, PROBES),
+        )
+        np.save(temporary / DIFFERENCES_FILE, differences)
+        record = TowerRecord(
+            encoder_fingerprint=fingerprint,
+            checkpoint_fingerprint=checkpoint.fingerprint,
+            precision="float32",
+            dim=encoder.info.dim,
+            image_size=encoder.image_size,
+            logit_scale=encoder.info.logit_scale,
+            images=len(differences),
+            measured={name: checksum for name, (checksum, _) in labels.items()},
+            difference=max(largest_difference(differences, rows) for _, rows in labels.values()),
+            agreement=None,
+            versions=library_versions(),
+            files={path.name: hash_file(path) for path in sorted(temporary.iterdir())},
+        )
+        write_record(temporary, record)
+    written = find_tower(folder, fingerprint, "float32")
+    assert written is not None, "it has just been written"
+    return written
+
+
+def export_graph(encoder: TransformersEncoder, source: Path, folder: Path) -> None:
+    """Write graph, weights and image settings of a vision tower to a folder.
+
+    The batch size is free; the graph names no file or line of the exporting machine.
+
+    Args:
+        encoder: encoder in float32 on the CPU.
+        source: folder of its checkpoint.
+        folder: existing folder to write to.
+
+    Raises:
+        ModelError: when the tower has inputs other than pixels, or cannot be exported.
+    """
+    example = {
+        name: torch.from_numpy(values) for name, values in encoder.preprocess(_EXAMPLE).items()
+    }
+    if set(example) != {PIXEL_VALUES}:
+        raise ModelError(
+            f"its vision tower takes {', '.join(sorted(example))}, not just {PIXEL_VALUES}: "
+            "it runs with torch only"
+        )
+    pixels = torch.stack([example[PIXEL_VALUES]] * 2)
+    try:
+        with _quiet_export():
+            program = torch.onnx.export(
+                _UnitTower(encoder).eval(),
+                (pixels,),
+                dynamo=True,
+                input_names=[PIXEL_VALUES],
+                output_names=[_OUTPUT],
+                dynamic_shapes={PIXEL_VALUES: {0: torch.export.Dim("batch")}},
+                verbose=False,
+            )
+    except Exception as error:
+        # The exporter raises its own errors and any of those of the code that it traces.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"its vision tower cannot be exported to ONNX: {reason}") from error
+    assert program is not None, "only the old exporter returns nothing"
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+    for value in [*program.model.graph.inputs, *program.model.graph.outputs]:
+        value.metadata_props.clear()
+    program.save(folder / GRAPH_FILE, external_data=True)
+    for path in existing_files(source, "config.json", *IMAGE_FILES):
+        shutil.copyfile(path, folder / path.name)
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that take part in an export."""
+    names = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+@contextmanager
+def _quiet_export() -> Iterator[None]:
+    """Silence the exporter, whose warnings are about its own parts."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

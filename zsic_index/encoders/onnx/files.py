@@ -1,0 +1,229 @@
+"""The folder of a vision tower: an ONNX graph, its weights, and a record of what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zsic_index.embedding_arrays import Float32
+from zsic_index.encoders.checkpoint import image_settings_fingerprint
+from zsic_index.errors import IndexFileError, StoreError
+from zsic_index.formats.atomic_files import (
+    put_in_place,
+    replace_folder,
+    temporary_file,
+    temporary_folder,
+)
+from zsic_index.records import Precision
+
+PIXEL_VALUES = "pixel_values"
+"""Name of the graph's input, (B, 3, H, W) float32."""
+
+GRAPH_FILE = "model.onnx"
+WEIGHTS_FILE = "model.onnx.data"
+RECORD_FILE = "tower.json"
+DIFFERENCES_FILE = "differences.npy"
+
+_FORMAT = 1
+_PREFIX = "vision-"
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Agreement of a tower with the float32 one on given images.
+
+    Attributes:
+        images: number of images.
+        mean_cosine: mean cosine of the two embeddings of an image.
+        min_cosine: least cosine.
+        top_1: share of images with the same first label.
+        low: lower end of the 95 % interval of ``top_1`` (Wilson).
+        high: upper end of that interval.
+    """
+
+    images: int
+    mean_cosine: float
+    min_cosine: float
+    top_1: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class TowerRecord:
+    """Description of a vision tower's files, and how near they are to torch.
+
+    Attributes:
+        encoder_fingerprint: encoder fingerprint of the indexes that it is for.
+        checkpoint_fingerprint: fingerprint of the checkpoint that it is from: the same, except for
+            indexes of imported embeddings.
+        precision: ``float32``, or ``int8`` for weights of eight bits.
+        dim: D, the length of an embedding.
+        image_size: side of the tower's input in pixels.
+        logit_scale: logit scale of the checkpoint, which bounds the difference.
+        images: number of images that it was measured with.
+        measured: checksum of each index whose labels it was measured with, by the index's name.
+        difference: largest difference of a similarity from torch's, over images and labels.
+        agreement: agreement with float32 on given images; None if there were none.
+        versions: versions of the libraries that made it.
+        files: size and sha256 of each file, by name.
+    """
+
+    encoder_fingerprint: str
+    checkpoint_fingerprint: str
+    precision: Precision
+    dim: int
+    image_size: int
+    logit_scale: float
+    images: int
+    measured: Mapping[str, str]
+    difference: float
+    agreement: Agreement | None
+    versions: Mapping[str, str]
+    files: Mapping[str, tuple[int, str]]
+
+    @property
+    def max_difference(self) -> float:
+        """Largest difference of a similarity that keeps probabilities within 1e-5.
+
+        A probability moves by at most half of the largest change of a logit, in the softmax and in
+        the sigmoid.
+        """
+        return 1e-5 / (0.5 * self.logit_scale)
+
+    @property
+    def is_exact(self) -> bool:
+        """True if the embeddings count as torch's own: the same within the contract."""
+        return self.precision == "float32" and self.difference <= self.max_difference
+
+
+@dataclass(frozen=True, slots=True)
+class TowerFiles:
+    """The files of a vision tower.
+
+    Attributes:
+        folder: folder that holds them.
+        record: their description.
+    """
+
+    folder: Path
+    record: TowerRecord
+
+    @property
+    def image_fingerprint(self) -> str:
+        """Fingerprint of the embeddings: the checkpoint's if they count as the same, else another.
+
+        The folder has copies of the checkpoint's files of image settings.
+        """
+        record = self.record
+        own = [] if record.is_exact else [record.precision, *_hashes(record)]
+        return image_settings_fingerprint(record.checkpoint_fingerprint, self.folder, *own)
+
+    def read_differences(self) -> Float32:
+        """Return the (B, D) float32 differences from torch's embeddings of the measured images."""
+        differences: Float32 = np.load(self.folder / DIFFERENCES_FILE)
+        return differences
+
+    def verify(self) -> None:
+        """Read all files.
+
+        Raises:
+            IndexFileError: when one is damaged; the message names it.
+        """
+        for name, (_, expected) in self.record.files.items():
+            if hash_file(self.folder / name)[1] != expected:
+                raise IndexFileError(f"ONNX tower {self.folder / name} is damaged")
+
+
+def locate_tower(folder: Path, fingerprint: str, precision: Precision) -> Path:
+    """Return the folder, below that of the index files, of a vision tower."""
+    return folder / f"{_PREFIX}{fingerprint[:16]}-{precision}"
+
+
+def find_tower(folder: Path, fingerprint: str, precision: Precision) -> TowerFiles | None:
+    """Return the vision tower of indexes with an encoder fingerprint; None without one.
+
+    Sizes are compared here; ``TowerFiles.verify`` reads the files.
+
+    Raises:
+        IndexFileError: when it is incomplete, damaged, or of another version of this program.
+    """
+    path = locate_tower(folder, fingerprint, precision)
+    if not path.is_dir():
+        return None
+    try:
+        record = _parse(json.loads((path / RECORD_FILE).read_text(encoding="utf-8")))
+        sizes = {name: (path / name).stat().st_size for name in record.files}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IndexFileError(f"ONNX tower {path} is damaged or incomplete ({error})") from error
+    damaged = [name for name, (size, _) in record.files.items() if sizes[name] != size]
+    if damaged or record.encoder_fingerprint != fingerprint:
+        raise IndexFileError(f"ONNX tower {path} is damaged or of another checkpoint")
+    return TowerFiles(path, record)
+
+
+@contextmanager
+def create_tower(folder: Path, fingerprint: str, precision: Precision) -> Iterator[Path]:
+    """Yield a temporary folder that becomes the tower's own unless the block fails.
+
+    Raises:
+        StoreError: when it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(folder) as temporary:
+            yield temporary
+            replace_folder(temporary, locate_tower(folder, fingerprint, precision))
+    except OSError as error:
+        raise StoreError(
+            f"ONNX tower in {folder}: {error.strerror or error}: free some space or make the "
+            "folder writable, or use --runtime torch"
+        ) from error
+
+
+def write_record(folder: Path, record: TowerRecord) -> None:
+    """Write or replace the record of the files in a folder."""
+    content = {"format": _FORMAT} | dataclasses.asdict(record)
+    with temporary_file(folder) as temporary:
+        temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+        put_in_place(temporary, folder / RECORD_FILE)
+
+
+def hash_file(path: Path) -> tuple[int, str]:
+    """Return the size and the sha256, hexadecimal, of a file."""
+    with path.open("rb") as file:
+        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def list_towers(folder: Path) -> list[Path]:
+    """Return the folders of all vision towers."""
+    return sorted(path for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
+
+
+def remove_tower(path: Path) -> None:
+    """Remove a tower's folder; another process that has it open keeps what it has."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _hashes(record: TowerRecord) -> list[str]:
+    return [record.files[name][1] for name in (GRAPH_FILE, WEIGHTS_FILE)]
+
+
+def _parse(content: dict[str, Any]) -> TowerRecord:
+    if content.pop("format") != _FORMAT:
+        raise ValueError("of another version")
+    agreement = content.pop("agreement")
+    files = {name: (int(size), str(digest)) for name, (size, digest) in content["files"].items()}
+    return TowerRecord(
+        **content | {"files": files},
+        agreement=None if agreement is None else Agreement(**agreement),
+    )

@@ -1,0 +1,86 @@
+"""Vision towers that ONNX Runtime runs on the CPU, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+from zsic_index.encoders.base import EncodedImages, Pixels
+from zsic_index.encoders.onnx.files import GRAPH_FILE, PIXEL_VALUES, TowerFiles
+from zsic_index.errors import ImageError, ModelError
+from zsic_index.parallel import available_cores
+
+_ONLY_ERRORS = 3
+"""Severity from which ONNX Runtime logs."""
+
+
+class OnnxTower:
+    """The vision tower of a checkpoint, as far as images need an Encoder.
+
+    Args:
+        session: session with one input and one output, (B, D) unit-norm embeddings.
+        preprocess: function from an RGB image to the tower's input.
+        image_size: side of the tower's input in pixels.
+    """
+
+    device_type = "cpu"
+
+    def __init__(
+        self, session: Any, preprocess: Callable[[Image.Image], Pixels], image_size: int
+    ) -> None:
+        self._session = session
+        self._preprocess = preprocess
+        self.image_size = image_size
+
+    @classmethod
+    def load(cls, files: TowerFiles, preprocess: Callable[[Image.Image], Pixels]) -> OnnxTower:
+        """Load a tower from its files.
+
+        Raises:
+            ModelError: when ONNX Runtime cannot run it.
+        """
+        return cls(open_session(files.folder), preprocess, files.record.image_size)
+
+    def preprocess(self, image: Image.Image) -> Pixels:
+        """Turn one RGB image into inputs of the vision tower; see Encoder."""
+        return self._preprocess(image)
+
+    def encode_images(self, images: Sequence[Pixels]) -> EncodedImages:
+        """Embed B preprocessed images; see Encoder."""
+        pixels = np.stack([image[PIXEL_VALUES] for image in images])
+        (embeddings,) = self._session.run(None, {PIXEL_VALUES: pixels})
+        finite = np.isfinite(embeddings).all(axis=1)
+        refused = {
+            int(row): ImageError("its embedding is not finite in ONNX Runtime: use --runtime torch")
+            for row in np.flatnonzero(~finite)
+        }
+        return EncodedImages(embeddings[finite], refused)
+
+
+def open_session(folder: Path) -> Any:
+    """Return an ONNX Runtime session of the tower in a folder.
+
+    Raises:
+        ModelError: when ONNX Runtime cannot run it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()
+    # Threads that wait in a loop take the cores from those that decode images.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = _ONLY_ERRORS
+    try:
+        return onnxruntime.InferenceSession(
+            str(folder / GRAPH_FILE), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        # Classes of an extension module that derive from RuntimeError or Exception.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"ONNX tower {folder} cannot be loaded: {reason}: write it again with "
+            "'zsic-index onnx write NAME', or use --runtime torch"
+        ) from error

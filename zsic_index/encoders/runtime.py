@@ -1,0 +1,124 @@
+"""Choice of the runtime of a vision tower: torch, or ONNX Runtime where it can be used."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+from pathlib import Path
+
+from zsic_index.encoders.onnx.files import TowerFiles, find_tower
+from zsic_index.errors import IndexFileError, InputError, ModelError
+from zsic_index.records import Dtype, Precision, Runtime
+
+logger = logging.getLogger("zsic_index")
+
+ENVIRONMENT_VARIABLE = "ZSIC_RUNTIME"
+
+PRECISIONS: dict[Runtime, Precision] = {"onnx": "float32", "onnx-int8": "int8"}
+"""Precision of each runtime of ONNX."""
+
+_NAMES = ("auto", "torch", *PRECISIONS)
+
+_TO_RUN = ("onnxruntime",)
+_TO_WRITE = ("onnx", "onnxruntime", "onnxscript")
+"""Modules of the extra ``onnx``."""
+
+# Device files of the drivers of NVIDIA (bare, and in WSL) and AMD, and NVIDIA's library on Windows.
+_GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", r"C:\Windows\System32\nvcuda.dll")
+
+
+def read_runtime(runtime: str | None) -> Runtime:
+    """Return a runtime by its name; None is ``ZSIC_RUNTIME``, else ``auto``.
+
+    Raises:
+        InputError: for any other name.
+    """
+    name = runtime or os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
+    for supported in _NAMES:
+        if name == supported:
+            return supported
+    raise InputError(f"runtime {name!r}: use one of {', '.join(_NAMES)}")
+
+
+def choose_tower(
+    folder: Path, fingerprint: str, runtime: Runtime, device: str, dtype: Dtype
+) -> TowerFiles | None:
+    """Return the ONNX tower of an index to use; None for torch.
+
+    Args:
+        folder: folder of the index files.
+        fingerprint: encoder fingerprint of the index.
+        runtime: runtime that the caller chose.
+        device: device that the caller chose.
+        dtype: dtype that the labels were encoded in.
+
+    Raises:
+        ModelError: when a runtime of ONNX is chosen that cannot be used here.
+    """
+    if runtime == "torch":
+        return None
+    if runtime == "auto":
+        if not can_run() or not suits(device, dtype):
+            return None
+        try:
+            tower = find_tower(folder, fingerprint, "float32")
+        except IndexFileError as error:
+            logger.warning("%s: torch is used; 'zsic-index verify' writes it anew", error)
+            return None
+        return tower if tower is not None and tower.record.is_exact else None
+    if dtype != "float32":
+        raise ModelError(f"runtime {runtime} computes in float32, the index in {dtype}: use torch")
+    if device not in ("auto", "cpu"):
+        raise ModelError(f"runtime {runtime} runs on the CPU, not on {device}: use torch for that")
+    check_installed(_TO_RUN)
+    problem = f"there is no ONNX tower for runtime {runtime}"
+    try:
+        tower = find_tower(folder, fingerprint, PRECISIONS[runtime])
+    except IndexFileError as error:
+        tower, problem = None, str(error)
+    if tower is None:
+        option = " --precision int8" if runtime == "onnx-int8" else ""
+        raise ModelError(f"{problem}: write it with 'zsic-index onnx write NAME{option}'")
+    return tower
+
+
+def suits(device: str, dtype: Dtype) -> bool:
+    """Tell whether the vision tower would run on a CPU in float32, as ONNX Runtime does."""
+    return dtype == "float32" and _is_cpu(device)
+
+
+def can_run() -> bool:
+    """Tell whether ONNX Runtime is installed."""
+    return not _find_missing(_TO_RUN)
+
+
+def can_write() -> bool:
+    """Tell whether everything that exports a tower is installed."""
+    return not _find_missing(_TO_WRITE)
+
+
+def check_installed(modules: tuple[str, ...] = _TO_WRITE) -> None:
+    """Raise a ModelError unless all modules of the extra ``onnx`` are installed."""
+    missing = _find_missing(modules)
+    if missing:
+        raise ModelError(
+            f"ONNX towers need {', '.join(missing)}: pip install 'zsic-index[onnx]', "
+            "or use --runtime torch"
+        )
+
+
+def _find_missing(modules: tuple[str, ...]) -> list[str]:
+    return [name for name in modules if importlib.util.find_spec(name) is None]
+
+
+def _is_cpu(device: str) -> bool:
+    if device != "auto":
+        return device == "cpu"
+    if sys.platform != "darwin" and not any(map(os.path.exists, _GPU_FILES)):
+        return True
+    # torch alone knows whether it can use the GPU.
+    from zsic_index.encoders.two_towers import select_device
+
+    return select_device("auto").type == "cpu"
