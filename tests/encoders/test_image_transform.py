@@ -24,10 +24,11 @@ from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPI
 from tests.support import models
 from tests.support.paths import DATA
 from zsic_index.encoders import image_transform
+from zsic_index.encoders.base import PIXEL_VALUES
 from zsic_index.encoders.checkpoint import has_torchvision
 from zsic_index.encoders.families import FAMILIES
 from zsic_index.encoders.image_transform import DEFAULTS, IGNORED, read_transform
-from zsic_index.encoders.transformers.encoder import _image_size
+from zsic_index.encoders.transformers.image_processor import ImageProcessor
 
 pytestmark = pytest.mark.skipif(
     has_torchvision(), reason="transformers prefers torchvision, whose pixels differ"
@@ -116,9 +117,9 @@ def check_pixels(folder: Path, images: Iterable[Image.Image]) -> None:
     """Compare the transform of a folder with transformers' image processor, bit for bit."""
     transform, processor = read_transform(folder), load_processor(folder)
     assert transform is not None
-    assert transform.image_size == _image_size(processor)
+    assert transform.image_size == ImageProcessor(processor).image_size
     for image in images:
-        pixels, reference = transform(image), own_pixels(processor, image)
+        pixels, reference = transform(image)[PIXEL_VALUES], own_pixels(processor, image)
         assert pixels.dtype == reference.dtype == np.float32
         assert pixels.shape == reference.shape
         assert pixels.tobytes() == reference.tobytes(), f"{image.size}"
@@ -338,7 +339,7 @@ def test_any_configuration_gives_the_same_pixels_or_none(
             with warnings.catch_warnings(action="ignore"):
                 processor = load_processor(path)
                 pixels = own_pixels(processor, noise(size))
-                _image_size(processor)
+                _ = ImageProcessor(processor).image_size
         except (ValueError, TypeError):
             return
         assert pixels.dtype != np.float32 or not np.isfinite(pixels).all()
@@ -366,7 +367,8 @@ def test_neither_torch_nor_transformers_is_imported(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from PIL import Image\n"
         "from zsic_index.encoders.image_transform import read_transform\n"
-        f"pixels = read_transform(Path({str(tmp_path)!r}))(Image.new('RGB', (300, 200)))\n"
+        f"transform = read_transform(Path({str(tmp_path)!r}))\n"
+        "pixels = transform(Image.new('RGB', (300, 200)))['pixel_values']\n"
         "heavy = ('torch', 'transformers', 'huggingface_hub', 'sqlalchemy', 'faiss')\n"
         "print(pixels.shape, [name for name in heavy if name in sys.modules])"
     )

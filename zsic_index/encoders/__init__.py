@@ -23,7 +23,7 @@ from zsic_index.encoders.base import (
     VisionTower,
 )
 from zsic_index.encoders.checkpoint import Checkpoint, OpenClipFiles, refuse_revision
-from zsic_index.encoders.onnx.files import PIXEL_VALUES, TowerFiles
+from zsic_index.encoders.onnx.files import TowerFiles
 from zsic_index.encoders.open_clip import files as open_clip_files
 from zsic_index.encoders.transformers import files as transformers_files
 from zsic_index.errors import ModelError
@@ -113,12 +113,6 @@ def load_tower(files: TowerFiles) -> VisionTower:
     Raises:
         ModelError: when it cannot be loaded.
     """
-    from zsic_index.encoders.image_transform import read_transform
     from zsic_index.encoders.onnx.tower import OnnxTower
 
-    transform = read_transform(files.folder)
-    if transform is not None:
-        return OnnxTower.load(files, lambda image: {PIXEL_VALUES: transform(image)})
-    from zsic_index.encoders.transformers.image_processor import ImageProcessor
-
-    return OnnxTower.load(files, ImageProcessor.load(files.folder))
+    return OnnxTower.load(files.folder)

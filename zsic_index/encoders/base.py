@@ -16,6 +16,9 @@ from zsic_index.records import ModelInfo
 Pixels = dict[str, npt.NDArray[Any]]
 """Inputs of the vision tower for one image, by argument name; without a batch axis."""
 
+PIXEL_VALUES = "pixel_values"
+"""Name of the only input of most vision towers: (3, H, W) float32."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
@@ -56,6 +59,17 @@ class EncodedImages:
 
     embeddings: Float32
     refused: dict[int, ImageError]
+
+
+class Preprocessor(Protocol):
+    """Function from one RGB image to inputs of the vision tower; may be called from any thread."""
+
+    @property
+    def image_size(self) -> int:
+        """Longest side that an image is scaled or cut to, in pixels."""
+
+    def __call__(self, image: Image.Image) -> Pixels:
+        """Turn one RGB image into inputs of the vision tower."""
 
 
 class VisionTower(Protocol):

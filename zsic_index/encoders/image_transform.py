@@ -3,7 +3,7 @@
 ``read_transform`` reads the configuration of a checkpoint's image processor, and returns an
 ImageTransform whose pixels are equal, bit for bit, to those of transformers' own processor with its
 Pillow backend. It knows the processors in DEFAULTS and the options in them; for any other processor
-or option it returns None, and transformers has to be used.
+or option it returns None, and ``load_preprocessor`` takes transformers'.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from zsic_index.embedding_arrays import Float32
+from zsic_index.encoders.base import PIXEL_VALUES, Pixels, Preprocessor
 from zsic_index.encoders.checkpoint import has_torchvision
 from zsic_index.encoders.families import FAMILIES
 
@@ -114,8 +115,8 @@ class ImageTransform:
     on_white: bool
     image_size: int
 
-    def __call__(self, image: Image.Image) -> Float32:
-        """Turn one RGB image into (3, H, W) float32 pixels.
+    def __call__(self, image: Image.Image) -> Pixels:
+        """Turn one RGB image into (3, H, W) float32 pixels, under the name PIXEL_VALUES.
 
         Raises:
             ValueError: when the image's mode is not RGB.
@@ -135,7 +136,22 @@ class ImageTransform:
         for band, levels, output in zip(image.split(), self.levels, pixels, strict=True):
             # Without a mode, take() copies the output once more to check indices first.
             np.take(levels, np.asarray(band), out=output, mode="clip")
-        return pixels
+        return {PIXEL_VALUES: pixels}
+
+
+def load_preprocessor(folder: Path) -> Preprocessor:
+    """Return the transform of a checkpoint's folder, else transformers' own image processor.
+
+    Raises:
+        Exception: of any kind, when transformers cannot load the image processor.
+    """
+    transform = read_transform(folder)
+    if transform is not None:
+        return transform
+    # This imports transformers.
+    from zsic_index.encoders.transformers.image_processor import ImageProcessor
+
+    return ImageProcessor.load(folder)
 
 
 def read_transform(folder: Path) -> ImageTransform | None:

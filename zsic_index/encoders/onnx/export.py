@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from zsic_index.embedding_arrays import Float32
-from zsic_index.encoders.base import Encoder
+from zsic_index.encoders.base import PIXEL_VALUES, Encoder
 from zsic_index.encoders.checkpoint import (
     IMAGE_FILES,
     Checkpoint,
@@ -31,7 +31,6 @@ from zsic_index.encoders.onnx.fidelity import (
 from zsic_index.encoders.onnx.files import (
     DIFFERENCES_FILE,
     GRAPH_FILE,
-    PIXEL_VALUES,
     TowerFiles,
     TowerRecord,
     create_tower,
@@ -39,7 +38,7 @@ from zsic_index.encoders.onnx.files import (
     hash_file,
     write_record,
 )
-from zsic_index.encoders.onnx.tower import OnnxTower, open_session
+from zsic_index.encoders.onnx.tower import OnnxTower
 from zsic_index.encoders.runtime import check_installed
 from zsic_index.encoders.transformers.encoder import TransformersEncoder
 from zsic_index.errors import ModelError
@@ -99,9 +98,9 @@ def write_tower(
             export_graph(encoder, files.folder, temporary)
         except ModelError as error:
             raise ModelError(f"model {checkpoint.model_id}: {error}") from error
-        tower = OnnxTower(open_session(temporary), encoder.preprocess, encoder.image_size)
+        tower = OnnxTower.load(temporary)
         differences = measure_differences(
-            map(encoder.preprocess, generate_probes()),
+            map(tower.preprocess, generate_probes()),
             encoder.encode_images,
             tower.encode_images,
             None if progress is None else lambda done: progress(done, PROBES),
@@ -112,7 +111,6 @@ def write_tower(
             checkpoint_fingerprint=checkpoint.fingerprint,
             precision="float32",
             dim=encoder.info.dim,
-            image_size=encoder.image_size,
             logit_scale=encoder.info.logit_scale,
             images=len(differences),
             measured={name: checksum for name, (checksum, _) in labels.items()},

@@ -25,9 +25,6 @@ from zsic_index.formats.atomic_files import (
 )
 from zsic_index.records import Precision
 
-PIXEL_VALUES = "pixel_values"
-"""Name of the graph's input, (B, 3, H, W) float32."""
-
 GRAPH_FILE = "model.onnx"
 WEIGHTS_FILE = "model.onnx.data"
 RECORD_FILE = "tower.json"
@@ -68,7 +65,6 @@ class TowerRecord:
             indexes of imported embeddings.
         precision: ``float32``, or ``int8`` for weights of eight bits.
         dim: D, the length of an embedding.
-        image_size: side of the tower's input in pixels.
         logit_scale: logit scale of the checkpoint, which bounds the difference.
         images: number of images that it was measured with.
         measured: checksum of each index whose labels it was measured with, by the index's name.
@@ -82,7 +78,6 @@ class TowerRecord:
     checkpoint_fingerprint: str
     precision: Precision
     dim: int
-    image_size: int
     logit_scale: float
     images: int
     measured: Mapping[str, str]

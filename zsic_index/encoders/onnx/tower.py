@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from zsic_index.encoders.base import EncodedImages, Pixels
-from zsic_index.encoders.onnx.files import GRAPH_FILE, PIXEL_VALUES, TowerFiles
+from zsic_index.encoders.base import PIXEL_VALUES, EncodedImages, Pixels, Preprocessor
+from zsic_index.encoders.image_transform import load_preprocessor
+from zsic_index.encoders.onnx.files import GRAPH_FILE
 from zsic_index.errors import ImageError, ModelError
 from zsic_index.parallel import available_cores
 
@@ -24,31 +25,36 @@ class OnnxTower:
 
     Args:
         session: session with one input and one output, (B, D) unit-norm embeddings.
-        preprocess: function from an RGB image to the tower's input.
-        image_size: side of the tower's input in pixels.
+        preprocessor: function from an RGB image to the tower's input.
     """
 
     device_type = "cpu"
 
-    def __init__(
-        self, session: Any, preprocess: Callable[[Image.Image], Pixels], image_size: int
-    ) -> None:
+    def __init__(self, session: Any, preprocessor: Preprocessor) -> None:
         self._session = session
-        self._preprocess = preprocess
-        self.image_size = image_size
+        self._preprocessor = preprocessor
 
     @classmethod
-    def load(cls, files: TowerFiles, preprocess: Callable[[Image.Image], Pixels]) -> OnnxTower:
-        """Load a tower from its files.
+    def load(cls, folder: Path) -> OnnxTower:
+        """Load a tower from its folder.
 
         Raises:
-            ModelError: when ONNX Runtime cannot run it.
+            ModelError: when it cannot be loaded.
         """
-        return cls(open_session(files.folder), preprocess, files.record.image_size)
+        try:
+            preprocessor = load_preprocessor(folder)
+        except Exception as error:
+            raise _explain(folder, error) from error
+        return cls(open_session(folder), preprocessor)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the tower's input in pixels."""
+        return self._preprocessor.image_size
 
     def preprocess(self, image: Image.Image) -> Pixels:
         """Turn one RGB image into inputs of the vision tower; see Encoder."""
-        return self._preprocess(image)
+        return self._preprocessor(image)
 
     def encode_images(self, images: Sequence[Pixels]) -> EncodedImages:
         """Embed B preprocessed images; see Encoder."""
@@ -79,8 +85,12 @@ def open_session(folder: Path) -> Any:
         )
     except Exception as error:
         # Classes of an extension module that derive from RuntimeError or Exception.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"ONNX tower {folder} cannot be loaded: {reason}: write it again with "
-            "'zsic-index onnx write NAME', or use --runtime torch"
-        ) from error
+        raise _explain(folder, error) from error
+
+
+def _explain(folder: Path, error: Exception) -> ModelError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ModelError(
+        f"ONNX tower {folder} cannot be loaded: {reason}: write it again with "
+        "'zsic-index onnx write NAME', or use --runtime torch"
+    )

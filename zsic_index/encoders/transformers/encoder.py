@@ -12,9 +12,10 @@ from torch import Tensor
 from transformers import AutoModelForZeroShotImageClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from zsic_index.encoders.base import Pixels
+from zsic_index.encoders.base import Pixels, Preprocessor
 from zsic_index.encoders.checkpoint import Checkpoint, TransformersFiles
 from zsic_index.encoders.families import Family, find_family
+from zsic_index.encoders.image_transform import load_preprocessor
 from zsic_index.encoders.tensors import read_scalars
 from zsic_index.encoders.transformers.fingerprint import compute_fingerprint
 from zsic_index.encoders.transformers.image_processor import ImageProcessor
@@ -31,12 +32,12 @@ _FROM_FOLDER = {"local_files_only": True, "trust_remote_code": False}
 
 
 class TransformersEncoder(TwoTowerEncoder):
-    """An Encoder with transformers' own model, tokenizer and image processor.
+    """An Encoder with transformers' own model and tokenizer, and its image processor's pixels.
 
     Args:
         model: zero-shot image classification model of transformers.
         tokenizer: tokenizer of the model.
-        image_processor: image processor of the model.
+        preprocessor: preprocessing of images for the model.
         family: differences from CLIP.
         scalars: logit scale, logit bias or temperature by name, which replace those of the model,
             rounded to its dtype.
@@ -46,13 +47,13 @@ class TransformersEncoder(TwoTowerEncoder):
         self,
         model: Any,
         tokenizer: Any,
-        image_processor: ImageProcessor,
+        preprocessor: Preprocessor,
         family: Family,
         scalars: Mapping[str, float] | None = None,
     ) -> None:
         self.model = model
         self._tokenizer = tokenizer
-        self._image_processor = image_processor
+        self._preprocessor = preprocessor
         info = ModelInfo(
             model_type=model.config.model_type,
             dim=_dim(model),
@@ -64,7 +65,7 @@ class TransformersEncoder(TwoTowerEncoder):
             always_padded=family.text_length is not None,
             special=_special_tokens(tokenizer),
         )
-        super().__init__(info, text, image_processor.image_size, model.device, model.dtype)
+        super().__init__(info, text, preprocessor.image_size, model.device, model.dtype)
 
     @classmethod
     def load(
@@ -88,7 +89,7 @@ class TransformersEncoder(TwoTowerEncoder):
                     **_FROM_FOLDER,
                 )
                 tokenizer = AutoTokenizer.from_pretrained(folder, **_FROM_FOLDER)
-                processor = ImageProcessor.load(files.folder)
+                preprocessor = load_preprocessor(files.folder)
         except Exception as error:
             # For an unusable checkpoint transformers raises anything from OSError to KeyError.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -98,7 +99,7 @@ class TransformersEncoder(TwoTowerEncoder):
         _check_weights(checkpoint.model_id, type(model).__name__, loading)
         _check_vocabulary(checkpoint.model_id, tokenizer)
         model = model.to(target).eval()
-        return cls(model, tokenizer, processor, files.family, scalars)
+        return cls(model, tokenizer, preprocessor, files.family, scalars)
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, image_processor: Any) -> TransformersEncoder:
@@ -116,7 +117,7 @@ class TransformersEncoder(TwoTowerEncoder):
 
     def preprocess(self, image: Image.Image) -> Pixels:
         """Turn one RGB image into inputs of the vision tower; see Encoder."""
-        return self._image_processor(image)
+        return self._preprocessor(image)
 
     def _tokenise(self, prompts: list[str]) -> list[list[int]]:
         inputs = self._tokenizer(prompts, padding=False, truncation=False, verbose=False)
