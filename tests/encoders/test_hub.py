@@ -288,7 +288,7 @@ def test_a_token_that_is_not_valid(
     hub: Hub, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_revoked")
-    assert "refuses your token: log in with `hf auth login`" in refused()
+    assert "refuses your token: log in again with `hf auth login`" in refused()
 
 
 @pytest.mark.parametrize("token", ["", "hf_me"])
@@ -409,6 +409,8 @@ def test_progress_on_standard_error_unless_quiet(
     assert json.loads(loud.stdout)["labels"] == 2
     assert re.search(r"Fetching 5 files: 100%", loud.stderr)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "second"))
+    # In tests, where bars are off from the start, transformers never restores them.
+    sys.modules["huggingface_hub.utils.tqdm"].progress_bar_states.clear()
     requests = len(hub.requests)
     quiet = CliRunner().invoke(main, [*command, "--quiet"])
     assert json.loads(quiet.stdout)["labels"] == 2

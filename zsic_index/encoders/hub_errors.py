@@ -69,7 +69,10 @@ def _explain_answer(error: BaseException, repo_id: str, revision: str | None) ->
         case errors.DisabledRepoError():
             return f"the repository is disabled, see {page}: take another model"
         case errors.HfHubHTTPError() if status == 401:
-            return f"{constants.ENDPOINT} refuses your token: {_LOG_IN} anew"
+            return (
+                f"{constants.ENDPOINT} refuses your token: log in again with `hf auth login`, or "
+                "set HF_TOKEN to a valid one"
+            )
         case errors.HfHubHTTPError() if status == 429:
             wait = error.response.headers.get("retry-after", "")
             pause = f"{wait} seconds" if wait.isdigit() else "a few minutes"
