@@ -454,7 +454,7 @@ def test_autocast_leaves_nothing_behind(clip_folder: Path) -> None:
     )
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit")
 def test_weights_that_cannot_be_seen_are_not_kept(clip_folder: Path, store: Path) -> None:
     for seed in (0, 1):
         mine = cached(clip_folder)

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from transformers import pipeline
 
 from tests.support import variants
-from tests.support.pictures import picture
+from tests.support.stock import PICTURES, load, probabilities, stock, stock_probabilities
 from tests.support.variants import Variant
-from zsic_index import encoders
-from zsic_index.encoders import Encoder
 from zsic_index.errors import ModelError
-from zsic_index.records import Dtype
-
-LABELS = ["cat", "Dog", "a red house!", "blue sea", "one train", "zebra 12"]
-
-PROMPTS = [f"This is a photo of {label}." for label in LABELS]
-
-PICTURES = [picture(seed, (70, 50)) for seed in range(3)]
-
-TASK = "zero-shot-image-classification"
-
-Probabilities = NDArray[np.float64]
 
 
 @pytest.fixture
@@ -44,34 +28,6 @@ def make(checkpoints: Callable[[str], Path], tmp_path: Path) -> Callable[[Varian
         return folder
 
     return make
-
-
-def stock(folder: Path, dtype: Dtype = "float32") -> Any:
-    return pipeline(TASK, model=str(folder), dtype=getattr(torch, dtype), device="cpu")
-
-
-def stock_probabilities(reference: Any, labels: Sequence[str] = LABELS) -> Probabilities:
-    """Return (B, N) probabilities of the stock pipeline for PICTURES, in the order of labels."""
-    rows = []
-    for image in PICTURES:
-        scores = {entry["label"]: entry["score"] for entry in reference(image, labels)}
-        rows.append([scores[label] for label in labels])
-    return np.array(rows)
-
-
-def load(folder: Path, dtype: Dtype = "float32") -> Encoder:
-    return encoders.load(encoders.resolve(folder, dtype=dtype), device="cpu")
-
-
-def probabilities(encoder: Encoder) -> Probabilities:
-    """Return (B, N) probabilities from embeddings, by the definition of the family."""
-    images = encoder.encode_images([encoder.preprocess(image) for image in PICTURES]).embeddings
-    prompts = encoder.encode_prompts(PROMPTS).embeddings
-    logits = torch.tensor(images.astype(np.float64) @ prompts.T.astype(np.float64))
-    logits = logits * encoder.info.logit_scale + encoder.info.logit_bias
-    is_sigmoid = encoder.info.activation == "sigmoid"
-    values: Probabilities = (logits.sigmoid() if is_sigmoid else logits.softmax(-1)).numpy()
-    return values
 
 
 @pytest.mark.parametrize("name", variants.OPENED)

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoModel, AutoTokenizer, CLIPModel
 
 from tests.support import models
+from tests.support.hub_cache import COMMIT, put_into
 from tests.support.pictures import picture
 from zsic_index import encoders
 from zsic_index.encoders import Encoder, two_towers
@@ -272,7 +273,7 @@ def test_fingerprint_is_of_the_content(folder: Path, tmp_path: Path) -> None:
     "name",
     [
         *("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"),
-        *("tokenizer.model", "vocab.bpe", "adapter_config.json", "adapter_model.safetensors"),
+        *("tokenizer.model", "vocab.bpe", "adapter_model.safetensors"),
     ],
 )
 def test_another_file_is_another_fingerprint(clip_folder: Path, tmp_path: Path, name: str) -> None:
@@ -340,22 +341,12 @@ def test_damaged_weights(clip_folder: Path, tmp_path: Path) -> None:
         encoders.load(encoders.resolve(copy), device="cpu")
 
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The Hub's cache, with the Hub itself out of reach but not switched off."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     return tmp_path
-
-
-def put_into(cache: Path, repo_id: str, folder: Path) -> Path:
-    repo = cache / f"models--{repo_id.replace('/', '--')}"
-    (repo / "refs").mkdir(parents=True)
-    (repo / "refs" / "main").write_text(COMMIT)
-    return Path(shutil.copytree(folder, repo / "snapshots" / COMMIT))
 
 
 def test_a_hub_model_without_network_says_what_was_looked_for_and_where(cache: Path) -> None:

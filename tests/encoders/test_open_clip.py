@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.support import models
+from tests.support.hub_cache import COMMIT, put_into
 from tests.support.pictures import picture
 from zsic_index import LabelIndex, encoders
 from zsic_index.errors import LabelError, ModelError
@@ -25,8 +26,6 @@ open_clip: Any = pytest.importorskip("open_clip")
 LABELS = ["cat", "Dog", "a red house!", "blue-sea", "one train", "🦌", "قطة", "cat " * 100]
 
 TEMPLATES = ["a photo of a {}.", "{}", "one {} in a tree"]
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(params=models.OPEN_CLIP_MAKERS)
@@ -137,7 +136,7 @@ def test_a_tag_is_pinned_to_a_commit(
     tag = {"hf_hub": "some/weights/", "mean": [0.1] * 3, "std": [0.3] * 3}
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-with-tag", {"ours": tag})
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    _cached(tmp_path, "some/weights", folder)
+    put_into(tmp_path, "some/weights", folder)
     checkpoint = encoders.resolve("open_clip:tiny-with-tag/ours")
     assert checkpoint.revision == COMMIT
     encoder = encoders.load(checkpoint, device="cpu")
@@ -157,7 +156,7 @@ def test_a_tag_is_pinned_to_a_commit(
 
 def test_a_hub_repository(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    _cached(tmp_path, "some/where", folder)
+    put_into(tmp_path, "some/where", folder)
     for name in ("hf-hub:some/where", "open_clip:hf-hub:some/where"):
         checkpoint = encoders.resolve(name)
         assert (checkpoint.model_id, checkpoint.revision) == (name, COMMIT)
@@ -166,13 +165,6 @@ def test_a_hub_repository(folder: Path, tmp_path: Path, monkeypatch: pytest.Monk
         assert len(index.classify(picture(1))) == 2
     with pytest.raises(ModelError, match="hf-hub:some/where instead"):
         encoders.resolve("some/where")
-
-
-def _cached(cache: Path, repo_id: str, folder: Path) -> None:
-    repo = cache / f"models--{repo_id.replace('/', '--')}"
-    (repo / "refs").mkdir(parents=True)
-    (repo / "refs" / "main").write_text(COMMIT)
-    shutil.copytree(folder, repo / "snapshots" / COMMIT)
 
 
 # What cannot be used

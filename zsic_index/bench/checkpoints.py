@@ -91,7 +91,7 @@ def find_folder(model: str) -> Path:
     files = encoders.resolve(model).files
     if not isinstance(files, TransformersFiles):
         raise ModelError(f"model {model}: transformers' pipeline cannot read it: name another")
-    return files.folder
+    return files.adapter or files.folder
 
 
 def _clip_vocabulary() -> Path | None:

@@ -48,11 +48,13 @@ class TransformersFiles:
         folder: folder of the files.
         weights: files with the tensors.
         family: differences from CLIP.
+        adapter: folder of an adapter of PEFT to apply, which may be the same; None without one.
     """
 
     folder: Path
     weights: tuple[Path, ...]
     family: Family
+    adapter: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

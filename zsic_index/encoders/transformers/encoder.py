@@ -17,6 +17,11 @@ from zsic_index.encoders.checkpoint import Checkpoint, TransformersFiles
 from zsic_index.encoders.families import Family, find_family
 from zsic_index.encoders.image_transform import load_preprocessor
 from zsic_index.encoders.tensors import read_scalars
+from zsic_index.encoders.transformers.adapters import (
+    WITHOUT_ADAPTER,
+    apply_adapter,
+    has_adapter,
+)
 from zsic_index.encoders.transformers.fingerprint import compute_fingerprint
 from zsic_index.encoders.transformers.image_processor import ImageProcessor
 from zsic_index.encoders.two_towers import (
@@ -73,19 +78,20 @@ class TransformersEncoder(TwoTowerEncoder):
     ) -> TransformersEncoder:
         """Load an encoder from a checkpoint's folder, offline; see ``encoders.load``."""
         target = select_device(device)
-        folder = str(files.folder)
+        folder, dtype = str(files.folder), getattr(torch, checkpoint.dtype)
         try:
             # First, because it refuses pickles in plain words.
             scalars = read_scalars(files.weights)
             with _quiet_transformers():
                 model, loading = AutoModelForZeroShotImageClassification.from_pretrained(
                     folder,
-                    dtype=getattr(torch, checkpoint.dtype),
+                    dtype=dtype,
                     # A folder is given, so transformers never converts pickles in the background.
                     use_safetensors=files.weights[0].suffix == ".safetensors",
                     weights_only=True,
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,  # refused below, by name
+                    **(WITHOUT_ADAPTER if has_adapter(files.folder) else {}),
                     **_FROM_FOLDER,
                 )
                 tokenizer = AutoTokenizer.from_pretrained(folder, **_FROM_FOLDER)
@@ -97,6 +103,9 @@ class TransformersEncoder(TwoTowerEncoder):
                 f"model {checkpoint.model_id}: cannot be loaded from {folder}: {reason[:250]}"
             ) from error
         _check_weights(checkpoint.model_id, type(model).__name__, loading)
+        if files.adapter is not None:
+            with _quiet_transformers():
+                apply_adapter(checkpoint.model_id, model, files.adapter, dtype)
         _check_vocabulary(checkpoint.model_id, tokenizer)
         model = model.to(target).eval()
         return cls(model, tokenizer, preprocessor, files.family, scalars)
@@ -162,10 +171,10 @@ def _quiet_transformers() -> Iterator[None]:
 
 def _check_weights(model_id: str, kind: str, loading: Mapping[str, Any]) -> None:
     """Raise a ModelError if transformers filled a weight with random numbers."""
-    for name, stored, expected in sorted(loading["mismatched_keys"])[:1]:
-        sizes = (" × ".join(map(str, size)) for size in (stored, expected))
+    for name, *shapes in sorted(loading["mismatched_keys"])[:1]:
+        stored, expected = (" × ".join(map(str, shape)) for shape in shapes)
         raise ModelError(
-            f"model {model_id}: {name} is {next(sizes)} in its files, but {next(sizes)} by its "
+            f"model {model_id}: {name} is {stored} in its files, but {expected} by its "
             "config.json: take the configuration that was saved with the weights"
         )
     # Towers that do not train never read how many batches a normalisation has seen.

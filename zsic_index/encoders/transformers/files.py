@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from zsic_index.encoders.checkpoint import (
     major_version,
 )
 from zsic_index.encoders.families import find_family
+from zsic_index.encoders.transformers import adapters
 from zsic_index.encoders.weights import find_weights
 from zsic_index.errors import ModelError
 from zsic_index.records import Dtype
@@ -38,34 +40,34 @@ _VOCABULARIES = ("tokenizer.json", "tokenizer.*.json", "vocab.json", "vocab.txt"
 
 
 def find_in_folder(model_id: str, folder: Path, dtype: Dtype) -> Checkpoint:
-    """Find a checkpoint in a folder, as ``save_pretrained`` writes it.
+    """Find a checkpoint in a folder, as ``save_pretrained`` writes it; or an adapter for another.
 
     Raises:
         ModelError: when something is missing, or its family is not supported.
     """
-    files = _files(model_id, folder)
-    missing = _find_missing(folder)
-    if missing:
-        raise ModelError(
-            f"model {model_id}: no {', '.join(missing)} in {folder}: save model, tokenizer and "
-            "image processor there with save_pretrained(...)"
-        )
-    identity = ["files", *hash_files([*files.weights, *_text_files(folder)])]
-    return _checkpoint(model_id, None, files, dtype, identity)
+    if not adapters.has_adapter(folder):
+        return _checkpoint(model_id, None, dtype, *_in_folder(model_id, folder))
+    adapters.check_adapter(model_id, folder)
+    if (folder / "config.json").is_file():
+        base = _in_folder(model_id, folder)
+    else:
+        base = _find_base(model_id, folder)
+    return _checkpoint(model_id, None, dtype, *base, adapter=folder)
 
 
 def find_in_repository(repo_id: str, revision: str | None, dtype: Dtype) -> Checkpoint:
     """Find a checkpoint in a Hub repository, fetching it if it is not in the cache.
 
+    An adapter in it is applied to its own base, even if a whole model lies beside it.
+
     Raises:
         ModelError: when it is not available, something is missing, or its family is not supported.
     """
-    folder, commit = hub.fetch_snapshot(
-        repo_id, revision, files=HUB_FILES, weights=_WEIGHTS, find_missing=_find_missing
-    )
-    files = _files(repo_id, folder)
-    identity = ["hub", repo_id, commit, *hub.name_weights(files.weights, _WEIGHTS)]
-    return _checkpoint(repo_id, commit, files, dtype, identity)
+    folder, commit = _fetch(repo_id, revision, _find_missing_on_hub)
+    if not adapters.has_adapter(folder):
+        return _checkpoint(repo_id, commit, dtype, *_in_snapshot(repo_id, folder, commit))
+    adapters.check_adapter(repo_id, folder)
+    return _checkpoint(repo_id, commit, dtype, *_find_base(repo_id, folder), adapter=folder)
 
 
 def encoder_fingerprint(dtype: Dtype, identity: Iterable[str]) -> str:
@@ -82,13 +84,60 @@ def encoder_fingerprint(dtype: Dtype, identity: Iterable[str]) -> str:
     return digest("two-towers/1", dtype, f"transformers {major_version('transformers')}", *identity)
 
 
+def _in_folder(model_id: str, folder: Path) -> tuple[TransformersFiles, list[str]]:
+    """Return a folder's checkpoint and its identity, without regard to an adapter."""
+    files = _files(model_id, folder)
+    missing = _find_missing(folder)
+    if missing:
+        raise ModelError(
+            f"model {model_id}: no {', '.join(missing)} in {folder}: save model, tokenizer and "
+            "image processor there with save_pretrained(...)"
+        )
+    return files, ["files", *hash_files([*files.weights, *_text_files(folder)])]
+
+
+def _in_snapshot(repo_id: str, folder: Path, commit: str) -> tuple[TransformersFiles, list[str]]:
+    """Return a snapshot's checkpoint and its identity, without regard to an adapter."""
+    files = _files(repo_id, folder)
+    return files, ["hub", repo_id, commit, *hub.name_weights(files.weights, _WEIGHTS)]
+
+
+def _find_base(model_id: str, adapter: Path) -> tuple[TransformersFiles, list[str]]:
+    """Return the checkpoint that an adapter is for, and its identity."""
+    base = adapters.read_base(model_id, adapter)
+    if Path(base).is_dir():
+        return _in_folder(base, Path(base).absolute())
+    if Path(base).is_absolute() or base.startswith(".") or base.count("/") > 1:
+        raise ModelError(
+            f"model {model_id}: there is no folder {base}, which its adapter_config.json names as "
+            "base_model_name_or_path: correct it"
+        )
+    return _in_snapshot(base, *_fetch(base, None, _find_missing))
+
+
+def _fetch(
+    repo_id: str, revision: str | None, find_missing: Callable[[Path], list[str]]
+) -> tuple[Path, str]:
+    return hub.fetch_snapshot(
+        repo_id,
+        revision,
+        files=[*HUB_FILES, *adapters.ADAPTER_FILES],
+        weights=_WEIGHTS,
+        find_missing=find_missing,
+    )
+
+
 def _checkpoint(
     model_id: str,
     revision: str | None,
-    files: TransformersFiles,
     dtype: Dtype,
-    identity: Iterable[str],
+    files: TransformersFiles,
+    identity: Sequence[str],
+    adapter: Path | None = None,
 ) -> Checkpoint:
+    if adapter is not None:
+        files = replace(files, adapter=adapter)
+        identity = [*identity, *adapters.adapter_identity(adapter)]
     fingerprint = encoder_fingerprint(dtype, identity)
     images = image_settings_fingerprint(fingerprint, files.folder)
     return Checkpoint(model_id, revision, files, dtype, fingerprint, images)
@@ -120,6 +169,13 @@ def _text_files(folder: Path) -> list[Path]:
     kinds = ("*.json", "*.txt", "*.model", "*.bpe", "*.tiktoken", "adapter_*")
     paths = {path for kind in kinds for path in folder.glob(kind) if path.is_file()}
     return sorted(path for path in paths if path.name not in IMAGE_FILES)
+
+
+def _find_missing_on_hub(folder: Path) -> list[str]:
+    """Return the names of needed files that a repository's snapshot lacks."""
+    if adapters.has_adapter(folder):
+        return adapters.find_missing(folder)
+    return _find_missing(folder)
 
 
 def _find_missing(folder: Path) -> list[str]:
