@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.support import models
 from tests.support.hub_cache import COMMIT, put_into
+from tests.support.open_clip_towers import TEXT_MODELS, TOWERS, complete
 from tests.support.pictures import picture
 from zsic_index import LabelIndex, encoders
 from zsic_index.errors import LabelError, ModelError
@@ -165,6 +166,72 @@ def test_a_hub_repository(folder: Path, tmp_path: Path, monkeypatch: pytest.Monk
         assert len(index.classify(picture(1))) == 2
     with pytest.raises(ModelError, match="hf-hub:some/where instead"):
         encoders.resolve("some/where")
+
+
+# Towers of every kind
+
+
+@pytest.fixture
+def architecture(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, Path]:
+    """An architecture with towers of one kind, and a file of random weights for it."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    for repo_id, write in TEXT_MODELS.items():
+        write(tmp_path / repo_id)
+        put_into(tmp_path / "hub", repo_id, tmp_path / repo_id)
+    name = f"tiny-{request.param}"
+    (tmp_path / f"{name}.json").write_text(json.dumps(complete(TOWERS[request.param])))
+    open_clip.add_model_config(tmp_path / f"{name}.json")
+    torch.manual_seed(0)
+    model = open_clip.create_model(name, pretrained_text=False)
+    models.spread(model)
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    save_file(weights, tmp_path / "weights.safetensors")
+    return name, tmp_path / "weights.safetensors"
+
+
+@pytest.mark.parametrize("architecture", TOWERS, indirect=True)
+def test_towers_of_every_kind(architecture: tuple[str, Path]) -> None:
+    name, weights = architecture
+    model, transform, tokenizer = reference(name, pretrained=str(weights), pretrained_text=False)
+    encoder = encoders.load(encoders.resolve(f"open_clip:{name}/{weights}"), device="cpu")
+    pictures = [picture(seed, (50 + 20 * seed, 60)) for seed in range(3)]
+    with torch.no_grad():
+        texts = model.encode_text(tokenizer(LABELS), normalize=True)
+        images = model.encode_image(torch.stack([transform(p) for p in pictures]), normalize=True)
+    encoded = encoder.encode_prompts(LABELS)
+    np.testing.assert_allclose(encoded.embeddings, texts, rtol=0, atol=1e-6)
+    embeddings = encoder.encode_images([encoder.preprocess(p) for p in pictures]).embeddings
+    np.testing.assert_allclose(embeddings, images, rtol=0, atol=1e-6)
+    assert encoded.truncated == ("cat " * 100,)
+    for rows in (texts, images):
+        assert (rows[0] - rows[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("architecture", TOWERS, indirect=True)
+def test_towers_of_every_kind_in_bfloat16(architecture: tuple[str, Path]) -> None:
+    name, weights = architecture
+    rows = []
+    for dtype in ("float32", "bfloat16"):
+        checkpoint = encoders.resolve(f"open_clip:{name}/{weights}", dtype=dtype)
+        encoder = encoders.load(checkpoint, device="cpu")
+        images = encoder.encode_images([encoder.preprocess(picture(1))]).embeddings
+        rows.append(np.concatenate([encoder.encode_prompts(LABELS).embeddings, images]))
+    assert (rows[0] * rows[1]).sum(axis=1).min() > 0.98
+
+
+@pytest.mark.parametrize("architecture", ["xlm-roberta"], indirect=True)
+def test_the_configuration_of_a_text_tower_is_in_the_fingerprint(
+    architecture: tuple[str, Path], tmp_path: Path
+) -> None:
+    name, weights = architecture
+    before = encoders.resolve(f"open_clip:{name}/{weights}").fingerprint
+    repository = tmp_path / "hub" / "models--towers--xlm-roberta"
+    other = COMMIT[::-1]
+    shutil.copytree(repository / "snapshots" / COMMIT, repository / "snapshots" / other)
+    (repository / "refs" / "main").write_text(other)
+    assert encoders.resolve(f"open_clip:{name}/{weights}").fingerprint != before
 
 
 # What cannot be used

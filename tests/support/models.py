@@ -68,7 +68,7 @@ def make_legacy_clip(folder: Path) -> Path:
 
 
 def make_metaclip_2(folder: Path) -> Path:
-    tokenizer = _unigram_tokenizer(["<s>", "<pad>", "</s>", "<unk>"], 77)
+    tokenizer = unigram_tokenizer(["<s>", "<pad>", "</s>", "<unk>"], 77)
     tokenizer.save_pretrained(folder)
     config = transformers.MetaClip2Config(
         text_config=TOWER | _special(tokenizer) | {"max_position_embeddings": 77},
@@ -82,7 +82,7 @@ def make_metaclip_2(folder: Path) -> Path:
 
 def make_altclip(folder: Path) -> Path:
     """RoBERTa numbers positions from the padding id on: 66 of them hold 64 tokens."""
-    tokenizer = _unigram_tokenizer(["<s>", "<pad>", "</s>", "<unk>"], 10**30)
+    tokenizer = unigram_tokenizer(["<s>", "<pad>", "</s>", "<unk>"], 10**30)
     tokenizer.save_pretrained(folder)
     config = transformers.AltCLIPConfig(
         text_config=TOWER
@@ -97,7 +97,7 @@ def make_altclip(folder: Path) -> Path:
 
 
 def make_chinese_clip(folder: Path) -> Path:
-    tokenizer = _bert_tokenizer(["input_ids", "token_type_ids", "attention_mask"])
+    tokenizer = bert_tokenizer(["input_ids", "token_type_ids", "attention_mask"])
     tokenizer.save_pretrained(folder)
     config = transformers.ChineseCLIPConfig(
         text_config=TOWER | _special(tokenizer) | {"max_position_embeddings": 64},
@@ -113,7 +113,7 @@ def make_chinese_clip(folder: Path) -> Path:
 
 
 def make_blip(folder: Path) -> Path:
-    tokenizer = _bert_tokenizer(["input_ids", "attention_mask"])
+    tokenizer = bert_tokenizer(["input_ids", "attention_mask"])
     tokenizer.save_pretrained(folder)
     config = transformers.BlipConfig(
         text_config=TOWER
@@ -129,7 +129,7 @@ def make_blip(folder: Path) -> Path:
 
 
 def make_align(folder: Path) -> Path:
-    tokenizer = _bert_tokenizer(["input_ids", "token_type_ids", "attention_mask"])
+    tokenizer = bert_tokenizer(["input_ids", "token_type_ids", "attention_mask"])
     tokenizer.save_pretrained(folder)
     config = transformers.AlignConfig(
         text_config=TOWER | _special(tokenizer) | {"max_position_embeddings": 64},
@@ -166,7 +166,7 @@ def make_siglip(folder: Path, *, seed: int = 0) -> Path:
 
 def make_siglip2(folder: Path) -> Path:
     """Write a random NaFlex SigLIP 2: as many patches as the image's shape asks for."""
-    tokenizer = _unigram_tokenizer(["<pad>", "<eos>", "<bos>", "<unk>"], 64, lower=True, bos=False)
+    tokenizer = unigram_tokenizer(["<pad>", "<eos>", "<bos>", "<unk>"], 64, lower=True, bos=False)
     tokenizer.save_pretrained(folder)
     config = transformers.Siglip2Config(
         text_config=_siglip_text(tokenizer),
@@ -214,7 +214,7 @@ def make_open_clip(folder: Path) -> Path:
 
 def make_open_clip_siglip(folder: Path) -> Path:
     """Write a random SigLIP of open_clip, with a tokenizer of transformers in the folder."""
-    tokenizer = _unigram_tokenizer(["<pad>", "<eos>", "<bos>", "<unk>"], 64, lower=True, bos=False)
+    tokenizer = unigram_tokenizer(["<pad>", "<eos>", "<bos>", "<unk>"], 64, lower=True, bos=False)
     tokenizer.save_pretrained(folder)
     config = {
         "embed_dim": 48,
@@ -248,7 +248,7 @@ def _save_open_clip(config: dict[str, Any], folder: Path) -> Path:
     )
     torch.manual_seed(0)
     model = open_clip.create_model(f"local-dir:{folder}")
-    _spread(model)
+    spread(model)
     save_file(
         {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
         folder / "open_clip_model.safetensors",
@@ -289,7 +289,7 @@ def _clip_tokenizer() -> Any:
     )
 
 
-def _unigram_tokenizer(
+def unigram_tokenizer(
     special: list[str], length: int, *, lower: bool = False, bos: bool = True
 ) -> Any:
     """A tokenizer in the manner of XLM-R or Gemma; ``special`` in the order of their ids."""
@@ -334,7 +334,7 @@ def _gemma_tokenizer() -> Any:
     return tokenizer
 
 
-def _bert_tokenizer(inputs: list[str]) -> Any:
+def bert_tokenizer(inputs: list[str]) -> Any:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     letters = string.ascii_lowercase + string.digits + ".,!;()%"
     tokens = dict.fromkeys([*special, *WORDS, *letters, *(f"##{letter}" for letter in letters)])
@@ -419,7 +419,7 @@ def _clip_images(folder: Path) -> Path:
 def _save(kind: Any, config: Any, seed: int, folder: Path) -> None:
     torch.manual_seed(seed)
     model = kind(config).eval()
-    _spread(model)
+    spread(model)
     model.save_pretrained(folder)
 
 
@@ -456,7 +456,7 @@ def write_pickles(folder: Path, state: dict[str, torch.Tensor], parts: int = 1) 
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
 
 
-def _spread(model: torch.nn.Module) -> None:
+def spread(model: torch.nn.Module) -> None:
     """Scale the weights so that different inputs get clearly different embeddings."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():

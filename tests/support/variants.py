@@ -1,7 +1,7 @@
-"""Checkpoints in the forms that lie on the Hub: small random ones, each with one thing changed.
+"""Checkpoints in the forms that lie on the Hub: small random ones.
 
-What changes is what years of transformers have written differently: names of weights, keys of
-configurations, files of tokenizers and image processors.
+Each changes one thing that years of transformers have written differently: names of weights, keys
+of configurations, files of tokenizers and image processors.
 """
 
 from __future__ import annotations

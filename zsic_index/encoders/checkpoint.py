@@ -65,11 +65,14 @@ class OpenClipFiles:
         name: open_clip's name of the model: an architecture, or ``local-dir:`` and a folder.
         weights: file with the tensors.
         tag: pretrained tag that defines the image transform; None if ``name`` defines it.
+        text_model: folder with the configuration of a text tower of transformers; None for
+            open_clip's own towers.
     """
 
     name: str
     weights: Path
     tag: str | None = None
+    text_model: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,8 @@ class OpenClipEncoder(TwoTowerEncoder):
             activation="sigmoid" if has_bias else "softmax",
         )
         text = TextInput(
-            length=int(model.context_length),
+            # A text tower of transformers has room for more tokens than it was trained with.
+            length=int(tokenizer.context_length),
             # open_clip's text towers add position embeddings over their whole length.
             always_padded=True,
             special=_special_tokens(tokenizer),
@@ -79,6 +80,12 @@ class OpenClipEncoder(TwoTowerEncoder):
         try:
             # First, because it refuses pickles in plain words.
             scalars = read_scalars([files.weights])
+            configuration = open_clip.get_model_config(files.name)
+            parts = {}
+            if files.text_model is not None:
+                # open_clip would look for another commit of it on the Hub.
+                source = {"hf_model_name": str(files.text_model), "hf_model_pretrained": False}
+                parts["text_cfg"] = configuration["text_cfg"] | source
             model = open_clip.create_model(
                 files.name,
                 pretrained=None if is_folder else str(files.weights),
@@ -86,9 +93,10 @@ class OpenClipEncoder(TwoTowerEncoder):
                 device=target,
                 force_preprocess_cfg=tag or None,
                 pretrained_text=False,
+                **parts,
             )
             tokenizer = open_clip.get_tokenizer(files.name)
-            dim = open_clip.get_model_config(files.name)["embed_dim"]
+            dim = configuration["embed_dim"]
         except Exception as error:
             # For an unusable checkpoint open_clip raises anything from RuntimeError to
             # AssertionError.
@@ -123,11 +131,12 @@ class OpenClipEncoder(TwoTowerEncoder):
         return {"text": self._tokenizer(prompts, context_length=self._text.length)}
 
     def _text_tower(self, **inputs: Tensor) -> Tensor:
-        features: Tensor = self._model.encode_text(**inputs)
+        # CoCa's arguments have other names, and it normalises unless told not to.
+        features: Tensor = self._model.encode_text(*inputs.values(), normalize=False)
         return features
 
     def _image_tower(self, **inputs: Tensor) -> Tensor:
-        features: Tensor = self._model.encode_image(**inputs)
+        features: Tensor = self._model.encode_image(*inputs.values(), normalize=False)
         return features
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from zsic_index.encoders import hub
 from zsic_index.encoders.checkpoint import (
@@ -29,6 +31,9 @@ PREFIX = "open_clip:"
 
 HUB_PREFIX = "hf-hub:"
 """Prefix of a Hub repository, as in open_clip."""
+
+_LOCAL = "local-dir:"
+"""Prefix of a folder in open_clip's own names."""
 
 _WEIGHTS = (
     "open_clip_model.safetensors",
@@ -160,7 +165,7 @@ def _architecture_identity(architecture: str) -> list[str]:
 def _files(model_id: str, folder: Path) -> OpenClipFiles:
     _check_installed()
     _check_config(model_id, folder / OPEN_CLIP_CONFIG)
-    return OpenClipFiles(f"local-dir:{folder}", _first_existing(model_id, folder, _WEIGHTS))
+    return OpenClipFiles(f"{_LOCAL}{folder}", _first_existing(model_id, folder, _WEIGHTS))
 
 
 def _find_missing(folder: Path, *groups: Iterable[str]) -> list[str]:
@@ -193,6 +198,20 @@ def _check_config(model_id: str, path: Path) -> None:
         )
 
 
+def _read_text_configuration(files: OpenClipFiles) -> dict[str, Any]:
+    """Return the configuration of a checkpoint's text tower."""
+    if files.name.startswith(_LOCAL):
+        path = Path(files.name.removeprefix(_LOCAL)) / OPEN_CLIP_CONFIG
+        configuration = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
+    else:
+        # This imports torch.
+        from zsic_index.encoders.open_clip import names as open_clip_names
+
+        configuration = json.loads(open_clip_names.read_configuration(files.name))
+    text: dict[str, Any] = configuration["text_cfg"]
+    return text
+
+
 def _check_installed() -> None:
     try:
         importlib.metadata.version("open_clip_torch")
@@ -209,6 +228,17 @@ def _checkpoint(
     dtype: Dtype,
     identity: Iterable[str],
 ) -> Checkpoint:
+    text_model = _read_text_configuration(files).get("hf_model_name")
+    if text_model:
+        folder, commit = hub.fetch_snapshot(
+            text_model,
+            None,
+            files=["config.json"],
+            weights=(),
+            find_missing=lambda path: _find_missing(path, ["config.json"]),
+        )
+        files = replace(files, text_model=folder)
+        identity = [*identity, text_model, commit]
     version = f"open_clip {major_version('open_clip_torch')}"
     fingerprint = digest("open-clip/1", dtype, version, *identity)
     images = digest("images/1", fingerprint, files.tag or "", *image_libraries())
