@@ -20,6 +20,7 @@ from zsic_index.cli.evaluate import calibrate, evaluate
 from zsic_index.cli.help import GroupedGroup
 from zsic_index.cli.labels import labels
 from zsic_index.cli.library import export, search, show, status, undo
+from zsic_index.cli.onnx import onnx
 from zsic_index.cli.query import query_command
 from zsic_index.cli.review import review
 from zsic_index.cli.serve import serve
@@ -72,4 +73,4 @@ main.add_commands("Classification", query_command, demo_command)
 main.add_commands("Photo libraries", tag, watch, review, search, show, status, export, undo)
 main.add_commands("Service", serve)
 main.add_commands("Calibration and measurement", calibrate, evaluate, bench)
-main.add_commands("Store", verify, db)
+main.add_commands("Store", verify, onnx, db)

@@ -18,6 +18,7 @@ from zsic_index.cli.options import (
     name_option,
     quiet_option,
     revision_option,
+    runtime_option,
 )
 from zsic_index.cli.progress import Progress
 from zsic_index.prompts import TEMPLATE_SETS
@@ -83,6 +84,7 @@ kind_option = click.option(
         help="Number format that both towers compute in, for labels now and for images later.",
     ),
     device_option,
+    runtime_option,
 )
 @option_group(
     "Index",
@@ -113,6 +115,7 @@ def build(
     name: str,
     revision: str | None,
     device: str,
+    runtime: Any,
     dtype: Any,
     kind: Any,
     name_pooling: Any,
@@ -145,6 +148,7 @@ def build(
         return
     with (
         Progress(show=not quiet) as progress,
+        Progress(show=not quiet, what="images for the ONNX tower") as tower_progress,
         LabelIndex.build(
             taxonomy,
             model=model,
@@ -153,10 +157,12 @@ def build(
             revision=revision,
             store=store,
             device=device,
+            runtime=runtime,
             dtype=dtype,
             kind=kind,
             name_pooling=name_pooling,
             progress=progress,
+            tower_progress=tower_progress,
         ) as index,
     ):
         report = index.report

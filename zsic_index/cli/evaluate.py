@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zsic_index.cli.help import GroupedCommand, option_group
-from zsic_index.cli.options import common_options, device_option, name_option
+from zsic_index.cli.options import common_options, device_option, name_option, runtime_option
 from zsic_index.formats.text import percent, short_percent
 from zsic_index.records import HUB_ALPHA, HUB_K
 
@@ -26,7 +26,7 @@ _EXAMPLES = 3
 
 @click.command(cls=GroupedCommand)
 @click.argument("source", type=click.Path(exists=True, path_type=Path), required=False)
-@option_group("Index", name_option, device_option)
+@option_group("Index", name_option, device_option, runtime_option)
 @option_group(
     "Decisions, fitted to SOURCE",
     click.option(
@@ -77,6 +77,7 @@ def calibrate(
     precision: float | None,
     coverage: float | None,
     device: str,
+    runtime: Any,
     store: str | None,
 ) -> None:
     """Fit the probabilities of an index to images.
@@ -95,7 +96,9 @@ def calibrate(
         raise click.UsageError("--precision and --coverage need labelled images: give SOURCE")
     if references is None and (k is not None or alpha is not None):
         raise click.UsageError("--k and --alpha are for --hubs: give it images")
-    with LabelIndex.open(name, store=store, device=device, keep_images=True) as index:
+    with LabelIndex.open(
+        name, store=store, device=device, runtime=runtime, keep_images=True
+    ) as index:
         hubs = None
         if references is not None:
             hubs = fitting.fit_hubs(
@@ -145,6 +148,7 @@ def calibrate(
     help="File for the report.  [default: standard output]",
 )
 @device_option
+@runtime_option
 @common_options
 def evaluate(
     source: Path,
@@ -154,6 +158,7 @@ def evaluate(
     format: str,
     output: Path | None,
     device: str,
+    runtime: Any,
     store: str | None,
 ) -> None:
     """Measure an index on labelled images.
@@ -167,7 +172,7 @@ def evaluate(
 
     with ExitStack() as stack:
         index = stack.enter_context(
-            LabelIndex.open(name, store=store, device=device, keep_images=True)
+            LabelIndex.open(name, store=store, device=device, runtime=runtime, keep_images=True)
         )
         calibration = index.load_calibration() if calibrated else None
         labelled = _embed_labelled(index, source)

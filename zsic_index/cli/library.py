@@ -18,6 +18,7 @@ from zsic_index.cli.options import (
     decode_option,
     device_option,
     name_option,
+    runtime_option,
     under_option,
 )
 from zsic_index.errors import InputError
@@ -95,6 +96,7 @@ def undo(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @decode_option
 @device_option
+@runtime_option
 @common_options
 def search(
     words: str,
@@ -104,6 +106,7 @@ def search(
     as_json: bool,
     decode: Any,
     device: str,
+    runtime: Any,
     store: str | None,
 ) -> None:
     """Find tagged photos by WORDS, the closest first."""
@@ -111,7 +114,7 @@ def search(
     from zsic_index.library.search import search as search_photos
 
     with LabelIndex.open(
-        name, store=store, device=device, decode=decode, keep_images=True
+        name, store=store, device=device, runtime=runtime, decode=decode, keep_images=True
     ) as index:
         matches = search_photos(index, words, top_k, under=absolute_path(under) if under else None)
     if as_json:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from zsic_index import builtin
+from zsic_index.records import Runtime
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -101,6 +102,16 @@ device_option = click.option(
     show_default=True,
     metavar="DEVICE",
     help="Device for the model: auto, cpu, cuda, cuda:N or mps.",
+)
+
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(get_args(Runtime)),
+    envvar="ZSIC_RUNTIME",
+    show_envvar=True,
+    help="Library that runs the vision tower. onnx is faster on a CPU and starts without torch; "
+    "onnx-int8 rounds its weights (see onnx write).  [default: auto, which is onnx on a CPU if the "
+    "extra is installed and the embeddings are those of torch]",
 )
 
 

@@ -18,6 +18,7 @@ from zsic_index.cli.options import (
     device_option,
     exact_decode_option,
     read_tokens,
+    runtime_option,
     store_option,
     verbose_option,
 )
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     """From images to a decision about each, or the error with which it is refused."""
 
 _LOCAL = (
-    *("store", "device", "decode", "keep_images"),
+    *("store", "device", "runtime", "decode", "keep_images"),
     *(option.name for option in OPTIONS.values() if option.local),
 )
 """Parameters that need the index itself; for a service its operator has chosen the rest."""
@@ -54,6 +55,7 @@ _label_option, *_other_label_options = query_options(OptionGroup.LABELS)
     ),
     store_option,
     device_option,
+    runtime_option,
     click.option(
         "--server",
         metavar="URL",
@@ -110,6 +112,7 @@ def query_command(
     name: str | None,
     store: str | None,
     device: str,
+    runtime: Any,
     server: str | None,
     token_file: Path | None,
     decode: Any,
@@ -153,7 +156,15 @@ def query_command(
             yield ImagePredictions(image_name, decision.predictions, decision.reason)
 
     opened = (
-        _open_index(query, name or "", store, device, decode, keep_images)
+        _open_index(
+            query,
+            name or "",
+            store=store,
+            device=device,
+            runtime=runtime,
+            decode=decode,
+            keep_images=keep_images,
+        )
         if server is None
         else _open_service(query, name, server, token_file)
     )
@@ -166,15 +177,12 @@ def query_command(
 
 
 @contextmanager
-def _open_index(
-    query: Query, name: str, store: str | None, device: str, decode: Any, keep_images: bool
-) -> Iterator[ImageClassifier]:
+def _open_index(query: Query, name: str, **options: Any) -> Iterator[ImageClassifier]:
+    """Open an index; the options are those of ``LabelIndex.open``."""
     from zsic_index.label_index import LabelIndex
     from zsic_index.querying.compiled import compile_query
 
-    with LabelIndex.open(
-        name, store=store, device=device, decode=decode, keep_images=keep_images
-    ) as index:
+    with LabelIndex.open(name, **options) as index:
         compiled = compile_query(query, index)
         yield lambda images: index.encoder.stream(images, compiled)
 

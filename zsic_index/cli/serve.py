@@ -14,6 +14,7 @@ from zsic_index.cli.options import (
     device_option,
     exact_decode_option,
     read_tokens,
+    runtime_option,
 )
 
 _MIB = 1 << 20
@@ -38,6 +39,7 @@ _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
     ),
     exact_decode_option,
     device_option,
+    runtime_option,
 )
 @option_group(
     "Address",
@@ -174,6 +176,7 @@ def serve(
     max_images: int,
     max_pixels: int,
     device: str,
+    runtime: Any,
     store: str | None,
 ) -> None:
     """Serve indexes over HTTP, with a web page at /.
@@ -203,6 +206,7 @@ def serve(
         store=store,
         names=names,
         device=device,
+        runtime=runtime,
         decode=decode,
         max_pixels=max_pixels * 1_000_000,
         max_images=max_images,

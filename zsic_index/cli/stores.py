@@ -8,6 +8,7 @@ import time
 
 import click
 
+from zsic_index.cli.onnx import describe_tower
 from zsic_index.cli.options import common_options
 from zsic_index.errors import ZsicError
 from zsic_index.formats.text import write_columns
@@ -51,11 +52,13 @@ def info(name: str, as_json: bool, store: str | None) -> None:
     """Show the model, templates, size and file of index NAME."""
     from zsic_index.index_files import ApproximateSearch, HalfPrecision, locate_file
     from zsic_index.label_index import opening
+    from zsic_index.label_index.towers import find_towers
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
         index_info, files = opening.open_index(opened, name)
         location = opened.location
+        towers = find_towers(opened, index_info)
     values = to_json(index_info) | {
         "store": location.name,
         "file": str(locate_file(location.files, index_info)),
@@ -68,8 +71,13 @@ def info(name: str, as_json: bool, store: str | None) -> None:
         case None:
             pass
     if as_json:
+        values["onnx_towers"] = [
+            {"folder": str(tower.folder)} | to_json(tower.record) for tower in towers
+        ]
         click.echo(json.dumps(values, ensure_ascii=False, indent=2))
         return
+    for tower in towers:
+        values[f"onnx_{tower.record.precision}"] = describe_tower(tower)
     values["created_at"] = _local_time(index_info.created_at)
     values["updated_at"] = _local_time(index_info.updated_at)
     values["templates"] = "; ".join(index_info.templates) or "(imported)"
@@ -91,11 +99,13 @@ def rm(name: str, prune: bool, store: str | None) -> None:
     given.
     """
     from zsic_index.index_files import remove_files
+    from zsic_index.label_index.towers import remove_unused_towers
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
         removed = opened.indexes.remove(name, prune=prune)
         remove_files(opened.location.files, removed)
+        remove_unused_towers(opened)
     click.echo(f"removed {name}: {removed.labels:,} labels")
 
 
@@ -106,9 +116,11 @@ def verify(names: tuple[str, ...], store: str | None) -> None:
     """Check the store and the files of its indexes.
 
     NAMEs limit the check to some indexes. A missing, stale or damaged file is rebuilt and
-    reported. Damage in the store itself is reported, never repaired, and the exit code is 1.
+    reported; a damaged ONNX tower is removed, and written anew by the next build or onnx write.
+    Damage in the store itself is reported, never repaired, and the exit code is 1.
     """
     from zsic_index.label_index import opening
+    from zsic_index.label_index.towers import remove_damaged_towers
     from zsic_index.store import Store
 
     with Store.open(store) as opened:
@@ -122,6 +134,8 @@ def verify(names: tuple[str, ...], store: str | None) -> None:
                 problems.append(str(error))
             else:
                 state = f"rebuilt ({rebuilt})" if rebuilt else "ok"
+                for problem in remove_damaged_towers(opened, index_info):
+                    state += f"; removed: {problem}"
                 click.echo(f"{index_info.name}: {index_info.labels:,} labels: {state}")
     for problem in problems:
         click.echo(f"problem: {problem}", err=True)

@@ -22,6 +22,7 @@ from zsic_index.cli.options import (
     lang_option,
     name_option,
     quiet_option,
+    runtime_option,
 )
 from zsic_index.errors import InputError, ZsicError
 from zsic_index.formats.text import percent
@@ -50,6 +51,7 @@ _PHOTO_OPTIONS = option_group(
     click.option("--retry", is_flag=True, help="Retry unchanged files that were refused before."),
     decode_option,
     device_option,
+    runtime_option,
 )
 
 _TAG_OPTIONS = option_group(
@@ -239,6 +241,7 @@ def _run_tagging(
         options["name"],
         store=options["store"],
         device=options["device"],
+        runtime=options["runtime"],
         decode=options["decode"],
         keep_images=True,
     ) as index:

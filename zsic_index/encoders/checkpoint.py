@@ -99,6 +99,15 @@ class Checkpoint:
     fingerprint: str
     image_fingerprint: str
 
+    @property
+    def has_onnx(self) -> bool:
+        """True if its vision tower can be written as an ONNX file: not open_clip's, nor NaFlex."""
+        return (
+            isinstance(self.files, TransformersFiles)
+            and self.files.family.has_fixed_input
+            and self.dtype == "float32"
+        )
+
 
 def existing_files(folder: Path, *names: str) -> tuple[Path, ...]:
     """Return the paths of those names that are files in a folder."""

@@ -36,6 +36,8 @@ class Family:
             in RoBERTa, so that fewer tokens fit than there are positions.
         image_processor: class of transformers that preprocesses images of a checkpoint whose
             configuration names none; ``image_transform.py`` has the options of each.
+        has_fixed_input: True if the vision tower takes pixels of one size and nothing else, so that
+            it can be exported to ONNX.
     """
 
     activation: Activation = "softmax"
@@ -43,6 +45,7 @@ class Family:
     divides_by_temperature: bool = False
     positions_follow_padding: bool = False
     image_processor: str = "CLIPImageProcessor"
+    has_fixed_input: bool = True
 
 
 # SigLIP's text tower is bidirectional and has no mask, so padding changes its output. The pipeline
@@ -57,7 +60,7 @@ FAMILIES: dict[str, Family] = {
     "clip": Family(),
     "metaclip_2": Family(),
     "siglip": _SIGLIP,
-    "siglip2": replace(_SIGLIP, image_processor="Siglip2ImageProcessor"),
+    "siglip2": replace(_SIGLIP, image_processor="Siglip2ImageProcessor", has_fixed_input=False),
 }
 """The supported families, by the ``model_type`` of their ``config.json``."""
 

@@ -65,7 +65,7 @@ def choose_tower(
         try:
             tower = find_tower(folder, fingerprint, "float32")
         except IndexFileError as error:
-            logger.warning("%s: torch is used; 'zsic-index verify' writes it anew", error)
+            logger.warning("%s: torch is used; 'zsic-index onnx write NAME' writes it anew", error)
             return None
         return tower if tower is not None and tower.record.is_exact else None
     if dtype != "float32":
@@ -73,13 +73,22 @@ def choose_tower(
     if device not in ("auto", "cpu"):
         raise ModelError(f"runtime {runtime} runs on the CPU, not on {device}: use torch for that")
     check_installed(_TO_RUN)
-    problem = f"there is no ONNX tower for runtime {runtime}"
+    return require_tower(folder, fingerprint, PRECISIONS[runtime])
+
+
+def require_tower(folder: Path, fingerprint: str, precision: Precision) -> TowerFiles:
+    """Return the ONNX tower of an index.
+
+    Raises:
+        ModelError: when there is none, or it is damaged; the message has the command to write it.
+    """
+    problem = f"there is no ONNX tower in {precision}"
     try:
-        tower = find_tower(folder, fingerprint, PRECISIONS[runtime])
+        tower = find_tower(folder, fingerprint, precision)
     except IndexFileError as error:
         tower, problem = None, str(error)
     if tower is None:
-        option = " --precision int8" if runtime == "onnx-int8" else ""
+        option = "" if precision == "float32" else f" --precision {precision}"
         raise ModelError(f"{problem}: write it with 'zsic-index onnx write NAME{option}'")
     return tower
 

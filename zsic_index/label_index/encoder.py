@@ -71,7 +71,7 @@ class IndexEncoder:
         """
         tower = self._tower
         if tower is None:
-            return EncoderSource.of(self._checkpoint, device=self._device)
+            return EncoderSource.of(self.checkpoint, device=self._device)
         info = self._info
         # With a tower the checkpoint is found, and hashed, only when labels have to be encoded.
         return EncoderSource(
@@ -79,7 +79,7 @@ class IndexEncoder:
             model_id=str(info.model_id),
             revision=info.revision,
             dtype=info.dtype,
-            load=lambda: encoders.load(self._checkpoint, device=self._device),
+            load=lambda: encoders.load(self.checkpoint, device=self._device),
             load_tower=lambda: encoders.load_tower(tower),
         )
 
@@ -97,7 +97,7 @@ class IndexEncoder:
         """
         if self._tower is not None:
             return self._tower.image_fingerprint
-        return self._checkpoint.image_fingerprint
+        return self.checkpoint.image_fingerprint
 
     def loaded_fingerprint(self) -> str | None:
         """Return the fingerprint of the encoder in memory, where the store has it."""
@@ -211,7 +211,12 @@ class IndexEncoder:
         )
 
     @cached_property
-    def _checkpoint(self) -> Checkpoint:
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint that the index was built with.
+
+        Raises:
+            ModelError: when the index has no model, or it has changed since.
+        """
         info = self._info
         if info.model_id is None:
             raise ModelError(

@@ -17,7 +17,7 @@ from zsic_index.calibration import Calibration
 from zsic_index.embedding_arrays import Float32, check_embeddings
 from zsic_index.embeddings.label_rows import LabelRows
 from zsic_index.embeddings.labels import ProgressCallback, fetch_embeddings
-from zsic_index.encoders.runtime import can_write, read_runtime, suits
+from zsic_index.encoders.runtime import read_runtime
 from zsic_index.encoders.source import EncoderSource
 from zsic_index.errors import ImageError, InputError, LabelError, StoreError
 from zsic_index.images.opening import Decode, ImageSource, as_sequence
@@ -36,7 +36,7 @@ from zsic_index.label_index.naming import LabelNames
 from zsic_index.label_index.opening import open_index
 from zsic_index.label_index.scorers import DeepestScorer, LabelScorer, RankScorer
 from zsic_index.label_index.searcher import Searcher
-from zsic_index.label_index.towers import ensure_tower
+from zsic_index.label_index.towers import write_after_build
 from zsic_index.records import (
     DEFAULT_TOP_K,
     Activation,
@@ -167,10 +167,13 @@ class LabelIndex(IndexContents, AbstractContextManager["LabelIndex"]):
             name_pooling=checked_choice(names or name_pooling, NamePooling, "name_pooling"),
             progress=progress,
         )
-        info, files = open_index(opened, name)
-        if runtime != "torch" and can_write() and suits(device, dtype):
-            ensure_tower(opened, info, files, checkpoint, source, progress=tower_progress)
-        return cls(opened, info, files, device=device, runtime=runtime, report=report)
+        index = cls(
+            opened, *open_index(opened, name), device=device, runtime=runtime, report=report
+        )
+        write_after_build(
+            index, checkpoint, source, device=device, runtime=runtime, progress=tower_progress
+        )
+        return index
 
     @classmethod
     def open(

@@ -1,35 +1,81 @@
-"""ONNX towers of indexes: written, measured against labels, removed with the last index."""
+"""ONNX towers of indexes: written, measured against labels, verified, removed with the last index.
+
+They lie beside the index files, and indexes with the same encoder share them.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from zsic_index.calibration.precision import wilson_bound
+from zsic_index.embedding_arrays import Float32
+from zsic_index.embeddings.images import IMAGES_PER_BATCH
 from zsic_index.embeddings.labels import ProgressCallback
-from zsic_index.encoders import Checkpoint
+from zsic_index.encoders import Checkpoint, Pixels, load_tower
 from zsic_index.encoders.onnx.fidelity import largest_difference
 from zsic_index.encoders.onnx.files import (
+    MIN_AGREEMENT,
+    Agreement,
     TowerFiles,
+    create_tower,
     find_tower,
     list_towers,
     locate_tower,
     remove_tower,
     write_record,
 )
-from zsic_index.encoders.runtime import PRECISIONS
+from zsic_index.encoders.runtime import PRECISIONS, can_write, check_installed, suits
 from zsic_index.encoders.source import EncoderSource
-from zsic_index.errors import IndexFileError
-from zsic_index.index_files import IndexFiles
-from zsic_index.records import IndexInfo
+from zsic_index.errors import IndexFileError, ModelError
+from zsic_index.images.opening import ImageSource, open_image
+from zsic_index.images.prefetch import prepare_all
+from zsic_index.label_index.contents import IndexContents
+from zsic_index.parallel import available_cores
+from zsic_index.records import IndexInfo, Runtime
 from zsic_index.store import Store
 
 logger = logging.getLogger("zsic_index")
 
+_Z = 1.96
+"""Standard normal quantile of a 95 % interval."""
+
+
+def write_after_build(
+    index: IndexContents,
+    checkpoint: Checkpoint,
+    source: EncoderSource,
+    *,
+    device: str,
+    runtime: Runtime,
+    progress: ProgressCallback | None = None,
+) -> None:
+    """Write the float32 tower of a new index, unless the runtime or the device is not for ONNX.
+
+    With the runtime ``auto``, an index without a tower is as good: a failure is only logged.
+
+    Raises:
+        ModelError: when a runtime of ONNX is chosen, and the tower cannot be made.
+        StoreError: when it cannot be written.
+    """
+    if runtime == "torch":
+        return
+    if runtime == "auto":
+        if not (can_write() and checkpoint.has_onnx and suits(device, checkpoint.dtype)):
+            return
+        try:
+            ensure_tower(index, checkpoint, source, progress=progress)
+        except ModelError as error:
+            logger.warning("no ONNX tower was written, torch is used: %s", error)
+        return
+    ensure_tower(index, checkpoint, source, progress=progress)
+
 
 def ensure_tower(
-    store: Store,
-    info: IndexInfo,
-    files: IndexFiles,
+    index: IndexContents,
     checkpoint: Checkpoint,
     source: EncoderSource,
     *,
@@ -40,40 +86,129 @@ def ensure_tower(
     A tower that other indexes have already is only measured with the labels of this one.
 
     Args:
-        store: the store, beside whose index files the tower is.
-        info: the index.
-        files: its open files.
+        index: the index.
         checkpoint: the checkpoint of its model.
-        source: encoder of the checkpoint, loaded only if the tower has to be written.
+        source: encoder of the checkpoint on the CPU, loaded only if the tower has to be written.
         progress: called with (images compared, images to compare) while it is written.
 
     Raises:
         ModelError: when it cannot be made from this checkpoint.
         StoreError: when it cannot be written.
     """
-    folder, fingerprint = store.location.files, info.encoder_fingerprint
+    info, folder = index.info, index.store.location.files
     try:
-        tower = find_tower(folder, fingerprint, "float32")
+        tower = find_tower(folder, info.encoder_fingerprint, "float32")
     except IndexFileError as error:
         logger.warning("%s: writing it anew", error)
         tower = None
     if tower is None:
+        check_installed()
         # torch and the exporter take seconds to import.
         from zsic_index.encoders.onnx.export import write_tower
 
-        labels = {info.name: (info.checksum, files.matrix)}
-        return write_tower(folder, fingerprint, source.encoder(), checkpoint, labels, progress)
-    record = tower.record
-    if record.measured.get(info.name) == info.checksum:
-        return tower
-    difference = largest_difference(tower.read_differences(), files.matrix)
-    record = replace(
-        record,
-        measured={**record.measured, info.name: info.checksum},
-        difference=max(difference, record.difference),
-    )
-    write_record(tower.folder, record)
-    return replace(tower, record=record)
+        tower = write_tower(
+            folder,
+            info.encoder_fingerprint,
+            source.encoder(),
+            checkpoint,
+            index.embeddings,
+            {info.name: info.checksum},
+            progress,
+        )
+    elif tower.record.measured.get(info.name) != info.checksum:
+        difference = largest_difference(tower.read_differences(), index.embeddings)
+        record = replace(
+            tower.record,
+            measured={**tower.record.measured, info.name: info.checksum},
+            difference=max(difference, tower.record.difference),
+        )
+        write_record(tower.folder, record)
+        tower = replace(tower, record=record)
+    if not tower.record.is_exact:
+        logger.warning(
+            "similarities of the ONNX tower differ by up to %.1e from torch's, which is more than "
+            "%.1e: it is used with --runtime onnx only, and its embeddings are kept apart",
+            tower.record.difference,
+            tower.record.max_difference,
+        )
+    return tower
+
+
+def write_int8_tower(
+    index: IndexContents,
+    tower: TowerFiles,
+    images: Sequence[ImageSource],
+    *,
+    force: bool = False,
+    progress: ProgressCallback | None = None,
+) -> TowerFiles:
+    """Write the int8 tower of an index, and measure its agreement with float32 on images.
+
+    Args:
+        index: the index.
+        tower: its float32 tower.
+        images: images to measure with; those that cannot be used are left out.
+        force: write it even if it agrees too seldom.
+        progress: called with (images compared, images to compare) after each batch.
+
+    Raises:
+        ModelError: when it agrees too seldom, or cannot be made.
+        StoreError: when it cannot be written.
+    """
+    check_installed()
+    from zsic_index.encoders.onnx.int8 import write_int8
+
+    info, folder = index.info, index.store.location.files
+    with create_tower(folder, info.encoder_fingerprint, "int8") as temporary:
+        record = write_int8(tower, index.embeddings, temporary)
+        rounded = TowerFiles(temporary, record)
+        record = replace(
+            record,
+            measured={info.name: info.checksum},
+            agreement=_measure_agreement(index, tower, rounded, images, progress),
+        )
+        agreement = record.agreement
+        if record.is_measured and agreement and agreement.top_1 < MIN_AGREEMENT and not force:
+            raise ModelError(
+                f"int8 has the first label of float32 on {agreement.top_1:.1%} of "
+                f"{agreement.images} images ({agreement.low:.1%} to {agreement.high:.1%}), less "
+                f"than {MIN_AGREEMENT:.0%}: it was not written; --force writes it all the same"
+            )
+        write_record(temporary, record)
+    written = find_tower(folder, info.encoder_fingerprint, "int8")
+    assert written is not None, "it has just been written"
+    return written
+
+
+def find_towers(store: Store, info: IndexInfo) -> list[TowerFiles]:
+    """Return the towers of an index; damaged ones are left out, ``verify`` reports them."""
+    towers = []
+    for precision in PRECISIONS.values():
+        try:
+            tower = find_tower(store.location.files, info.encoder_fingerprint, precision)
+        except IndexFileError:
+            continue
+        if tower is not None:
+            towers.append(tower)
+    return towers
+
+
+def remove_damaged_towers(store: Store, info: IndexInfo) -> list[str]:
+    """Read the towers of an index, remove the damaged ones and return their problems.
+
+    The next build, or ``onnx write``, writes them anew.
+    """
+    problems = []
+    folder, fingerprint = store.location.files, info.encoder_fingerprint
+    for precision in PRECISIONS.values():
+        try:
+            tower = find_tower(folder, fingerprint, precision)
+            if tower is not None:
+                tower.verify()
+        except IndexFileError as error:
+            problems.append(str(error))
+            remove_tower(locate_tower(folder, fingerprint, precision))
+    return problems
 
 
 def remove_unused_towers(store: Store) -> None:
@@ -87,3 +222,48 @@ def remove_unused_towers(store: Store) -> None:
     for path in list_towers(folder):
         if path not in used:
             remove_tower(path)
+
+
+def _measure_agreement(
+    index: IndexContents,
+    tower: TowerFiles,
+    rounded: TowerFiles,
+    images: Sequence[ImageSource],
+    progress: ProgressCallback | None,
+) -> Agreement | None:
+    """Compare a rounded tower's embeddings and first labels; None without a usable image."""
+    exact, other = load_tower(tower), load_tower(rounded)
+    cosines: list[Float32] = []
+    same: list[bool] = []
+
+    def prepare(source: ImageSource) -> Pixels:
+        return exact.preprocess(open_image(source))
+
+    for batch in prepare_all(
+        images, prepare, batch_size=IMAGES_PER_BATCH, threads=available_cores()
+    ):
+        pixels = [entry for entry in batch if isinstance(entry, dict)]
+        for entry in batch:
+            if not isinstance(entry, dict):
+                logger.warning("left out: %s", entry)
+        if not pixels:
+            continue
+        expected = exact.encode_images(pixels).embeddings
+        actual = other.encode_images(pixels).embeddings
+        cosines.append(np.einsum("bd,bd->b", expected, actual))
+        first = [index.searcher.search(rows, 1).rows[:, 0] for rows in (expected, actual)]
+        same += (first[0] == first[1]).tolist()
+        if progress is not None:
+            progress(len(same), len(images))
+    if not same:
+        return None
+    hits, number = np.array([sum(same)]), np.array([len(same)])
+    all_cosines = np.concatenate(cosines)
+    return Agreement(
+        images=len(same),
+        mean_cosine=float(all_cosines.mean()),
+        min_cosine=float(all_cosines.min()),
+        top_1=float(hits[0] / number[0]),
+        low=float(wilson_bound(hits, number, _Z)[0]),
+        high=float(wilson_bound(hits, number, -_Z)[0]),
+    )

@@ -252,7 +252,11 @@ class Registry:
     def _open(self, name: str) -> ServedIndex:
         settings = self._settings
         index = LabelIndex.open(
-            name, store=settings.store, device=settings.device, decode=settings.decode
+            name,
+            store=settings.store,
+            device=settings.device,
+            runtime=settings.runtime,
+            decode=settings.decode,
         ).pin()
         return ServedIndex(index, self._tower_of(index), settings)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from zsic_index.images import opening
 from zsic_index.images.opening import Decode, ImageLimits
 from zsic_index.parallel import available_cores
+from zsic_index.records import Runtime
 
 IMAGE_FORMATS = (*opening.FORMATS, "HEIC")
 """Default image formats; RAW files are too large to be sent over a network."""
@@ -21,6 +22,7 @@ class Settings:
         store: path, SQLAlchemy URL, or None for ``ZSIC_STORE`` or the user's folder.
         names: names of the indexes to serve; without any, all of the store.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        runtime: library that runs the vision towers; see ``LabelIndex.build``.
         decode: decoding of JPEGs; see ``LabelIndex.open``.
         formats: accepted image formats.
         max_pixels: maximum width x height of an image.
@@ -47,6 +49,7 @@ class Settings:
     store: str | Path | None = None
     names: tuple[str, ...] = ()
     device: str = "auto"
+    runtime: Runtime | None = None
     decode: Decode = "exact"
     formats: tuple[str, ...] = IMAGE_FORMATS
     max_pixels: int = 50_000_000

@@ -68,7 +68,8 @@ def write_tower(
     fingerprint: str,
     encoder: Encoder,
     checkpoint: Checkpoint,
-    labels: Mapping[str, tuple[str, Float32]],
+    labels: Float32,
+    measured: Mapping[str, str],
     progress: Callable[[int, int], None] | None = None,
 ) -> TowerFiles:
     """Write the vision tower of a checkpoint, and measure it against the encoder.
@@ -78,8 +79,8 @@ def write_tower(
         fingerprint: encoder fingerprint of the indexes that it is for.
         encoder: the checkpoint's encoder, in float32 on the CPU.
         checkpoint: the checkpoint.
-        labels: checksum and (R, D) float32 unit-norm label embeddings of the indexes that it is
-            measured with, by the index's name.
+        labels: (R, D) float32 unit-norm label embeddings that it is measured with.
+        measured: name and checksum of the index that has them.
         progress: called with (images compared, images to compare).
 
     Raises:
@@ -113,8 +114,8 @@ def write_tower(
             dim=encoder.info.dim,
             logit_scale=encoder.info.logit_scale,
             images=len(differences),
-            measured={name: checksum for name, (checksum, _) in labels.items()},
-            difference=max(largest_difference(differences, rows) for _, rows in labels.values()),
+            measured=measured,
+            difference=largest_difference(differences, labels),
             agreement=None,
             versions=library_versions(),
             files={path.name: hash_file(path) for path in sorted(temporary.iterdir())},

@@ -30,6 +30,12 @@ WEIGHTS_FILE = "model.onnx.data"
 RECORD_FILE = "tower.json"
 DIFFERENCES_FILE = "differences.npy"
 
+MIN_AGREEMENT = 0.99
+"""Least share of images with the same first label as in float32."""
+
+MIN_IMAGES = 500
+"""Least number of images that agreement counts as measured on."""
+
 _FORMAT = 1
 _PREFIX = "vision-"
 
@@ -68,7 +74,8 @@ class TowerRecord:
         logit_scale: logit scale of the checkpoint, which bounds the difference.
         images: number of images that it was measured with.
         measured: checksum of each index whose labels it was measured with, by the index's name.
-        difference: largest difference of a similarity from torch's, over images and labels.
+        difference: largest difference of a similarity from torch's, over images and labels; for
+            int8 that from float32 in ONNX Runtime.
         agreement: agreement with float32 on given images; None if there were none.
         versions: versions of the libraries that made it.
         files: size and sha256 of each file, by name.
@@ -94,6 +101,13 @@ class TowerRecord:
         the sigmoid.
         """
         return 1e-5 / (0.5 * self.logit_scale)
+
+    @property
+    def is_measured(self) -> bool:
+        """True if the agreement with float32 is known: of itself, or on enough images."""
+        return self.precision == "float32" or (
+            self.agreement is not None and self.agreement.images >= MIN_IMAGES
+        )
 
     @property
     def is_exact(self) -> bool:
