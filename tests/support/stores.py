@@ -42,10 +42,19 @@ def build_empty(folder: Path) -> None:
     Store.upgrade(folder / FILE)
 
 
+def build_onnx(folder: Path) -> None:
+    """Build the index ``things`` of builtin:clip, with an ONNX tower."""
+    words = ("dog face", "pizza", "rocket", "key", "umbrella", "red apple")
+    LabelIndex.build(
+        words, model="builtin:clip", name="things", store=folder / FILE, runtime="onnx"
+    ).close()
+
+
 BUILDERS: dict[str, Callable[[Path], object]] = {
     "empty": build_empty,
     "library": build_library,
     "served": services.build_two,
+    "onnx": build_onnx,
     "emoji-clip": lambda folder: build_emoji(folder, "builtin:clip"),
     "emoji-siglip": lambda folder: build_emoji(folder, "builtin:siglip"),
 }

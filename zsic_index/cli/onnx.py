@@ -113,12 +113,14 @@ def export(name: str, folder: Path, precision: Any, store: str | None) -> None:
 
 def describe_tower(tower: TowerFiles) -> str:
     """Return what was measured of a tower, in one line."""
+    from zsic_index.encoders.onnx.files import MAX_CHANGE
+
     record = tower.record
     if record.precision == "float32":
         kept = "the same as" if record.is_exact else "kept apart from"
         return (
-            f"float32, similarities within {record.difference:.1e} of torch's on {record.images} "
-            f"images (limit {record.max_difference:.1e}): embeddings are {kept} torch's"
+            f"float32, probabilities within {record.change:.1e} of torch's on {record.images} "
+            f"images (limit {MAX_CHANGE:.0e}): embeddings are {kept} torch's"
         )
     agreement = record.agreement
     if agreement is None:

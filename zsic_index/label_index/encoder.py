@@ -99,6 +99,17 @@ class IndexEncoder:
             return self._tower.image_fingerprint
         return self.checkpoint.image_fingerprint
 
+    @property
+    def runtime(self) -> Runtime:
+        """Runtime of the vision tower, chosen at the first use: never ``auto``.
+
+        Raises:
+            ModelError: when the runtime that was asked for cannot be used.
+        """
+        if self._tower is None:
+            return "torch"
+        return "onnx" if self._tower.record.precision == "float32" else "onnx-int8"
+
     def loaded_fingerprint(self) -> str | None:
         """Return the fingerprint of the encoder in memory, where the store has it."""
         record = self._store.encoders.find(self._info.encoder_fingerprint)

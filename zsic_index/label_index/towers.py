@@ -16,8 +16,9 @@ from zsic_index.embedding_arrays import Float32
 from zsic_index.embeddings.images import IMAGES_PER_BATCH
 from zsic_index.embeddings.labels import ProgressCallback
 from zsic_index.encoders import Checkpoint, Pixels, load_tower
-from zsic_index.encoders.onnx.fidelity import largest_difference
+from zsic_index.encoders.onnx.fidelity import bound_change
 from zsic_index.encoders.onnx.files import (
+    MAX_CHANGE,
     MIN_AGREEMENT,
     Agreement,
     TowerFiles,
@@ -116,20 +117,23 @@ def ensure_tower(
             progress,
         )
     elif tower.record.measured.get(info.name) != info.checksum:
-        difference = largest_difference(tower.read_differences(), index.embeddings)
+        record = tower.record
+        change = bound_change(
+            tower.read_differences(), index.embeddings, record.logit_scale, record.activation
+        )
         record = replace(
-            tower.record,
-            measured={**tower.record.measured, info.name: info.checksum},
-            difference=max(difference, tower.record.difference),
+            record,
+            measured={**record.measured, info.name: info.checksum},
+            change=max(change, record.change),
         )
         write_record(tower.folder, record)
         tower = replace(tower, record=record)
     if not tower.record.is_exact:
         logger.warning(
-            "similarities of the ONNX tower differ by up to %.1e from torch's, which is more than "
-            "%.1e: it is used with --runtime onnx only, and its embeddings are kept apart",
-            tower.record.difference,
-            tower.record.max_difference,
+            "probabilities by the ONNX tower may differ by up to %.1e from torch's, which is more "
+            "than %.0e: it is used with --runtime onnx only, and its embeddings are kept apart",
+            tower.record.change,
+            MAX_CHANGE,
         )
     return tower
 

@@ -24,8 +24,8 @@ from zsic_index.encoders.checkpoint import (
 )
 from zsic_index.encoders.onnx.fidelity import (
     PROBES,
+    bound_change,
     generate_probes,
-    largest_difference,
     measure_differences,
 )
 from zsic_index.encoders.onnx.files import (
@@ -107,15 +107,17 @@ def write_tower(
             None if progress is None else lambda done: progress(done, PROBES),
         )
         np.save(temporary / DIFFERENCES_FILE, differences)
+        info = encoder.info
         record = TowerRecord(
             encoder_fingerprint=fingerprint,
             checkpoint_fingerprint=checkpoint.fingerprint,
             precision="float32",
-            dim=encoder.info.dim,
-            logit_scale=encoder.info.logit_scale,
+            dim=info.dim,
+            logit_scale=info.logit_scale,
+            activation=info.activation,
             images=len(differences),
             measured=measured,
-            difference=largest_difference(differences, labels),
+            change=bound_change(differences, labels, info.logit_scale, info.activation),
             agreement=None,
             versions=library_versions(),
             files={path.name: hash_file(path) for path in sorted(temporary.iterdir())},

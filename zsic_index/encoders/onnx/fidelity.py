@@ -11,6 +11,7 @@ from zsic_index.embedding_arrays import Float32
 from zsic_index.encoders.base import EncodedImages, Pixels
 from zsic_index.errors import ModelError
 from zsic_index.parallel import batched
+from zsic_index.records import Activation
 
 PROBES = 200
 """Number of generated images that differences are measured with."""
@@ -61,10 +62,27 @@ def measure_differences(
     return np.concatenate(blocks)
 
 
-def largest_difference(differences: Float32, labels: Float32) -> float:
-    """Return the largest change of a similarity, over (B, D) differences and (R, D) labels."""
+def bound_change(
+    differences: Float32, labels: Float32, logit_scale: float, activation: Activation
+) -> float:
+    """Return a bound on the change of probabilities that differences of embeddings cause.
+
+    It holds for every subset of the labels and for sums of their probabilities. Each logit of an
+    image moves by the logit scale times the inner product of the image's difference and a label.
+    A sigmoid moves by at most a quarter of that. A softmax does not change if all logits move
+    alike, and moves by at most a quarter of the distance between the largest and the smallest move.
+
+    Args:
+        differences: (B, D) float32 differences of image embeddings.
+        labels: (R, D) float32 unit-norm label embeddings.
+        logit_scale: multiplier of similarities.
+        activation: function from logits to probabilities.
+    """
     transposed = np.ascontiguousarray(differences.T)
-    return max(
-        float(np.abs(labels[start : start + _ROWS] @ transposed).max())
-        for start in range(0, len(labels), _ROWS)
-    )
+    highest, lowest = (np.full(len(differences), sign * -np.inf) for sign in (1, -1))
+    for start in range(0, len(labels), _ROWS):
+        moves = labels[start : start + _ROWS] @ transposed
+        highest = np.maximum(highest, moves.max(axis=0))
+        lowest = np.minimum(lowest, moves.min(axis=0))
+    moved = highest - lowest if activation == "softmax" else np.maximum(highest, -lowest)
+    return float(logit_scale / 4 * moved.max())

@@ -23,12 +23,15 @@ from zsic_index.formats.atomic_files import (
     temporary_file,
     temporary_folder,
 )
-from zsic_index.records import Precision
+from zsic_index.records import Activation, Precision
 
 GRAPH_FILE = "model.onnx"
 WEIGHTS_FILE = "model.onnx.data"
 RECORD_FILE = "tower.json"
 DIFFERENCES_FILE = "differences.npy"
+
+MAX_CHANGE = 1e-5
+"""Largest change of a probability at which embeddings count as the same: the package's contract."""
 
 MIN_AGREEMENT = 0.99
 """Least share of images with the same first label as in float32."""
@@ -71,11 +74,12 @@ class TowerRecord:
             indexes of imported embeddings.
         precision: ``float32``, or ``int8`` for weights of eight bits.
         dim: D, the length of an embedding.
-        logit_scale: logit scale of the checkpoint, which bounds the difference.
+        logit_scale: multiplier of similarities.
+        activation: function from logits to probabilities.
         images: number of images that it was measured with.
         measured: checksum of each index whose labels it was measured with, by the index's name.
-        difference: largest difference of a similarity from torch's, over images and labels; for
-            int8 that from float32 in ONNX Runtime.
+        change: bound on the difference of a probability from torch's, over images and all subsets
+            of the labels; for int8 from that of float32 in ONNX Runtime.
         agreement: agreement with float32 on given images; None if there were none.
         versions: versions of the libraries that made it.
         files: size and sha256 of each file, by name.
@@ -86,21 +90,13 @@ class TowerRecord:
     precision: Precision
     dim: int
     logit_scale: float
+    activation: Activation
     images: int
     measured: Mapping[str, str]
-    difference: float
+    change: float
     agreement: Agreement | None
     versions: Mapping[str, str]
     files: Mapping[str, tuple[int, str]]
-
-    @property
-    def max_difference(self) -> float:
-        """Largest difference of a similarity that keeps probabilities within 1e-5.
-
-        A probability moves by at most half of the largest change of a logit, in the softmax and in
-        the sigmoid.
-        """
-        return 1e-5 / (0.5 * self.logit_scale)
 
     @property
     def is_measured(self) -> bool:
@@ -112,7 +108,7 @@ class TowerRecord:
     @property
     def is_exact(self) -> bool:
         """True if the embeddings count as torch's own: the same within the contract."""
-        return self.precision == "float32" and self.difference <= self.max_difference
+        return self.precision == "float32" and self.change <= MAX_CHANGE
 
 
 @dataclass(frozen=True, slots=True)

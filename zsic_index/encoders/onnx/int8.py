@@ -15,8 +15,8 @@ import onnx
 from zsic_index.embedding_arrays import Float32
 from zsic_index.encoders.checkpoint import IMAGE_FILES, existing_files
 from zsic_index.encoders.onnx.fidelity import (
+    bound_change,
     generate_probes,
-    largest_difference,
     measure_differences,
 )
 from zsic_index.encoders.onnx.files import (
@@ -95,7 +95,7 @@ def write_int8(tower: TowerFiles, labels: Float32, folder: Path) -> TowerRecord:
         tower.record,
         precision="int8",
         images=len(differences),
-        difference=largest_difference(differences, labels),
+        change=bound_change(differences, labels, tower.record.logit_scale, tower.record.activation),
         files={path.name: hash_file(path) for path in sorted(folder.iterdir())},
     )
 
