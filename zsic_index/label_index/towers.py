@@ -116,7 +116,9 @@ def ensure_tower(
             {info.name: info.checksum},
             progress,
         )
-    elif tower.record.measured.get(info.name) != info.checksum:
+    elif tower.record.measured.get(info.name) == info.checksum:
+        return tower
+    else:
         record = tower.record
         change = bound_change(
             tower.read_differences(), index.embeddings, record.logit_scale, record.activation

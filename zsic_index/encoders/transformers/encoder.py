@@ -23,7 +23,6 @@ from zsic_index.encoders.transformers.adapters import (
     has_adapter,
 )
 from zsic_index.encoders.transformers.fingerprint import compute_fingerprint
-from zsic_index.encoders.transformers.image_processor import ImageProcessor
 from zsic_index.encoders.two_towers import (
     TextInput,
     TwoTowerEncoder,
@@ -117,6 +116,9 @@ class TransformersEncoder(TwoTowerEncoder):
         Raises:
             ModelError: when its family is not supported.
         """
+        # Most checkpoints need none of transformers' image processors, which are slow to import.
+        from zsic_index.encoders.transformers.image_processor import ImageProcessor
+
         family = find_family(model.config.model_type, str(model.name_or_path))
         return cls(model, tokenizer, ImageProcessor(image_processor), family)
 
