@@ -196,6 +196,29 @@ def test_an_input_that_does_not_fit_alone_is_refused(
         encoder.encode_prompts(["a cat"])
 
 
+def test_towers_never_compute_in_tf32(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only settings are looked at: TF32 needs an NVIDIA card."""
+    seen = []
+    tower = encoder._image_tower
+
+    def look(**inputs: torch.Tensor) -> torch.Tensor:
+        seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+        return tower(**inputs)
+
+    monkeypatch.setattr(encoder, "_image_tower", look)
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        encoder.encode_images([encoder.preprocess(picture(0))])
+        assert seen == [("highest", False)]
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
 def test_an_embedding_that_is_not_finite_is_refused(encoder: Encoder) -> None:
     pixels = [encoder.preprocess(picture(seed)) for seed in range(3)]
     expected = encoder.encode_images(pixels).embeddings

@@ -18,6 +18,7 @@ from zsic_index.embedding_arrays import Float32
 from zsic_index.encoders.base import EncodedImages, EncodedPrompts, Pixels, Tokens
 from zsic_index.errors import ImageError, LabelError, ModelError
 from zsic_index.records import ModelInfo
+from zsic_index.scan.device import full_precision
 
 logger = logging.getLogger("zsic_index")
 
@@ -173,8 +174,12 @@ class TwoTowerEncoder(ABC):
         """Run a tower on a batch and normalise; None for an input that exceeds the memory alone."""
         size = len(next(iter(inputs.values())))
         try:
-            # A caller's autocast must not lower the precision of embeddings that are stored.
-            with torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
+            # Neither TF32 nor a caller's autocast must lower the precision of stored embeddings.
+            with (
+                torch.inference_mode(),
+                full_precision(),
+                torch.autocast(self._device.type, enabled=False),
+            ):
                 parts = {name: self._placed(part) for name, part in inputs.items()}
                 return list(_unit(tower(**parts)))
         except RuntimeError as error:

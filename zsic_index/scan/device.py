@@ -87,7 +87,7 @@ class DeviceMatrix:
             self._exact.shape, top_k, logit_scale, partition=partition, rounding=self.rounding
         )
         results = []
-        with torch.inference_mode(), _full_precision():
+        with torch.inference_mode(), full_precision():
             for start in range(0, len(queries), QUERY_BATCH):
                 batch = queries[start : start + QUERY_BATCH]
                 results.append(self._scan_batch(batch, spec, block_elements))
@@ -129,11 +129,16 @@ def _combined(peaks: list[Tensor], sums: list[Tensor]) -> Float64:
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
-    """Compute matrix products in full float32, never TF32, whatever the process has set."""
-    before = torch.get_float32_matmul_precision()
+def full_precision() -> Iterator[None]:
+    """Compute products and convolutions in full float32, never TF32, whatever the process has set.
+
+    PyTorch allows TF32, with ten bits of mantissa, in convolutions on NVIDIA cards by default.
+    """
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
