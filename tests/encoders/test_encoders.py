@@ -23,7 +23,9 @@ from tests.support.hub_cache import COMMIT, put_into
 from tests.support.pictures import picture
 from zsic_index import encoders
 from zsic_index.encoders import Encoder, two_towers
+from zsic_index.encoders.checkpoint import has_torchvision
 from zsic_index.encoders.families import FAMILIES
+from zsic_index.encoders.transformers.encoder import TransformersEncoder
 from zsic_index.errors import LabelError, ModelError
 from zsic_index.records import Dtype
 
@@ -194,6 +196,24 @@ def test_an_input_that_does_not_fit_alone_is_refused(
     assert "memory" in str(found.refused[0])
     with pytest.raises(ModelError, match="'a cat' does not fit into the memory"):
         encoder.encode_prompts(["a cat"])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", [name for name in models.MAKERS if name != "siglip2"])
+def test_bytes_that_the_device_normalises_give_the_same_embeddings(
+    name: str, dtype: Dtype, checkpoints: Callable[[str], Path]
+) -> None:
+    """As on a GPU; here the device is the CPU."""
+    encoder = encoders.load(encoders.resolve(checkpoints(name), dtype=dtype), device="cpu")
+    assert isinstance(encoder, TransformersEncoder)
+    images = [picture(seed, (40 + seed, 51)) for seed in range(5)]
+    expected = encoder.encode_images([encoder.preprocess(image) for image in images])
+    encoder.normalise_on_device()
+    pixels = [encoder.preprocess(image) for image in images]
+    if not has_torchvision():
+        assert pixels[0]["pixel_values"].dtype == np.uint8
+    encoded = encoder.encode_images(pixels)
+    np.testing.assert_array_equal(encoded.embeddings, expected.embeddings)
 
 
 def test_towers_never_compute_in_tf32(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,19 @@ def check_families(run: Run) -> Iterator[Row]:
             if dtype == "float32":
                 row["ok"] = change <= MAX_CHANGE
             yield row
+        yield {"family": name, "bytes_same": _same_by_bytes(run, folder, images)}
+
+
+def _same_by_bytes(run: Run, folder: Path, images: list[Image.Image]) -> bool | str:
+    """Tell whether pixels that the device normalises give the embeddings of ready ones."""
+    encoder = _load(folder, run.device, "float32")
+    reference = _load(folder, "cpu", "float32")
+    encoder.normalise_on_device()
+    pixels = [encoder.preprocess(image) for image in images]
+    if pixels[0]["pixel_values"].dtype != np.uint8:
+        return "transformers normalises"
+    ready = encoder.encode_images([reference.preprocess(image) for image in images])
+    return bool((encoder.encode_images(pixels).embeddings == ready.embeddings).all())
 
 
 def check_scan(run: Run) -> Iterator[Row]:

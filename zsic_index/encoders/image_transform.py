@@ -121,6 +121,25 @@ class ImageTransform:
         Raises:
             ValueError: when the image's mode is not RGB.
         """
+        image = self._scale(image)
+        pixels = np.empty((3, image.height, image.width), np.float32)
+        for band, levels, output in zip(image.split(), self.levels, pixels, strict=True):
+            # Without a mode, take() copies the output once more to check indices first.
+            np.take(levels, np.asarray(band), out=output, mode="clip")
+        return {PIXEL_VALUES: pixels}
+
+    def without_levels(self, image: Image.Image) -> Pixels:
+        """Turn one RGB image into (H, W, 3) uint8 pixels, to which ``levels`` are to be applied.
+
+        They are a quarter of the bytes to copy to a device.
+
+        Raises:
+            ValueError: when the image's mode is not RGB.
+        """
+        return {PIXEL_VALUES: np.asarray(self._scale(image))}
+
+    def _scale(self, image: Image.Image) -> Image.Image:
+        """Return an RGB image scaled and cut to the size of the input."""
         if image.mode != "RGB":
             raise ValueError(f'image of mode {image.mode}: convert it with image.convert("RGB")')
         if self.on_white and image.info.get("transparency") is not None:
@@ -132,11 +151,7 @@ class ImageTransform:
             height, width = self.crop
             left, top = (image.width - width) // 2, (image.height - height) // 2
             image = image.crop((left, top, left + width, top + height))
-        pixels = np.empty((3, image.height, image.width), np.float32)
-        for band, levels, output in zip(image.split(), self.levels, pixels, strict=True):
-            # Without a mode, take() copies the output once more to check indices first.
-            np.take(levels, np.asarray(band), out=output, mode="clip")
-        return {PIXEL_VALUES: pixels}
+        return image
 
 
 def load_preprocessor(folder: Path) -> Preprocessor:

@@ -206,7 +206,11 @@ class TwoTowerEncoder(ABC):
 
     def _placed(self, part: Tensor) -> Tensor:
         """Move an input to the device, and cast it to the towers' dtype if it is floating-point."""
-        return part.to(self._device, self._dtype if part.is_floating_point() else None)
+        dtype = self._dtype if part.is_floating_point() else None
+        if self._device.type == "cuda" and part.device.type == "cpu":
+            # From pinned memory the copy is about three times as fast, and does not wait.
+            return part.pin_memory().to(self._device, dtype, non_blocking=True)
+        return part.to(self._device, dtype)
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Yield batches of rows by ascending length, of at most TOKENS_PER_BATCH padded tokens."""

@@ -12,10 +12,10 @@ from torch import Tensor
 from transformers import AutoModelForZeroShotImageClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from zsic_index.encoders.base import Pixels, Preprocessor
+from zsic_index.encoders.base import PIXEL_VALUES, Pixels, Preprocessor
 from zsic_index.encoders.checkpoint import Checkpoint, TransformersFiles
 from zsic_index.encoders.families import Family, find_family
-from zsic_index.encoders.image_transform import load_preprocessor
+from zsic_index.encoders.image_transform import ImageTransform, load_preprocessor
 from zsic_index.encoders.tensors import read_scalars
 from zsic_index.encoders.transformers.adapters import (
     WITHOUT_ADAPTER,
@@ -70,6 +70,9 @@ class TransformersEncoder(TwoTowerEncoder):
             special=_special_tokens(tokenizer),
         )
         super().__init__(info, text, preprocessor.image_size, model.device, model.dtype)
+        self._levels: Tensor | None = None
+        if model.device.type != "cpu":
+            self.normalise_on_device()
 
     @classmethod
     def load(
@@ -127,7 +130,13 @@ class TransformersEncoder(TwoTowerEncoder):
         return compute_fingerprint(self.model, self._tokenizer)
 
     def preprocess(self, image: Image.Image) -> Pixels:
-        """Turn one RGB image into inputs of the vision tower; see Encoder."""
+        """Turn one RGB image into inputs of the vision tower; see Encoder.
+
+        For a GPU, pixels are copied as bytes where possible, and normalised there: by a table, so
+        that the result is the same, bit for bit.
+        """
+        if self._levels is not None and isinstance(self._preprocessor, ImageTransform):
+            return self._preprocessor.without_levels(image)
         return self._preprocessor(image)
 
     def _tokenise(self, prompts: list[str]) -> list[list[int]]:
@@ -149,7 +158,22 @@ class TransformersEncoder(TwoTowerEncoder):
         return _features(self.model.get_text_features(**inputs))
 
     def _image_tower(self, **inputs: Tensor) -> Tensor:
+        pixels = inputs.get(PIXEL_VALUES)
+        if pixels is not None and pixels.dtype == torch.uint8:
+            inputs = {**inputs, PIXEL_VALUES: self._normalise(pixels)}
         return self.image_features(**inputs)
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        """Return (B, 3, H, W) pixels in the tower's dtype from (B, H, W, 3) bytes."""
+        assert self._levels is not None, "bytes come from preprocess alone"
+        bands = [levels[pixels[..., at].int()] for at, levels in enumerate(self._levels)]
+        return torch.stack(bands, dim=1)
+
+    def normalise_on_device(self) -> None:
+        """Let ``preprocess`` return bytes, unless transformers preprocesses the images."""
+        if isinstance(self._preprocessor, ImageTransform):
+            levels = torch.from_numpy(self._preprocessor.levels)
+            self._levels = levels.to(self.model.device, self.model.dtype)
 
     def image_features(self, **inputs: Tensor) -> Tensor:
         """Return the projected output of the vision tower, (B, D), not normalised."""
