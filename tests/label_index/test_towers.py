@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +19,11 @@ import pytest
 
 from tests.support import models
 from tests.support.pictures import picture
+from tests.support.processes import Processes, finish
 from tests.support.stores import copy_store
-from zsic_index import InputError, LabelIndex, ModelError, builtin
+from zsic_index import InputError, LabelIndex, ModelError, StoreError, builtin, encoders
 from zsic_index.encoders import runtime as runtimes
+from zsic_index.encoders.onnx import export
 from zsic_index.encoders.onnx.files import find_tower, write_record
 from zsic_index.encoders.onnx.tower import OnnxTower
 from zsic_index.label_index.towers import (
@@ -115,7 +122,9 @@ def test_one_that_differs_too_much_is_used_on_request_only_and_kept_apart(
         assert index.store.encoders.find(fingerprints["onnx"])
 
 
-def test_every_index_of_a_model_is_measured_with_its_own_labels(things: str) -> None:
+def test_every_index_of_a_model_is_measured_with_its_own_labels(
+    things: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with LabelIndex.open(things) as index:
         before = find_towers(index.store, index.info)[0]
     second = LabelIndex.build(["sun", "moon"], model="builtin:clip", name="others", runtime="auto")
@@ -128,12 +137,15 @@ def test_every_index_of_a_model_is_measured_with_its_own_labels(things: str) -> 
         assert (
             after.record.change >= 0.99 * second.info.logit_scale / 4 * np.ptp(moves, axis=1).max()
         )
+        assert "count as torch's, although" not in caplog.text
         # Differences that are too large for these labels count for all indexes.
         np.save(after.folder / "differences.npy", 1e3 * after.read_differences())
     with LabelIndex.build(
         ["sun", "moon", "star"], model="builtin:clip", name="others", runtime="auto"
     ) as third:
         assert third.encoder.runtime == "torch"
+    # Embeddings that it made while it counted as torch's are not made again.
+    assert "in the store count as torch's, although with them" in caplog.text
     with LabelIndex.open(things, runtime="auto") as index:
         assert index.encoder.runtime == "torch"
 
@@ -171,7 +183,7 @@ def test_a_damaged_one_is_not_used(
     assert "torch is used" in caplog.text
     with (
         LabelIndex.open(things, runtime="onnx") as index,
-        pytest.raises(ModelError, match=r"is damaged.*onnx write NAME"),
+        pytest.raises(ModelError, match=r"is damaged.*onnx write things"),
     ):
         _ = index.encoder.runtime
 
@@ -221,7 +233,11 @@ def test_the_checkpoint_is_not_needed_for_images(tmp_path: Path) -> None:
     ("runtime", "device", "reason"),
     [
         ("onnx", "cuda", "runs on the CPU, not on cuda"),
-        ("onnx-int8", "auto", "no ONNX tower in int8.*onnx write NAME --precision int8"),
+        (
+            "onnx-int8",
+            "auto",
+            "index 'things' has no ONNX tower in int8.*onnx write things --precision int8",
+        ),
     ],
 )
 def test_a_runtime_that_cannot_be_used_is_refused(
@@ -338,3 +354,133 @@ def test_a_record_that_cannot_be_exact_never_shares(things: str) -> None:
         write_record(tower.folder, replace(tower.record, change=1.0))
         (changed,) = find_towers(index.store, index.info)
         assert changed.image_fingerprint != shared
+
+
+def test_an_index_whose_labels_it_was_not_measured_with_stays_with_torch(
+    things: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    LabelIndex.build(["sun"], model="builtin:clip", name="others", runtime="torch").close()
+    with LabelIndex.open("others", runtime="auto") as index:
+        assert index.encoder.runtime == "torch"
+    assert "'zsic-index onnx write others'; until then torch is used" in caplog.text
+    with (
+        LabelIndex.open("others", runtime="onnx") as index,
+        pytest.raises(ModelError, match="not measured with the labels of index 'others'"),
+    ):
+        _ = index.encoder.runtime
+    # Built anew it has other labels than those that were measured.
+    LabelIndex.build(["moon"], model="builtin:clip", name=things, runtime="torch").close()
+    with LabelIndex.open(things, runtime="auto") as index:
+        assert index.encoder.runtime == "torch"
+
+
+def test_it_is_measured_where_none_can_be_written(
+    things: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the look-up of the modules is a stand-in: they are installed here."""
+    find = runtimes.importlib.util.find_spec
+    monkeypatch.setattr(
+        runtimes.importlib.util,
+        "find_spec",
+        lambda name, *more: None if name == "onnxscript" else find(name, *more),
+    )
+    with LabelIndex.build(["sun"], model="builtin:clip", name="others", runtime="auto") as index:
+        assert index.encoder.runtime == "onnx"
+
+
+def test_threads_share_it(things: str) -> None:
+    """Eight threads get the embeddings that a thread alone gets."""
+    with LabelIndex.open(things) as index:
+        tower = encoders.load_tower(find_towers(index.store, index.info)[0])
+    batches = [[tower.preprocess(picture(n, (40 + n, 50)))] * (1 + n % 3) for n in range(40)]
+    alone = [tower.encode_images(batch).embeddings for batch in batches]
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(lambda batch: tower.encode_images(batch).embeddings, batches))
+    for first, second in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def _build(store: Path, model: str | Path, name: str) -> None:
+    LabelIndex.build([name], model=model, name=name, store=store, runtime="onnx").close()
+
+
+def _build_and_die(store: Path, model: Path) -> None:
+    """Build, and be killed when all files of the tower but its record are written."""
+    export.write_record = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+    _build(store, model, "killed")
+
+
+def test_builds_at_once_are_all_measured(things: str, store: Path, processes: Processes) -> None:
+    names = ["first", "second", "third"]
+    builds = [processes.start(_build, store, "builtin:clip", name) for name in names]
+    for build in builds:
+        finish(build)
+    with LabelIndex.open(things) as index:
+        (tower,) = find_towers(index.store, index.info)
+    assert tower.record.measured.keys() == {things, *names}
+
+
+@pytest.mark.slow
+def test_a_killed_build_leaves_none_and_two_at_once_make_one(
+    ready_store: Path, clip_folder: Path, processes: Processes
+) -> None:
+    killed = processes.start(_build_and_die, ready_store, clip_folder)
+    killed.join(120)
+    assert killed.exitcode == -signal.SIGKILL
+    with LabelIndex.open("killed", runtime="auto") as index:
+        assert index.encoder.runtime == "torch"
+        files = index.store.location.files
+    (stray,) = files.glob(".zsic-*.tmp")
+    assert (stray / "model.onnx.data").stat().st_size > 1e5
+    os.utime(stray, (0, 0))
+    for process in [
+        processes.start(_build, ready_store, clip_folder, name) for name in ("first", "second")
+    ]:
+        finish(process)
+    assert not stray.exists()
+    assert {path.suffix for path in files.iterdir()} == {"", ".faiss", ".lock"}
+    for name in ("first", "second"):
+        with LabelIndex.open(name, runtime="auto") as index:
+            assert index.encoder.runtime == "onnx"
+            (tower,) = find_towers(index.store, index.info)
+            tower.verify()
+    LabelIndex.build(["killed"], model=clip_folder, name="killed", runtime="auto").close()
+    record = json.loads((tower.folder / "tower.json").read_text())
+    assert record["measured"].keys() == {"first", "second", "killed"}
+
+
+def test_an_index_is_built_where_no_tower_can_be_written(
+    things: str, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The folder is not read-only: root may write to it all the same."""
+    lock = store.with_name("store.db.indexes") / "towers.lock"
+    lock.unlink()
+    lock.mkdir()
+    labels = ["sun", "moon"]
+    with LabelIndex.build(labels, model="builtin:clip", name="others", runtime="auto") as index:
+        assert index.encoder.runtime == "torch"
+        assert index.classify(builtin.samples()[0])
+    assert "index 'others' was built; torch is used: ONNX tower in" in caplog.text
+    assert "make the folder writable, or use --runtime torch" in caplog.text
+    with pytest.raises(StoreError, match="make the folder writable"):
+        LabelIndex.build(labels, model="builtin:clip", name="others", runtime="onnx")
+
+
+def test_a_full_disk_leaves_nothing_behind(things: str) -> None:
+    """A limit of the size of files stands in for the disk."""
+    with LabelIndex.open(things) as index:
+        (exact,) = find_towers(index.store, index.info)
+        before = sorted(exact.folder.parent.iterdir())
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+        try:
+            with pytest.raises(StoreError, match="File too large: free some space"):
+                write_int8_tower(index, exact, [])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert sorted(exact.folder.parent.iterdir()) == before
+
+
+def test_an_index_with_other_templates_has_the_same_encoder(things: str) -> None:
+    with LabelIndex.open(things) as index, index.with_templates("a sketch of {}.") as other:
+        assert other.encoder.source is index.encoder.source

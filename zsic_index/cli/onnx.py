@@ -105,7 +105,7 @@ def export(name: str, folder: Path, precision: Any, store: str | None) -> None:
     from zsic_index.label_index.exporting import export_index
 
     with LabelIndex.open(name, store=store, device="cpu") as index:
-        tower = require_tower(index.store.location.files, index.info.encoder_fingerprint, precision)
+        tower = require_tower(index.store.location.files, index.info, precision)
         paths = export_index(index, tower, folder)
     for path in paths:
         click.echo(f"{path}: {path.stat().st_size:,} bytes")
@@ -117,10 +117,10 @@ def describe_tower(tower: TowerFiles) -> str:
 
     record = tower.record
     if record.precision == "float32":
-        kept = "the same as" if record.is_exact else "kept apart from"
+        kept = "count as" if record.is_exact else "are kept apart from"
         return (
             f"float32, probabilities within {record.change:.1e} of torch's on {record.images} "
-            f"images (limit {MAX_CHANGE:.0e}): embeddings are {kept} torch's"
+            f"images (limit {MAX_CHANGE:.0e}): its embeddings {kept} torch's"
         )
     agreement = record.agreement
     if agreement is None:

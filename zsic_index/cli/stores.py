@@ -117,8 +117,10 @@ def verify(names: tuple[str, ...], store: str | None) -> None:
 
     NAMEs limit the check to some indexes. A missing, stale or damaged file is rebuilt and
     reported; a damaged ONNX tower is removed, and written anew by the next build or onnx write.
+    So are temporary files of killed processes that are older than a day.
     Damage in the store itself is reported, never repaired, and the exit code is 1.
     """
+    from zsic_index.formats.atomic_files import remove_old_temporaries
     from zsic_index.label_index import opening
     from zsic_index.label_index.towers import remove_damaged_towers
     from zsic_index.store import Store
@@ -137,6 +139,8 @@ def verify(names: tuple[str, ...], store: str | None) -> None:
                 for problem in remove_damaged_towers(opened, index_info):
                     state += f"; removed: {problem}"
                 click.echo(f"{index_info.name}: {index_info.labels:,} labels: {state}")
+        for path in remove_old_temporaries(opened.location.files):
+            click.echo(f"removed: {path}, left by a process that was killed")
     for problem in problems:
         click.echo(f"problem: {problem}", err=True)
     if problems:

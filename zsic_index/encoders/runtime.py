@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zsic_index.encoders.onnx.files import TowerFiles, find_tower
 from zsic_index.errors import IndexFileError, InputError, ModelError
-from zsic_index.records import Dtype, Precision, Runtime
+from zsic_index.records import Dtype, IndexInfo, Precision, Runtime
 
 logger = logging.getLogger("zsic_index")
 
@@ -42,17 +42,14 @@ def read_runtime(runtime: str | None) -> Runtime:
     raise InputError(f"runtime {name!r}: use one of {', '.join(_NAMES)}")
 
 
-def choose_tower(
-    folder: Path, fingerprint: str, runtime: Runtime, device: str, dtype: Dtype
-) -> TowerFiles | None:
+def choose_tower(folder: Path, info: IndexInfo, runtime: Runtime, device: str) -> TowerFiles | None:
     """Return the ONNX tower of an index to use; None for torch.
 
     Args:
         folder: folder of the index files.
-        fingerprint: encoder fingerprint of the index.
+        info: the index.
         runtime: runtime that the caller chose.
         device: device that the caller chose.
-        dtype: dtype that the labels were encoded in.
 
     Raises:
         ModelError: when a runtime of ONNX is chosen that cannot be used here.
@@ -60,36 +57,47 @@ def choose_tower(
     if runtime == "torch":
         return None
     if runtime == "auto":
-        if not can_run() or not suits(device, dtype):
+        if not can_run() or not suits(device, info.dtype):
             return None
         try:
-            tower = find_tower(folder, fingerprint, "float32")
+            tower = find_tower(folder, info.encoder_fingerprint, "float32")
         except IndexFileError as error:
-            logger.warning("%s: torch is used; 'zsic-index onnx write NAME' writes it anew", error)
+            command = f"zsic-index onnx write {info.name}"
+            logger.warning("%s: torch is used; %r writes it anew", error, command)
             return None
-        return tower if tower is not None and tower.record.is_exact else None
-    if dtype != "float32":
-        raise ModelError(f"runtime {runtime} computes in float32, the index in {dtype}: use torch")
+        if tower is None or not tower.record.is_exact:
+            return None
+        if not tower.record.is_measured_with(info):
+            logger.warning("%s; until then torch is used", _unmeasured(info))
+            return None
+        return tower
+    if info.dtype != "float32":
+        raise ModelError(
+            f"runtime {runtime} computes in float32, the index in {info.dtype}: use torch"
+        )
     if device not in ("auto", "cpu"):
         raise ModelError(f"runtime {runtime} runs on the CPU, not on {device}: use torch for that")
     check_installed(_TO_RUN)
-    return require_tower(folder, fingerprint, PRECISIONS[runtime])
+    tower = require_tower(folder, info, PRECISIONS[runtime])
+    if tower.record.precision == "float32" and not tower.record.is_measured_with(info):
+        raise ModelError(_unmeasured(info))
+    return tower
 
 
-def require_tower(folder: Path, fingerprint: str, precision: Precision) -> TowerFiles:
+def require_tower(folder: Path, info: IndexInfo, precision: Precision) -> TowerFiles:
     """Return the ONNX tower of an index.
 
     Raises:
         ModelError: when there is none, or it is damaged; the message has the command to write it.
     """
-    problem = f"there is no ONNX tower in {precision}"
+    problem = f"index {info.name!r} has no ONNX tower in {precision}"
     try:
-        tower = find_tower(folder, fingerprint, precision)
+        tower = find_tower(folder, info.encoder_fingerprint, precision)
     except IndexFileError as error:
         tower, problem = None, str(error)
     if tower is None:
         option = "" if precision == "float32" else f" --precision {precision}"
-        raise ModelError(f"{problem}: write it with 'zsic-index onnx write NAME{option}'")
+        raise ModelError(f"{problem}: write it with 'zsic-index onnx write {info.name}{option}'")
     return tower
 
 
@@ -116,6 +124,13 @@ def check_installed(modules: tuple[str, ...] = _TO_WRITE) -> None:
             f"ONNX towers need {', '.join(missing)}: pip install 'zsic-index[onnx]', "
             "or use --runtime torch"
         )
+
+
+def _unmeasured(info: IndexInfo) -> str:
+    return (
+        f"the ONNX tower was not measured with the labels of index {info.name!r}: do that with "
+        f"'zsic-index onnx write {info.name}'"
+    )
 
 
 def _find_missing(modules: tuple[str, ...]) -> list[str]:

@@ -1,7 +1,8 @@
 """Files that appear whole or not at all: written under a temporary name, then renamed.
 
 A reader of the target sees the old file or the new one, never a part of either. After a kill the
-temporary file is left behind; ``stray_files`` tells which files these are.
+temporary file is left behind; ``stray_files`` tells which files these are, and
+``remove_old_temporaries`` removes them.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+_OLD = 24 * 3600
+"""Age in seconds from which no process is at work on a temporary file."""
 
 _TEMPORARY_NAME = re.compile(r"\.zsic-[0-9a-f]{16}\.tmp")
 
@@ -88,3 +93,23 @@ def stray_files(names: Iterable[str]) -> list[str]:
     They may be removed while no other process writes to that folder.
     """
     return [name for name in names if _TEMPORARY_NAME.fullmatch(name)]
+
+
+def remove_old_temporaries(folder: Path) -> list[Path]:
+    """Remove temporary files and folders that killed processes have left; return their paths.
+
+    They are told from those of running processes by their age.
+    """
+    removed = []
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    for name in stray_files(names):
+        path = folder / name
+        # Its owner may remove it meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _OLD:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
+                removed.append(path)
+    return removed

@@ -17,7 +17,7 @@ import numpy as np
 
 from zsic_index.embedding_arrays import Float32, Int64
 from zsic_index.errors import IndexFileError, StoreError
-from zsic_index.formats.atomic_files import put_in_place, temporary_file
+from zsic_index.formats.atomic_files import put_in_place, remove_old_temporaries, temporary_file
 from zsic_index.records import IndexInfo
 
 _MAGIC = b"zsicidx2"
@@ -78,6 +78,7 @@ def create_file(folder: Path) -> Iterator[NewFile]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_old_temporaries(folder)
         with temporary_file(folder) as temporary:
             yield NewFile(temporary)
     except (OSError, RuntimeError) as error:

@@ -57,8 +57,8 @@ class IndexEncoder:
 
     def with_info(self, info: IndexInfo) -> IndexEncoder:
         """Return one for the same model, loaded once for both, and another index."""
+        _ = self.source
         other = copy.copy(self)
-        _ = other.source
         other._info = info
         return other
 
@@ -213,13 +213,7 @@ class IndexEncoder:
         info = self._info
         if info.model_id is None:
             return None
-        return choose_tower(
-            self._store.location.files,
-            info.encoder_fingerprint,
-            self._runtime,
-            self._device,
-            info.dtype,
-        )
+        return choose_tower(self._store.location.files, info, self._runtime, self._device)
 
     @cached_property
     def checkpoint(self) -> Checkpoint:

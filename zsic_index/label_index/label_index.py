@@ -171,9 +171,13 @@ class LabelIndex(IndexContents, AbstractContextManager["LabelIndex"]):
         index = cls(
             opened, *open_index(opened, name), device=device, runtime=runtime, report=report
         )
-        write_after_build(
-            index, checkpoint, source, device=device, runtime=runtime, progress=tower_progress
-        )
+        try:
+            write_after_build(
+                index, checkpoint, source, device=device, runtime=runtime, progress=tower_progress
+            )
+        except BaseException:
+            index.close()
+            raise
         return index
 
     @classmethod

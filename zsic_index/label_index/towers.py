@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -26,17 +28,18 @@ from zsic_index.encoders.onnx.files import (
     find_tower,
     list_towers,
     locate_tower,
+    lock_towers,
     remove_tower,
     write_record,
 )
 from zsic_index.encoders.runtime import PRECISIONS, can_write, check_installed, suits
 from zsic_index.encoders.source import EncoderSource
-from zsic_index.errors import IndexFileError, ModelError
+from zsic_index.errors import IndexFileError, ModelError, StoreError
 from zsic_index.images.opening import ImageSource, open_image
 from zsic_index.images.prefetch import prepare_all
 from zsic_index.label_index.contents import IndexContents
 from zsic_index.parallel import available_cores
-from zsic_index.records import IndexInfo, Runtime
+from zsic_index.records import IndexInfo, Precision, Runtime
 from zsic_index.store import Store
 
 logger = logging.getLogger("zsic_index")
@@ -56,7 +59,8 @@ def write_after_build(
 ) -> None:
     """Write the float32 tower of a new index, unless the runtime or the device is not for ONNX.
 
-    With the runtime ``auto``, an index without a tower is as good: a failure is only logged.
+    With the runtime ``auto``, an index without a tower is as good: a failure is only logged. A
+    tower that is there already is measured even where none can be written.
 
     Raises:
         ModelError: when a runtime of ONNX is chosen, and the tower cannot be made.
@@ -64,15 +68,17 @@ def write_after_build(
     """
     if runtime == "torch":
         return
-    if runtime == "auto":
-        if not (can_write() and checkpoint.has_onnx and suits(device, checkpoint.dtype)):
-            return
-        try:
-            ensure_tower(index, checkpoint, source, progress=progress)
-        except ModelError as error:
-            logger.warning("no ONNX tower was written, torch is used: %s", error)
+    if runtime != "auto":
+        ensure_tower(index, checkpoint, source, progress=progress)
         return
-    ensure_tower(index, checkpoint, source, progress=progress)
+    if not (checkpoint.has_onnx and suits(device, checkpoint.dtype)):
+        return
+    if not (can_write() or find_towers(index.store, index.info)):
+        return
+    try:
+        ensure_tower(index, checkpoint, source, progress=progress)
+    except (ModelError, StoreError) as error:
+        logger.warning("index %r was built; torch is used: %s", index.info.name, error)
 
 
 def ensure_tower(
@@ -96,40 +102,21 @@ def ensure_tower(
         ModelError: when it cannot be made from this checkpoint.
         StoreError: when it cannot be written.
     """
-    info, folder = index.info, index.store.location.files
-    try:
-        tower = find_tower(folder, info.encoder_fingerprint, "float32")
-    except IndexFileError as error:
-        logger.warning("%s: writing it anew", error)
-        tower = None
-    if tower is None:
-        check_installed()
-        # torch and the exporter take seconds to import.
-        from zsic_index.encoders.onnx.export import write_tower
-
-        tower = write_tower(
-            folder,
-            info.encoder_fingerprint,
-            source.encoder(),
-            checkpoint,
-            index.embeddings,
-            {info.name: info.checksum},
-            progress,
-        )
-    elif tower.record.measured.get(info.name) == info.checksum:
-        return tower
-    else:
-        record = tower.record
-        change = bound_change(
-            tower.read_differences(), index.embeddings, record.logit_scale, record.activation
-        )
-        record = replace(
-            record,
-            measured={**record.measured, info.name: info.checksum},
-            change=max(change, record.change),
-        )
-        write_record(tower.folder, record)
-        tower = replace(tower, record=record)
+    with suppress(IndexFileError):
+        tower = _find_current(index, checkpoint)
+        if tower is not None and tower.record.is_measured_with(index.info):
+            return tower
+    with lock_towers(index.store.location.files):
+        # Another process may have written or measured it meanwhile.
+        try:
+            tower = _find_current(index, checkpoint)
+        except IndexFileError as error:
+            logger.warning("%s: writing it anew", error)
+            tower = None
+        if tower is None:
+            tower = _write(index, checkpoint, source, progress)
+        elif not tower.record.is_measured_with(index.info):
+            tower = _measure(index, tower)
     if not tower.record.is_exact:
         logger.warning(
             "probabilities by the ONNX tower may differ by up to %.1e from torch's, which is more "
@@ -153,7 +140,8 @@ def write_int8_tower(
     Args:
         index: the index.
         tower: its float32 tower.
-        images: images to measure with; those that cannot be used are left out.
+        images: images to measure with; those that cannot be used are left out. Without any, an
+            int8 tower that is there already stays as it is.
         force: write it even if it agrees too seldom.
         progress: called with (images compared, images to compare) after each batch.
 
@@ -165,7 +153,15 @@ def write_int8_tower(
     from zsic_index.encoders.onnx.int8 import write_int8
 
     info, folder = index.info, index.store.location.files
-    with create_tower(folder, info.encoder_fingerprint, "int8") as temporary:
+    if not images:
+        with suppress(IndexFileError):
+            present = find_tower(folder, info.encoder_fingerprint, "int8")
+            if present is not None:
+                return present
+    with (
+        lock_towers(folder),
+        create_tower(folder, info.encoder_fingerprint, "int8") as temporary,
+    ):
         record = write_int8(tower, index.embeddings, temporary)
         rounded = TowerFiles(temporary, record)
         record = replace(
@@ -207,27 +203,103 @@ def remove_damaged_towers(store: Store, info: IndexInfo) -> list[str]:
     problems = []
     folder, fingerprint = store.location.files, info.encoder_fingerprint
     for precision in PRECISIONS.values():
-        try:
-            tower = find_tower(folder, fingerprint, precision)
-            if tower is not None:
-                tower.verify()
-        except IndexFileError as error:
-            problems.append(str(error))
-            remove_tower(locate_tower(folder, fingerprint, precision))
+        if _find_damage(folder, fingerprint, precision) is None:
+            continue
+        with lock_towers(folder):
+            # Another process may have replaced it while it was read.
+            problem = _find_damage(folder, fingerprint, precision)
+            if problem is not None:
+                problems.append(problem)
+                remove_tower(locate_tower(folder, fingerprint, precision))
     return problems
 
 
 def remove_unused_towers(store: Store) -> None:
     """Remove the towers that no index of the store uses."""
     folder = store.location.files
-    used = {
-        locate_tower(folder, info.encoder_fingerprint, precision)
-        for info in store.indexes.all()
-        for precision in PRECISIONS.values()
-    }
-    for path in list_towers(folder):
-        if path not in used:
-            remove_tower(path)
+    if not list_towers(folder):
+        return
+    with lock_towers(folder):
+        used = {
+            locate_tower(folder, info.encoder_fingerprint, precision)
+            for info in store.indexes.all()
+            for precision in PRECISIONS.values()
+        }
+        for path in list_towers(folder):
+            if path not in used:
+                remove_tower(path)
+
+
+def _find_damage(folder: Path, fingerprint: str, precision: Precision) -> str | None:
+    """Read a tower's files, and return what is wrong with them; None if nothing is."""
+    try:
+        tower = find_tower(folder, fingerprint, precision)
+        if tower is not None:
+            tower.verify()
+    except (IndexFileError, OSError) as error:
+        return str(error)
+    return None
+
+
+def _find_current(index: IndexContents, checkpoint: Checkpoint) -> TowerFiles | None:
+    """Return the float32 tower of an index; None without one.
+
+    Raises:
+        IndexFileError: when it is damaged, or the checkpoint's image settings are other ones.
+    """
+    tower = find_tower(index.store.location.files, index.info.encoder_fingerprint, "float32")
+    if tower is not None and tower.settings_fingerprint != checkpoint.image_fingerprint:
+        raise IndexFileError(
+            f"ONNX tower {tower.folder} has other image settings than model {checkpoint.model_id}"
+        )
+    return tower
+
+
+def _write(
+    index: IndexContents,
+    checkpoint: Checkpoint,
+    source: EncoderSource,
+    progress: ProgressCallback | None,
+) -> TowerFiles:
+    """Write the float32 tower of an index, and measure it against torch."""
+    check_installed()
+    # torch and the exporter take seconds to import.
+    from zsic_index.encoders.onnx.export import write_tower
+
+    info, folder = index.info, index.store.location.files
+    measured = {info.name: info.checksum}
+    encoder, fingerprint = source.encoder(), info.encoder_fingerprint
+    written = write_tower(
+        folder, fingerprint, encoder, checkpoint, index.embeddings, measured, progress
+    )
+    with suppress(IndexFileError):
+        rounded = find_tower(folder, fingerprint, "int8")
+        if rounded and rounded.settings_fingerprint != written.settings_fingerprint:
+            logger.warning("ONNX tower %s has other image settings: removed", rounded.folder)
+            remove_tower(rounded.folder)
+    return written
+
+
+def _measure(index: IndexContents, tower: TowerFiles) -> TowerFiles:
+    """Measure a tower with the labels of another index as well."""
+    info, before = index.info, tower.record
+    change = bound_change(
+        tower.read_differences(), index.embeddings, before.logit_scale, before.activation
+    )
+    record = replace(
+        before,
+        measured={**before.measured, info.name: info.checksum},
+        change=max(change, before.change),
+    )
+    write_record(tower.folder, record)
+    if before.is_exact and not record.is_exact:
+        logger.warning(
+            "image embeddings by the ONNX tower that are in the store count as torch's, although "
+            "with them probabilities of index %r may differ by up to %.1e",
+            info.name,
+            change,
+        )
+    return replace(tower, record=record)
 
 
 def _measure_agreement(

@@ -7,23 +7,25 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from zsic_index.embedding_arrays import Float32
 from zsic_index.encoders.checkpoint import image_settings_fingerprint
 from zsic_index.errors import IndexFileError, StoreError
 from zsic_index.formats.atomic_files import (
     put_in_place,
+    remove_old_temporaries,
     replace_folder,
     temporary_file,
     temporary_folder,
 )
-from zsic_index.records import Activation, Precision
+from zsic_index.records import Activation, IndexInfo, Precision
 
 GRAPH_FILE = "model.onnx"
 WEIGHTS_FILE = "model.onnx.data"
@@ -41,6 +43,7 @@ MIN_IMAGES = 500
 
 _FORMAT = 1
 _PREFIX = "vision-"
+_LOCK = "towers.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,10 @@ class TowerRecord:
         """True if the embeddings count as torch's own: the same within the contract."""
         return self.precision == "float32" and self.change <= MAX_CHANGE
 
+    def is_measured_with(self, info: IndexInfo) -> bool:
+        """Tell whether it was measured with the labels of an index as they are now."""
+        return self.measured.get(info.name) == info.checksum
+
 
 @dataclass(frozen=True, slots=True)
 class TowerFiles:
@@ -132,6 +139,11 @@ class TowerFiles:
         record = self.record
         own = [] if record.is_exact else [record.precision, *_hashes(record)]
         return image_settings_fingerprint(record.checkpoint_fingerprint, self.folder, *own)
+
+    @property
+    def settings_fingerprint(self) -> str:
+        """Fingerprint of image embeddings that torch makes with these image settings."""
+        return image_settings_fingerprint(self.record.checkpoint_fingerprint, self.folder)
 
     def read_differences(self) -> Float32:
         """Return the (B, D) float32 differences from torch's embeddings of the measured images."""
@@ -183,22 +195,36 @@ def create_tower(folder: Path, fingerprint: str, precision: Precision) -> Iterat
     Raises:
         StoreError: when it cannot be written.
     """
-    try:
+    with _explain_failures(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        remove_old_temporaries(folder)
         with temporary_folder(folder) as temporary:
             yield temporary
             replace_folder(temporary, locate_tower(folder, fingerprint, precision))
-    except OSError as error:
-        raise StoreError(
-            f"ONNX tower in {folder}: {error.strerror or error}: free some space or make the "
-            "folder writable, or use --runtime torch"
-        ) from error
+
+
+@contextmanager
+def lock_towers(folder: Path) -> Iterator[None]:
+    """Let no other process change towers meanwhile; the system ends that when this one dies.
+
+    Raises:
+        StoreError: when the folder cannot be written to.
+    """
+    with ExitStack() as stack:
+        with _explain_failures(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(folder / _LOCK))
+        yield
 
 
 def write_record(folder: Path, record: TowerRecord) -> None:
-    """Write or replace the record of the files in a folder."""
+    """Write or replace the record of the files in a folder.
+
+    Raises:
+        StoreError: when it cannot be written.
+    """
     content = {"format": _FORMAT} | dataclasses.asdict(record)
-    with temporary_file(folder) as temporary:
+    with _explain_failures(folder), temporary_file(folder) as temporary:
         temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
         put_in_place(temporary, folder / RECORD_FILE)
 
@@ -217,6 +243,17 @@ def list_towers(folder: Path) -> list[Path]:
 def remove_tower(path: Path) -> None:
     """Remove a tower's folder; another process that has it open keeps what it has."""
     shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _explain_failures(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"ONNX tower in {folder}: {error.strerror or error}: free some space or make the "
+            "folder writable, or use --runtime torch"
+        ) from error
 
 
 def _hashes(record: TowerRecord) -> list[str]:

@@ -74,6 +74,9 @@ def write_int8(tower: TowerFiles, labels: Float32, folder: Path) -> TowerRecord:
         save_as_external_data=True,
         location=WEIGHTS_FILE,
     )
+    if (folder / WEIGHTS_FILE).exists():
+        # Others may read them: onnx writes weights for the user alone.
+        shutil.copymode(folder / GRAPH_FILE, folder / WEIGHTS_FILE)
     before, after = (
         (path / WEIGHTS_FILE).stat().st_size if (path / WEIGHTS_FILE).exists() else 0
         for path in (tower.folder, folder)
