@@ -19,6 +19,9 @@ FOLDER = Path(__file__).resolve().parent
 def read_pixels(path: str, settings: dict[str, Any], levels: Any) -> Any:
     """Decode, scale, crop and normalise an image to (3, H, W) float32."""
     image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    if settings["on_white"] and image.info.get("transparency") is not None:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     resize, crop = settings["resize"], settings["crop"]
     if isinstance(resize, int):  # the shorter side; the longer one is rounded down
         short, long = sorted(image.size)

@@ -24,7 +24,8 @@ def export_index(index: IndexContents, tower: TowerFiles, folder: Path) -> list[
     (B, D) float32 unit-norm embeddings. ``labels.npy`` has the (N, D) float32 label embeddings,
     ``levels.npy`` the (3, 256) float32 inputs for the values of a pixel in red, green and blue.
     ``index.json`` has the rest: names of the labels in row order, logit scale and bias, activation,
-    and the sizes that images are scaled and cut to. ``classify.py`` is an example that uses them.
+    the sizes that images are scaled and cut to, and whether a transparent colour becomes white.
+    ``classify.py`` is an example that uses them.
 
     Args:
         index: the index.
@@ -61,6 +62,7 @@ def export_index(index: IndexContents, tower: TowerFiles, folder: Path) -> list[
             "resize": transform.resize,
             "resample": int(transform.resample),
             "crop": transform.crop,
+            "on_white": transform.on_white,
         },
         "labels": index.labels,
     }
