@@ -727,3 +727,31 @@ def test_a_missing_extra_is_counted_and_named(root: Path, monkeypatch: pytest.Mo
     assert "pip install 'zsic-index[heic]'" in ran.report.problems[0]
     pytest.importorskip("pi_heif")
     assert tag(root).counts["embedded"] == 1
+
+
+def test_photos_are_tagged_by_the_onnx_tower_without_torch(
+    root: Path, store: Path, built_store: Callable[[str], Path]
+) -> None:
+    shutil.rmtree(f"{store}.indexes")
+    copy_store(built_store("onnx"), store)
+    code = (
+        "import sys\n"
+        "from zsic_index.cli import main\n"
+        f"try: main(['tag', {str(root)!r}, '-n', 'things', '--json'])\n"
+        "except SystemExit as ended: assert not ended.code\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "ZSIC_RUNTIME": "auto"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert json.loads(ended.stdout.splitlines()[-1])["embedded"] == 5
+    tagged = {name: leaves(root / f"{name}.jpg") for name in ("dog-face", "pizza", "2024/umbrella")}
+    assert tagged == {"dog-face": ["dog face"], "pizza": ["pizza"], "2024/umbrella": ["umbrella"]}
+    # They count as torch's.
+    again = tag(root, threshold=0.4)
+    assert (again.counts["embedded"], again.counts["reused"]) == (0, 5)

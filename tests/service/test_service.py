@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ import pytest
 
 from tests.support.libraries import SAMPLES
 from tests.support.services import Served, ended, serving, started
+from tests.support.stores import copy_store
 from zsic_index import IndexNotFoundError, LabelIndex
 from zsic_index.calibration import Calibration, FittedOn
+from zsic_index.encoders import EncodedImages, Pixels
+from zsic_index.encoders.onnx.tower import OnnxTower
 from zsic_index.querying.compiled import compile_query
 from zsic_index.querying.query import Query
 
@@ -428,3 +431,23 @@ def test_a_token_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
         result = CliRunner().invoke(main, ["serve", "--token-file", str(tokens)])
         assert result.exit_code == 2
         assert "shorter than 16" in result.output
+
+
+def test_images_go_through_the_onnx_tower(
+    built_store: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = copy_store(built_store("onnx"), tmp_path / "onnx.db")
+    with LabelIndex.open("things", store=store, runtime="torch") as index:
+        expected = list(index.encoder.stream(IMAGES.values(), compile_query(Query(), index)))
+    batches: list[int] = []
+    encode = OnnxTower.encode_images
+
+    def recorded(self: OnnxTower, images: Sequence[Pixels]) -> EncodedImages:
+        batches.append(len(images))
+        return encode(self, images)
+
+    monkeypatch.setattr(OnnxTower, "encode_images", recorded)
+    monkeypatch.setenv("ZSIC_RUNTIME", "auto")
+    with serving(store) as service:
+        same(classified(service), expected)
+    assert sum(batches) >= len(IMAGES)
