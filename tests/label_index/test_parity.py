@@ -179,7 +179,8 @@ MATRIX = [
 def test_matrix(family: str, dtype: Dtype, tmp_path: Path) -> None:
     sums = parity.totals(parity.measure(family, dtype, tmp_path))
     print("", *parity.table(sums), sep="\n")
-    assert [one.door for one in sums] == ["drop-in", "index"]
+    has_onnx = dtype == "float32" and family != "siglip2"
+    assert [one.door for one in sums] == ["drop-in", "index", *["onnx"] * has_onnx]
     assert all(one.holds for one in sums)
     assert all(one.first >= 0.98 for one in sums)  # one near-tie among its images
 

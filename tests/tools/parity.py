@@ -12,11 +12,19 @@ pipeline normalises, multiplies and exponentiates in bfloat16 too, ours in float
 them is from float32 throughout is printed beside it. Towers in bfloat16 turn similarities by some
 0.001, at most by 0.02 on these models; what that does to a probability depends on the scale, so the
 models of that comparison have one of 20 instead of 100.
+
+The door ``onnx`` is an index whose images go through ONNX Runtime. Families without an ONNX tower
+do not have it, nor do other dtypes. ``--instructions`` prints a yardstick for it instead: how far
+the pipeline is from itself, in float32, on a processor with other instructions.
 """
 
 from __future__ import annotations
 
 import io
+import json
+import logging
+import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -31,8 +39,8 @@ from transformers import pipeline
 from transformers.utils import logging as transformers_logging
 
 from tests.support import models
-from zsic_index import CachedZeroShotImageClassificationPipeline, LabelIndex
-from zsic_index.records import Dtype
+from zsic_index import CachedZeroShotImageClassificationPipeline, LabelIndex, encoders
+from zsic_index.records import Dtype, Runtime
 
 TASK = "zero-shot-image-classification"
 
@@ -48,6 +56,13 @@ TOP_1 = 0.995
 LOGIT_SCALE: dict[Dtype, float] = {"float32": 100.0, "bfloat16": 20.0}
 
 BATCHES = (1, 7)
+
+OLD_INSTRUCTIONS = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "MKL_CBWR": "COMPATIBLE",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+}
+"""Environment in which torch uses the instructions of an older processor."""
 
 THOUSAND = tuple(f"{word} {n}" for n in range(200) for word in ("cat", "dog", "sea", "tree", "fig"))
 
@@ -126,9 +141,12 @@ def stock(folder: str, dtype: Dtype, **options: Any) -> Any:
     return pipeline(TASK, model=folder, dtype=getattr(torch, dtype), device="cpu", **options)
 
 
-def cutting(reference: Any, limit: int) -> Any:
+def cutting(reference: Any, family: str) -> Any:
     """Make a stock pipeline's tokenizer cut over-long prompts instead of failing."""
     tokenizer = reference.tokenizer
+    # As many as the tower has positions for; RoBERTa's begin after the padding token's.
+    text = reference.model.config.text_config
+    limit = text.max_position_embeddings - (2 if family == "altclip" else 0)
 
     def cut(texts: list[str], **options: Any) -> Any:
         return tokenizer(texts, **({"truncation": True, "max_length": limit} | options))
@@ -161,7 +179,7 @@ class Cell:
 
     Attributes:
         family: which model.
-        door: ``index`` or ``drop-in``.
+        door: ``drop-in``, ``index`` or ``onnx``.
         dtype: of the towers, ours and the reference's.
         labels: which kind of labels.
         batch: images at a time.
@@ -184,15 +202,14 @@ def cells(
     family: str, folder: str, dtype: Dtype, images: dict[str, Kind], store: Path
 ) -> Iterator[Cell]:
     """Compare one model through both doors; see the module's docstring."""
-    exact = stock(folder, "float32")
-    # As many as the tower has positions for; RoBERTa's begin after the padding token's.
-    text = exact.model.config.text_config
-    limit = text.max_position_embeddings - (2 if family == "altclip" else 0)
-    exact = cutting(exact, limit)
-    reference = exact if dtype == "float32" else cutting(stock(folder, dtype), limit)
+    exact = cutting(stock(folder, "float32"), family)
+    reference = exact if dtype == "float32" else cutting(stock(folder, dtype), family)
     mine = stock(
         folder, dtype, pipeline_class=CachedZeroShotImageClassificationPipeline, store=store
     )
+    doors: dict[str, Runtime] = {"index": "torch"}
+    if encoders.resolve(folder, dtype=dtype).has_onnx:
+        doors["onnx"] = "onnx"
     ours = [kind.ours for kind in images.values()]
     opened = [kind.theirs for kind in images.values()]
     for name, labels in LABELS.items():
@@ -205,10 +222,13 @@ def cells(
         for batch in BATCHES:
             scored = mine(opened, candidate_labels=list(labels), batch_size=batch)
             answers["drop-in", batch] = [pairs(line) for line in scored]
-        if name != "duplicates":  # an index holds each label once
+        for door, runtime in doors.items():
+            if name == "duplicates":  # an index holds each label once
+                continue
             with LabelIndex.build(
-                labels, model=folder, name="parity", store=store, dtype=dtype
+                labels, model=folder, name="parity", store=store, dtype=dtype, runtime=runtime
             ) as index:
+                assert index.encoder.runtime == runtime
                 for batch in BATCHES:
                     predictions: list[Any] = []
                     for start in range(0, len(ours), batch):
@@ -216,7 +236,7 @@ def cells(
                             ours[start : start + batch], top_k=len(labels)
                         )
                     lines = [[(p.label, p.probability) for p in line] for line in predictions]
-                    answers["index", batch] = lines
+                    answers[door, batch] = lines
         for (door, batch), lines in answers.items():
             results = (compare(theirs, lines), compare(truth, lines), rounding)
             yield Cell(family, door, dtype, name, batch, *results)
@@ -309,10 +329,45 @@ def measure(family: str, dtype: Dtype, room: Path) -> list[Cell]:
     return list(cells(family, str(folder), dtype, kinds(pictures), store))
 
 
+def stock_answers(family: str, folder: str) -> list[list[tuple[str, float]]]:
+    """Return the pipeline's answers in float32 for all kinds of labels and images."""
+    reference = cutting(stock(folder, "float32"), family)
+    with tempfile.TemporaryDirectory() as room:
+        return [
+            pairs(reference(kind.theirs, candidate_labels=list(dict.fromkeys(labels))))
+            for kind in kinds(Path(room)).values()
+            for labels in LABELS.values()
+        ]
+
+
+def between_instructions(family: str, room: Path) -> float:
+    """Return the largest |Δp| between the pipeline on this processor and on an older one."""
+    folder = models.MAKERS[family](room / family)
+    models.rescale(folder, LOGIT_SCALE["float32"])
+    answers = []
+    for variables in ({}, OLD_INSTRUCTIONS):
+        command = [sys.executable, "-m", "tests.tools.parity", "--stock", family, str(folder)]
+        ended = subprocess.run(
+            command, env=os.environ | variables, stdout=subprocess.PIPE, check=True
+        )
+        answers.append(json.loads(ended.stdout))
+    return compare(*answers).worst
+
+
 def main() -> int:
     """Print the table; return 1 when a bound is broken."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    # An ill-conditioned model's tower is kept apart; the table has the figure.
+    logging.getLogger("zsic_index").setLevel(logging.ERROR)
+    if sys.argv[1:2] == ["--stock"]:
+        print(json.dumps(stock_answers(*sys.argv[2:])))
+        return 0
+    if sys.argv[1:2] == ["--instructions"]:
+        with tempfile.TemporaryDirectory() as name:
+            for family in sys.argv[2:] or models.MAKERS:
+                print(f"{family:<14} {between_instructions(family, Path(name)):.1e}", flush=True)
+        return 0
     with tempfile.TemporaryDirectory() as name:
         measured = [
             cell
