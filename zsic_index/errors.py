@@ -97,3 +97,9 @@ class IndexFileError(StoreError):
 
 class IndexNotFoundError(StoreError, LookupError):
     """An index name that the store does not have."""
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error of torch says that something does not fit into a device's memory."""
+    message = str(error)
+    return "out of memory" in message or "CUBLAS_STATUS_ALLOC_FAILED" in message

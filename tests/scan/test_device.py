@@ -30,7 +30,7 @@ def test_it_finds_what_the_cpu_finds(
 ) -> None:
     matrix, queries = unit_rows(rng, 9_000, 64), unit_rows(rng, batch, 64)
     resident = DeviceMatrix(matrix, device, dtype)
-    found = resident.scan(queries, 9, logit_scale=scale, logit_bias=-3.0, block_elements=1 << 14)
+    found = resident.scan(queries, 9, logit_scale=scale, logit_bias=-3.0, block_elements=1 << 19)
     right = scan(matrix, queries, 9, logit_scale=scale, logit_bias=-3.0)
     np.testing.assert_array_equal(found.rows, right.rows)
     np.testing.assert_array_equal(found.similarities, right.similarities)
@@ -70,7 +70,7 @@ def test_an_index_is_scanned_where_its_towers_run(
     """A stand-in: the CPU is called "meta" to the index, since no GPU may be here."""
     matrix, queries = unit_rows(rng, 400, 16), unit_rows(rng, 3, 16)
     labels = [f"label {row}" for row in range(400)]
-    monkeypatch.setattr("zsic_index.label_index.searcher.MIN_GPU_ELEMENTS", 1)
+    monkeypatch.setattr("zsic_index.label_index.gpu_copy.MIN_GPU_ELEMENTS", 1)
     monkeypatch.setattr(
         "zsic_index.encoders.two_towers.select_device", lambda _name: torch.device("meta")
     )

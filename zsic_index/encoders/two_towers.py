@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zsic_index.embedding_arrays import Float32
 from zsic_index.encoders.base import EncodedImages, EncodedPrompts, Pixels, Tokens
-from zsic_index.errors import ImageError, LabelError, ModelError
+from zsic_index.errors import ImageError, LabelError, ModelError, is_out_of_memory
 from zsic_index.records import ModelInfo
 from zsic_index.scan.device import full_precision
 
@@ -183,7 +183,7 @@ class TwoTowerEncoder(ABC):
                 parts = {name: self._placed(part) for name, part in inputs.items()}
                 return list(_unit(tower(**parts)))
         except RuntimeError as error:
-            if "out of memory" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             # The error's frames still hold the batch, so retry outside of this block.
         if size == 1:

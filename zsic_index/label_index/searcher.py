@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from zsic_index.calibration import Calibration, pair_similarities
 from zsic_index.embedding_arrays import Float32, Float64, Int64, check_embeddings
-from zsic_index.errors import InputError
+from zsic_index.errors import InputError, is_out_of_memory
 from zsic_index.index_files import ApproximateSearch, HalfPrecision, IndexFiles
 from zsic_index.index_files.approximate_search import CANDIDATES, compute_recall
 from zsic_index.label_index.arguments import check_top_k
+from zsic_index.label_index.gpu_copy import GpuCopy
 from zsic_index.records import IndexInfo
 from zsic_index.scan import sampled
 from zsic_index.scan.exact import scan
@@ -25,14 +23,6 @@ from zsic_index.scan.pooling import Pooling
 from zsic_index.scan.probabilities import activate, log_sum_exp
 from zsic_index.scan.sampled import Sample
 from zsic_index.scan.spec import Float16, ScanResult, similarities_of
-
-if TYPE_CHECKING:
-    from zsic_index.scan.device import DeviceMatrix
-
-logger = logging.getLogger("zsic_index")
-
-MIN_GPU_ELEMENTS = 1 << 24
-"""Size of a label matrix from which a GPU is used: 32,768 labels of 512 dimensions."""
 
 _OVERFETCH = 4
 """Rows that an approximate kind fetches for each requested one."""
@@ -75,7 +65,7 @@ class Searcher:
         device: str,
         calibration: Calibration | None = None,
         *,
-        gpu_copy: _GpuCopy | None = None,
+        gpu_copy: GpuCopy | None = None,
     ) -> None:
         if calibration is not None:
             _check_fits(calibration, info)
@@ -86,7 +76,7 @@ class Searcher:
         self.logit_scale = fit.scale if fit else info.logit_scale
         self.logit_bias = fit.bias if fit else info.logit_bias
         self._device = device
-        self._gpu_copy = gpu_copy or _GpuCopy(info, files, device)
+        self._gpu_copy = gpu_copy or GpuCopy(info, files, device)
         self._label_bias = self.label_bias_of(files.label_ids)
 
     def with_calibration(self, calibration: Calibration | None) -> Searcher:
@@ -166,16 +156,8 @@ class Searcher:
     def find(self, queries: Float32, top_k: int) -> SearchResult:
         """Find the ``top_k`` best rows for (B, D) float32 unit-norm queries."""
         match self.files.first_pass:
-            case HalfPrecision() | None if (gpu_matrix := self._gpu_matrix()) is not None:
-                return SearchResult(
-                    gpu_matrix.scan(
-                        queries,
-                        top_k,
-                        logit_scale=self.logit_scale,
-                        logit_bias=self.logit_bias,
-                        partition=self._is_softmax,
-                    )
-                )
+            case HalfPrecision() | None if (best := self._scan_on_gpu(queries, top_k)) is not None:
+                return SearchResult(best)
             case HalfPrecision() as half:
                 return SearchResult(
                     self._scan_index(
@@ -194,7 +176,14 @@ class Searcher:
                 return SearchResult(self._scan_index(self.files.matrix, queries, top_k))
 
     def find_groups(self, queries: Float32, top_k: int, grouping: Grouping) -> ScanResult:
-        """Find the ``top_k`` best rows in one exact pass that also reduces groups of rows."""
+        """Find the ``top_k`` best rows in one exact pass that also reduces groups of rows.
+
+        The groups of an index of kind ``float16`` are reduced on the CPU, from the float32 matrix.
+        """
+        if not isinstance(self.files.first_pass, HalfPrecision):
+            best = self._scan_on_gpu(queries, top_k, grouping)
+            if best is not None:
+                return best
         return self._scan_index(self.files.matrix, queries, top_k, grouping=grouping)
 
     def scan(
@@ -287,14 +276,30 @@ class Searcher:
             partition.high + bias,
         )
 
-    def _gpu_matrix(self) -> DeviceMatrix | None:
-        """Return the matrix on a GPU; None where it must be scanned on the CPU.
-
-        Pooling and label bias are computed on the CPU only.
-        """
-        if self.pooling is not None or self._label_bias is not None:
+    def _scan_on_gpu(
+        self, queries: Float32, top_k: int, grouping: Grouping | None = None
+    ) -> ScanResult | None:
+        """Scan the index on a GPU; return None where it must be scanned on the CPU."""
+        matrix = self._gpu_copy.matrix(reduced=self.pooling is not None or grouping is not None)
+        if matrix is None:
             return None
-        return self._gpu_copy.matrix()
+        try:
+            return matrix.scan(
+                queries,
+                top_k,
+                logit_scale=self.logit_scale,
+                logit_bias=self.logit_bias,
+                pooling=self.pooling,
+                label_bias=self._label_bias,
+                partition=self._is_softmax,
+                grouping=grouping,
+            )
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            # The error's frames still hold the block, so scan outside of this block.
+        self._gpu_copy.give_up()
+        return None
 
     @property
     def _is_softmax(self) -> bool:
@@ -303,48 +308,6 @@ class Searcher:
     @cached_property
     def _sample(self) -> Sample:
         return sampled.draw(self.files.matrix)
-
-
-class _GpuCopy:
-    """The label matrix on a GPU, copied at the first search; shared by searchers of one index."""
-
-    def __init__(self, info: IndexInfo, files: IndexFiles, device: str) -> None:
-        self._info = info
-        self._files = files
-        self._device = device
-        self._matrix: DeviceMatrix | None = None
-
-    def matrix(self) -> DeviceMatrix | None:
-        """Return the matrix on the GPU; None without a GPU, or where it is not worth the copy."""
-        if self._matrix is not None:
-            return self._matrix
-        info = self._info
-        if self._device == "cpu" or info.labels * info.dim < MIN_GPU_ELEMENTS:
-            return None
-        if self._device == "auto" and "torch" not in sys.modules:
-            # Without a model nothing needs torch, and importing it takes longer than many scans.
-            return None
-        from zsic_index.encoders.two_towers import select_device
-
-        device = select_device(self._device)
-        if device.type == "cpu":
-            return None
-        from zsic_index.scan.device import DeviceMatrix
-
-        dtype: Literal["float16", "float32"] = "float16" if info.kind == "float16" else "float32"
-        try:
-            self._matrix = DeviceMatrix(self._files.matrix, device, dtype)
-        except RuntimeError as error:
-            if "out of memory" not in str(error):
-                raise
-            logger.warning(
-                "%d labels x %d do not fit into the memory of %s: scanning on the CPU",
-                info.labels,
-                info.dim,
-                device,
-            )
-            self._device = "cpu"
-        return self._matrix
 
 
 def check_takes_label_bias(info: IndexInfo) -> None:

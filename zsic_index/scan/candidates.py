@@ -20,16 +20,19 @@ class Candidates:
     """Candidates of one pass for a batch of queries.
 
     Attributes:
-        values: (B, m) float32 logits without the logit bias, -inf for unused places; m >= k.
+        values: (B, m) float32 logits without the logit bias, -inf for unused places; m is at least
+            ``ScanSpec.settled``.
         rows: (B, m) int64 rows of the values, as in ``ScanResult``.
         overflowed: (B,) True where more candidates are within the margin than were collected.
         log_sums: (B,) float64 logsumexp of all logits without the logit bias.
+        groups: (B, G) float64 probabilities of groups; None without a grouping.
     """
 
     values: Float32
     rows: Int64
     overflowed: Bool
     log_sums: Float64
+    groups: Float64 | None = None
 
 
 class CandidateCollector:
@@ -98,8 +101,12 @@ class CandidateCollector:
 def settle(
     matrix: Float32 | Float16, queries: Float32, candidates: Candidates, spec: ScanSpec
 ) -> BatchResult:
-    """Compute candidates again in float64 from the (N, D) matrix, and order them."""
+    """Compute candidates again in float64 from the (N, D) matrix, and order them.
+
+    Their terms in the log-partition, and in the values of groups, are replaced by the exact ones.
+    """
     log_sums = candidates.log_sums.copy()
+    groups = None if candidates.groups is None else candidates.groups.copy()
     best_rows = np.empty((len(queries), spec.k), dtype=np.int64)
     best = np.empty((len(queries), spec.k))
     for query, (line, line_rows) in enumerate(zip(candidates.values, candidates.rows, strict=True)):
@@ -107,20 +114,26 @@ def settle(
             best_rows[query], log_sums[query] = _scan_exactly(matrix, queries[query], spec)
             best[query] = spec.similarities(matrix, best_rows[query], queries[query])
             continue
-        least = np.partition(line, len(line) - spec.k)[len(line) - spec.k]
+        least = np.partition(line, len(line) - spec.settled)[len(line) - spec.settled]
         kept = np.flatnonzero(line >= least - np.float32(spec.margin * spec.scale))
         rows = line_rows[kept]
         similarities = spec.similarities(matrix, rows, queries[query])
         exact = spec.subtract_bias(similarities, rows)
         order = np.lexsort((rows, -exact))[: spec.k]
         best_rows[query], best[query] = rows[order], similarities[order]
+        # Summed in row order, so that the result does not depend on the workers.
+        order = np.argsort(rows)
+        logits, rough = spec.scale * exact[order], line[kept][order].astype(np.float64)
+        if groups is not None and spec.grouping is not None:
+            relative_to = log_sums[query] if spec.grouping.reduction == "sum" else -spec.bias
+            spec.grouping.settle(
+                groups[query], rows[order], rough - relative_to, logits - relative_to
+            )
         if spec.partition:
-            # Summed in row order, so that the result does not depend on the workers.
-            order = np.argsort(rows)
-            terms = np.exp(spec.scale * exact[order] - log_sums[query])
-            rough = np.exp(line[kept][order].astype(np.float64) - log_sums[query])
-            log_sums[query] += np.log1p((terms - rough).sum())
-    return BatchResult(best_rows, best, log_sums)
+            terms = np.exp(logits - log_sums[query])
+            terms -= np.exp(rough - log_sums[query])
+            log_sums[query] += np.log1p(terms.sum())
+    return BatchResult(best_rows, best, log_sums, groups)
 
 
 def _scan_exactly(matrix: Float32 | Float16, query: Float32, spec: ScanSpec) -> tuple[Int64, float]:

@@ -9,7 +9,8 @@ The result does not depend on the division, for two reasons. First, every row wh
 within the rounding error of the k-th best is a candidate; candidates are computed again in float64
 from the float32 matrix and ordered by that. Second, sums of exponentials are kept per segment and
 added in the order of the segments, in float64; the terms of candidates, which carry most of the
-mass, are replaced by their exact values.
+mass, are replaced by their exact values. So are those in the values of groups, for which more
+candidates are collected; these values are kept per worker and depend on the division by about 1e-7.
 
 A half-precision matrix is scanned the same way beside the float32 one: its rounding error is added
 to the margin, and candidates are computed from the float32 matrix.
@@ -26,7 +27,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -114,23 +115,29 @@ def scan(
         matrix.shape,
         top_k,
         logit_scale,
+        logit_bias,
         partition=partition,
         rounding=rounding,
         pooling=pooling,
         label_bias=label_bias,
+        grouping=grouping,
     )
-    batch = QUERY_BATCH
-    if grouping is not None:
-        batch = max(1, min(batch, GROUP_ELEMENTS // grouping.count))
-    groups = None if grouping is None else (grouping, logit_bias)
+    batch = queries_per_pass(grouping)
     division = _Division(threads or available_cores(), block_elements, segment_rows)
     settled_by = matrix if exact is None else exact
     with one_blas_thread():
         results = [
-            _scan_batch(matrix, settled_by, queries[start : start + batch], spec, division, groups)
+            _scan_batch(matrix, settled_by, queries[start : start + batch], spec, division)
             for start in range(0, len(queries), batch)
         ]
-    return join_batches(results, spec, logit_bias)
+    return join_batches(results, spec)
+
+
+def queries_per_pass(grouping: Grouping | None) -> int:
+    """Return the largest number of queries that one pass takes."""
+    if grouping is None:
+        return QUERY_BATCH
+    return max(1, min(QUERY_BATCH, GROUP_ELEMENTS // grouping.count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +155,6 @@ def _scan_batch(
     queries: Float32,
     spec: ScanSpec,
     division: _Division,
-    grouped: tuple[Grouping, float] | None,
 ) -> BatchResult:
     segments = list(itertools.pairwise(spec.edges(0, spec.labels, division.segment_rows)))
     workers = max(1, min(division.workers, len(segments)))
@@ -156,8 +162,12 @@ def _scan_batch(
     scaled = _padded(queries * np.float32(spec.scale))
     log_sums = np.zeros((len(segments), len(queries)))
     margin = np.float32(spec.margin * spec.scale)
-    collectors = [CandidateCollector(len(queries), spec.k, margin) for _ in range(workers)]
-    groups = [GroupValues.of(len(queries), *grouped) if grouped else None for _ in range(workers)]
+    collectors = [CandidateCollector(len(queries), spec.settled, margin) for _ in range(workers)]
+    grouping = spec.grouping
+    groups = [
+        None if grouping is None else GroupValues.of(len(queries), grouping, spec.bias)
+        for _ in range(workers)
+    ]
     tickets, lock = itertools.count(), threading.Lock()
 
     def work(worker: int) -> None:
@@ -191,10 +201,9 @@ def _scan_batch(
         np.concatenate([collector.rows for collector in collectors], axis=1),
         np.isposinf(np.max([collector.floor for collector in collectors], axis=0)),
         np.logaddexp.reduce(log_sums),
+        GroupValues.merged([values for values in groups if values is not None]),
     )
-    result = settle(exact, queries, candidates, spec)
-    merged = GroupValues.merged([values for values in groups if values is not None])
-    return result if merged is None else replace(result, groups=merged)
+    return settle(exact, queries, candidates, spec)
 
 
 def _reader(matrix: Float32 | Float16, block: int) -> Callable[[int, int], Float32]:

@@ -16,7 +16,7 @@ Reduction = Literal["sum", "max", "noisy-or"]
 largest, or that of at least one of them where they are independent."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Grouping:
     """Groups of rows, each of which a scan reduces to one number.
 
@@ -29,6 +29,33 @@ class Grouping:
     group_of: Int64
     count: int
     reduction: Reduction
+
+    def settle(self, probabilities: Float64, rows: Int64, rough: Float64, exact: Float64) -> None:
+        """Replace the terms of a query's best rows in its (G,) probabilities, in place.
+
+        Args:
+            probabilities: probability of each group.
+            rows: (n,) int64 rows: all that are better than a given one.
+            rough: (n,) float64 logits that they were reduced with; under ``sum`` these are without
+                logit bias, relative to the logsumexp of all rows.
+            exact: (n,) float64 exact logits of the same kind.
+        """
+        groups, place = np.unique(self.group_of[rows], return_inverse=True)
+        match self.reduction:
+            case "sum":
+                more = np.bincount(place, np.exp(exact) - np.exp(rough))
+                probabilities[groups] = np.maximum(probabilities[groups] + more, 0.0)
+                probabilities /= probabilities.sum()
+            case "max":
+                # The best row of each of these groups is among them.
+                best = np.full(len(groups), -np.inf)
+                np.maximum.at(best, place, exact)
+                probabilities[groups] = np.exp(-np.logaddexp(0.0, -best))
+            case "noisy-or":
+                off = np.bincount(place, np.logaddexp(0.0, exact) - np.logaddexp(0.0, rough))
+                with np.errstate(divide="ignore"):
+                    off -= np.log1p(-probabilities[groups])
+                probabilities[groups] = -np.expm1(-off)
 
 
 class GroupValues(ABC):

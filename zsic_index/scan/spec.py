@@ -9,10 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from zsic_index.embedding_arrays import Float32, Float64, Int64
+from zsic_index.scan.groups import Grouping
 from zsic_index.scan.pooling import Logits, Pooling
 
 VECTOR_BLOCK_ROWS = 1 << 13
 """Rows per block for a single query."""
+
+EXACT_TERMS = 32
+"""Labels per query whose terms in the values of groups are exact. The rounding error of a float32
+logit, some 1e-5 for a logit of 60, is by far the largest error of a group's probability; the labels
+that follow are mostly too improbable for it to matter."""
 
 Float16 = npt.NDArray[np.float16]
 
@@ -42,25 +48,29 @@ class ScanResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScanSpec:
-    """ScanSpec of a scan, whatever the device.
+    """Specification of a scan, whatever the device.
 
     Attributes:
         labels: N, the number of labels.
         k: labels per query.
         scale: multiplier of similarities.
+        bias: added to every logit.
         margin: distance of a similarity below the k-th best up to which a label is a candidate.
         partition: compute the log-partition.
         pooling: see ``scan``.
         label_bias: see ``scan``.
+        grouping: see ``scan``.
     """
 
     labels: int
     k: int
     scale: float
+    bias: float
     margin: float
     partition: bool
     pooling: Pooling | None = None
     label_bias: Float32 | None = None
+    grouping: Grouping | None = None
 
     @classmethod
     def of(
@@ -68,11 +78,13 @@ class ScanSpec:
         shape: tuple[int, ...],
         top_k: int,
         scale: float,
+        bias: float,
         *,
         partition: bool,
         rounding: float,
         pooling: Pooling | None = None,
         label_bias: Float32 | None = None,
+        grouping: Grouping | None = None,
     ) -> ScanSpec:
         """Return the specification for a matrix of shape (N, D); see ``scan``."""
         # Bound of the rounding error of a float32 inner product of D unit-norm numbers, summed in
@@ -83,7 +95,13 @@ class ScanSpec:
         if label_bias is not None:
             off += 2.0**-23 * (1 + float(np.abs(label_bias).max(initial=0)))
         labels = shape[0] if pooling is None else pooling.labels
-        return cls(labels, min(top_k, labels), scale, 2 * off, partition, pooling, label_bias)
+        k = min(top_k, labels)
+        return cls(labels, k, scale, bias, 2 * off, partition, pooling, label_bias, grouping)
+
+    @property
+    def settled(self) -> int:
+        """Number of best labels per query, at least k, that are computed exactly."""
+        return self.k if self.grouping is None else max(self.k, min(EXACT_TERMS, self.labels))
 
     def edges(self, first: int, last: int, rows: int) -> list[int]:
         """Return the edges between parts of at most ``rows`` rows, for labels first to last."""
@@ -135,7 +153,7 @@ class BatchResult:
     groups: Float64 | None = None
 
 
-def join_batches(results: Sequence[BatchResult], spec: ScanSpec, logit_bias: float) -> ScanResult:
+def join_batches(results: Sequence[BatchResult], spec: ScanSpec) -> ScanResult:
     """Concatenate the results of all batches."""
     rows = np.concatenate(
         [np.empty((0, spec.k), dtype=np.int64), *(result.rows for result in results)]
@@ -148,8 +166,8 @@ def join_batches(results: Sequence[BatchResult], spec: ScanSpec, logit_bias: flo
     return ScanResult(
         rows,
         similarities,
-        spec.subtract_bias(similarities, rows) * spec.scale + logit_bias,
-        log_sums + logit_bias if spec.partition else None,
+        spec.subtract_bias(similarities, rows) * spec.scale + spec.bias,
+        log_sums + spec.bias if spec.partition else None,
         np.concatenate(groups) if groups else None,
     )
 
