@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.support.oracle import unit_rows
-from zsic_index import LabelIndex
-from zsic_index.embedding_arrays import Float32
+from tests.support.worlds import draw_pooling
 from zsic_index.scan.device import DeviceMatrix
 from zsic_index.scan.exact import scan
+from zsic_index.scan.groups import Grouping, Reduction
+from zsic_index.scan.pooling import How, Pooling
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -64,40 +68,132 @@ def test_the_process_keeps_its_own_precision(rng: np.random.Generator) -> None:
         torch.set_float32_matmul_precision(before)
 
 
-def test_an_index_is_scanned_where_its_towers_run(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@settings(max_examples=50)
+@given(
+    labels=st.integers(1, 300),
+    most=st.sampled_from([1, 3, 40]),
+    how=st.sampled_from(["max", "mass"]),
+    with_bias=st.booleans(),
+    reduction=st.sampled_from([None, "sum", "max", "noisy-or"]),
+    in_order=st.booleans(),
+    batch=st.integers(1, 9),
+    top_k=st.integers(1, 40),
+    block_rows=st.sampled_from([1, 7, 90, 1_000]),
+    segment_rows=st.sampled_from([2, 5, 256]),
+    dtype=st.sampled_from(["float32", "float32", "bfloat16"]),
+    scale=st.sampled_from([0.5, 14.3, 100.0, 3_000.0]),
+    seed=st.integers(0, 2**31),
+)
+def test_names_biases_and_groups_are_those_of_the_cpu(
+    labels: int,
+    most: int,
+    how: How,
+    with_bias: bool,
+    reduction: Reduction | None,
+    in_order: bool,
+    batch: int,
+    top_k: int,
+    block_rows: int,
+    segment_rows: int,
+    dtype: Literal["float32", "bfloat16"],
+    scale: float,
+    seed: int,
 ) -> None:
-    """A stand-in: the CPU is called "meta" to the index, since no GPU may be here."""
-    matrix, queries = unit_rows(rng, 400, 16), unit_rows(rng, 3, 16)
-    labels = [f"label {row}" for row in range(400)]
-    monkeypatch.setattr("zsic_index.label_index.gpu_copy.MIN_GPU_ELEMENTS", 1)
-    monkeypatch.setattr(
-        "zsic_index.encoders.two_towers.select_device", lambda _name: torch.device("meta")
-    )
-    moved: list[DeviceMatrix] = []
+    rng = np.random.default_rng(seed)
+    pooling = draw_pooling(rng, labels, most, how) if most > 1 else None
+    rows = labels if pooling is None else int(pooling.starts[-1])
+    matrix, queries = unit_rows(rng, rows, 48), unit_rows(rng, batch, 48)
+    group_of = rng.integers(0, 6, labels)
+    group_of = np.sort(group_of) if in_order else group_of
+    softmax = reduction in (None, "sum")
+    options: Any = {
+        "logit_scale": scale,
+        # Few labels are probable.
+        "logit_bias": -2.5 if softmax else -0.4 * scale,
+        "pooling": pooling,
+        "label_bias": rng.normal(0, 0.1, labels).astype(np.float32) if with_bias else None,
+        "partition": softmax,
+        "grouping": None if reduction is None else Grouping(group_of, 6, reduction),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zsic_index.scan.device_segments.SEGMENT_ROWS", segment_rows)
+        resident = DeviceMatrix(matrix, "cpu", dtype)
+        on_device = resident.scan(queries, top_k, block_elements=256 * block_rows, **options)
+    on_cpu = scan(matrix, queries, top_k, **options)
+    np.testing.assert_array_equal(on_device.rows, on_cpu.rows)
+    np.testing.assert_array_equal(on_device.similarities, on_cpu.similarities)
+    np.testing.assert_array_equal(on_device.logits, on_cpu.logits)
+    # In half precision sums have an error of up to this; it is zero in float32.
+    off = scale * resident.rounding
+    if softmax:
+        assert on_device.log_partition is not None
+        np.testing.assert_allclose(
+            on_device.log_partition, on_cpu.log_partition, rtol=1e-6, atol=1e-6 + off
+        )
+    if reduction is not None:
+        np.testing.assert_allclose(on_device.groups, on_cpu.groups, rtol=0, atol=1e-6 + off)
 
-    class OnCpu(DeviceMatrix):
-        def __init__(self, matrix: Float32, _device: object, dtype: object) -> None:
-            assert dtype == "float32"
-            super().__init__(matrix, "cpu")
-            moved.append(self)
 
-    monkeypatch.setattr("zsic_index.scan.device.DeviceMatrix", OnCpu)
-    with LabelIndex.from_embeddings(labels, matrix, logit_scale=50.0, name="a") as index:
-        index.score(queries)
-        found = index.score(queries)
-    assert len(moved) == 1
-    with LabelIndex.open("a", device="cpu") as index:
-        right = index.score(queries)
-    for ours, theirs in zip(found, right, strict=True):
-        assert [p.label for p in ours] == [p.label for p in theirs]
-        assert ours[0].probability == pytest.approx(theirs[0].probability, abs=1e-6)
+class Operations(TorchDispatchMode):
+    """Counts operations of torch, and records the largest tensor that they make."""
 
-    class TooLarge(DeviceMatrix):
-        def __init__(self, *_arguments: object) -> None:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.largest = 0
 
-    monkeypatch.setattr("zsic_index.scan.device.DeviceMatrix", TooLarge)
-    with LabelIndex.open("a") as index:
-        assert index.score(queries) == right
-    assert "do not fit into the memory of meta: scanning on the CPU" in caplog.text
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.names.append(func.overloadpacket.__name__)
+        made = result if isinstance(result, tuple | list) else (result,)
+        views = {"slice", "t", "transpose", "unsqueeze", "select", "alias", "detach", "expand"}
+        if self.names[-1] not in views:
+            sizes = (tensor.numel() for tensor in made if isinstance(tensor, torch.Tensor))
+            self.largest = max(self.largest, *sizes, 0)
+        return result
+
+
+@pytest.mark.parametrize("how", [None, "max", "mass"])
+@pytest.mark.parametrize("reduction", [None, "sum", "max", "noisy-or"])
+@pytest.mark.parametrize("batch", [1, 20])
+def test_memory_is_a_few_blocks_and_nothing_waits_for_the_device(
+    rng: np.random.Generator, how: How | None, reduction: Reduction | None, batch: int
+) -> None:
+    labels, block_elements = 600, 1 << 14
+    pooling = None if how is None else Pooling(np.arange(0, 2 * labels + 1, 2), how)
+    matrix = unit_rows(rng, labels if how is None else 2 * labels, 96)
+    resident, queries = DeviceMatrix(matrix, "cpu", "float16"), unit_rows(rng, batch, 96)
+    counts = []
+    for groups in (12, 300):
+        grouping = None
+        if reduction is not None:
+            grouping = Grouping(np.arange(labels) * groups // labels, groups, reduction)
+        options: Any = {"pooling": pooling, "grouping": grouping, "block_elements": block_elements}
+        # The first scan copies the groups to the device.
+        resident.scan(queries, 3, **options)
+        with Operations() as operations:
+            resident.scan(queries, 3, **options)
+        assert operations.largest <= 2 * block_elements
+        # The host would wait for these.
+        assert not {"_local_scalar_dense", "nonzero", "unique_dim"} & set(operations.names)
+        counts.append(len(operations.names))
+    # There are no loops over rows or groups.
+    assert counts[0] == counts[1]
+    blocks = operations.names.count("topk") // 2
+    assert counts[0] <= 10 + 45 * blocks
+
+
+def test_groups_are_copied_once_and_few_are_held(rng: np.random.Generator) -> None:
+    resident, queries = DeviceMatrix(unit_rows(rng, 60, 8), "cpu"), unit_rows(rng, 2, 8)
+    groupings = [Grouping(rng.integers(0, 4, 60), 4, "sum") for _ in range(12)]
+    on_cpu = [scan(resident._exact, queries, 1, grouping=each).groups for each in groupings]
+    for _ in range(2):
+        for grouping, groups in zip(groupings, on_cpu, strict=True):
+            on_device = resident.scan(queries, 1, grouping=grouping).groups
+            np.testing.assert_allclose(on_device, groups, atol=1e-9)
+    assert len(resident._copies._copies) == 8
+    held = list(resident._copies._copies.values())
+    resident.scan(queries[:1], 1, grouping=groupings[-1])
+    assert list(resident._copies._copies.values()) == held

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support import oracle
 from tests.support.oracle import unit_rows
+from tests.support.worlds import draw_pooling
 from zsic_index import calibration
 from zsic_index.calibration import fit_hub_bias, fit_sigmoid, fit_temperature, pair_similarities
 from zsic_index.calibration.truth import Truth
@@ -22,12 +23,6 @@ from zsic_index.scan.groups import Grouping
 from zsic_index.scan.pooling import How, Pooling
 
 HOWS = st.sampled_from(["max", "mass"])
-
-
-def drawn(rng: np.random.Generator, labels: int, most: int, how: How) -> Pooling:
-    """A third of the labels has other names."""
-    counts = np.where(rng.random(labels) < 1 / 3, rng.integers(1, most + 1, labels), 1)
-    return Pooling(np.append(0, np.cumsum(counts)), how)
 
 
 def pooled(of_names: Float64, pooling: Pooling, scale: float) -> Float64:
@@ -66,7 +61,7 @@ def test_a_scan_of_names_is_one_of_labels(
     seed: int,
 ) -> None:
     rng = np.random.default_rng(seed)
-    pooling = drawn(rng, labels, most, how)
+    pooling = draw_pooling(rng, labels, most, how)
     rows = int(pooling.starts[-1])
     matrix, queries = unit_rows(rng, rows, 12), unit_rows(rng, batch, 12)
     matrix = matrix[rng.integers(0, 1 + rows // copies, rows) % rows]
@@ -107,7 +102,7 @@ def test_a_scan_of_names_is_one_of_labels(
 
 
 def test_the_mass_of_labels_is_that_of_all_names(rng: np.random.Generator) -> None:
-    pooling = drawn(rng, 3_000, 5, "mass")
+    pooling = draw_pooling(rng, 3_000, 5, "mass")
     matrix, queries = unit_rows(rng, int(pooling.starts[-1]), 32), unit_rows(rng, 7, 32)
     pooled = scan(matrix, queries, 5, logit_scale=40.0, pooling=pooling)
     every = scan(matrix, queries, 5, logit_scale=40.0)
@@ -139,7 +134,7 @@ def test_parts_cover_all_labels_and_keep_to_their_size(
     seed: int, labels: int, most: int, rows: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    pooling = drawn(rng, labels, most, "max")
+    pooling = draw_pooling(rng, labels, most, "max")
     first, last = sorted(rng.integers(0, labels + 1, 2).tolist())
     edges = pooling.edges(first, last, rows)
     assert (edges[0], edges[-1]) == (first, last)
@@ -168,7 +163,7 @@ def world(
     rng: np.random.Generator, how: How, labels: int = 400, images: int = 500
 ) -> tuple[Pooling, Float32, Float32, Int64]:
     """Images whose right labels are drawn from the pooled softmax of scale 30."""
-    pooling = drawn(rng, labels, 4, how)
+    pooling = draw_pooling(rng, labels, 4, how)
     matrix, queries = unit_rows(rng, int(pooling.starts[-1]), 24), unit_rows(rng, images, 24)
     logits = 30 * pooled(oracle.similarities(queries, matrix), pooling, 30.0)
     return pooling, matrix, queries, (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
