@@ -16,6 +16,7 @@ from tests.support import oracle
 from tests.support.pictures import picture
 from tests.support.stores import copy_store
 from zsic_index import LabelIndex, Prediction
+from zsic_index.encoders.transformers.encoder import TransformersEncoder
 from zsic_index.errors import (
     EmbeddingError,
     ImageError,
@@ -84,6 +85,33 @@ def test_a_refused_image_among_others(index: LabelIndex, photo: Path) -> None:
 
 def test_all_images_refused(index: LabelIndex) -> None:
     assert all(isinstance(result, ImageError) for result in index.stream([b"a", b"b"]))
+
+
+def test_an_image_that_exceeds_the_memory_alone_is_refused_by_name(
+    index: LabelIndex, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault that is injected: there is no GPU here."""
+    expected = index.classify([picture(1), picture(2)], top_k=2)
+    tower, sizes = TransformersEncoder._image_tower, list[int]()
+    (refused,) = index.embed([photo])
+
+    def small(self: TransformersEncoder, **inputs: torch.Tensor) -> torch.Tensor:
+        embeddings = tower(self, **inputs)
+        sizes.append(len(embeddings))
+        unit = torch.nn.functional.normalize(embeddings, dim=1)
+        if len(unit) > 2 or torch.isclose(unit, torch.from_numpy(refused)).all(dim=1).any():
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return embeddings
+
+    monkeypatch.setattr(TransformersEncoder, "_image_tower", small)
+    first, error, last = index.stream([picture(1), photo, picture(2)], top_k=2)
+    assert sizes == [3, 1, 2, 1, 1]
+    assert isinstance(error, ImageError)
+    assert str(error).startswith(f"{photo}: does not fit into the memory of cpu, even alone: use")
+    for predictions, others in zip([first, last], expected, strict=True):
+        assert not isinstance(predictions, ImageError)
+        assert [p.label for p in predictions] == [p.label for p in others]
+        assert predictions[0].probability == pytest.approx(others[0].probability, abs=1e-5)
 
 
 def test_score_equals_classify(index: LabelIndex, photo: Path) -> None:

@@ -48,10 +48,12 @@ class PreparedImage:
     Attributes:
         pixels: input of the tower.
         content_hash: see ``EmbeddedImage``.
+        name: its name in messages.
     """
 
     pixels: Pixels
     content_hash: bytes | None
+    name: str
 
 
 class ImageEmbedder:
@@ -160,7 +162,7 @@ class ImageEmbedder:
         min_side = None if self._decode == "exact" else OVERSAMPLING * tower.image_size
         decoded = opening.decode(content, name, min_side=min_side, limits=self._limits)
         pixels = tower.preprocess(decoded)
-        return PreparedImage(pixels, content_hash)
+        return PreparedImage(pixels, content_hash, name)
 
     def embed_prepared(
         self, batch: Sequence[EmbeddedImage | PreparedImage | ImageError]
@@ -177,7 +179,7 @@ class ImageEmbedder:
         encoded = self.source.vision_tower().encode_images([image.pixels for image in prepared])
         embeddings = iter(check_embeddings(encoded.embeddings, self._record.dim))
         images: list[EmbeddedImage | ImageError] = [
-            encoded.refused[position]
+            ImageError(f"{image.name}: {encoded.refused[position]}")
             if position in encoded.refused
             else EmbeddedImage(next(embeddings), image.content_hash)
             for position, image in enumerate(prepared)

@@ -10,6 +10,6 @@ Everything in this package computes, without holding a (B, N) array, the same as
     sigmoid = 1 / (1 + np.exp(-best))                                # SigLIP
 
 ``exact.scan`` is that in one pass, ``probabilities.activate`` the last two lines. ``pooling`` and
-``groups`` reduce rows to labels and labels to nodes within the pass; ``device`` scans on a GPU;
-``sampled`` estimates the log-partition of an approximate index.
+``groups`` reduce rows to labels and labels to nodes within the pass; ``device`` does the same on a
+GPU, with the reductions of ``device_segments``; ``sampled`` estimates the log-partition of an approximate index.
 """
