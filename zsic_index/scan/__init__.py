@@ -11,5 +11,6 @@ Everything in this package computes, without holding a (B, N) array, the same as
 
 ``exact.scan`` is that in one pass, ``probabilities.activate`` the last two lines. ``pooling`` and
 ``groups`` reduce rows to labels and labels to nodes within the pass; ``device`` does the same on a
-GPU, with the reductions of ``device_segments``; ``sampled`` estimates the log-partition of an approximate index.
+GPU, with the reductions of ``device_segments``; ``sampled`` estimates the log-partition of an
+approximate index.
 """
