@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,7 +25,7 @@ from tests.support.stores import copy_store
 from zsic_index import InputError, LabelIndex, ModelError, StoreError, builtin, encoders
 from zsic_index.encoders import runtime as runtimes
 from zsic_index.encoders.onnx import export
-from zsic_index.encoders.onnx.files import find_tower, write_record
+from zsic_index.encoders.onnx.files import find_tower, lock_towers, write_record
 from zsic_index.encoders.onnx.tower import OnnxTower
 from zsic_index.label_index.towers import (
     find_towers,
@@ -410,14 +411,22 @@ def _build_and_die(store: Path, model: Path) -> None:
     _build(store, model, "killed")
 
 
-def test_builds_at_once_are_all_measured(things: str, store: Path, processes: Processes) -> None:
-    names = ["first", "second", "third"]
-    builds = [processes.start(_build, store, "builtin:clip", name) for name in names]
-    for build in builds:
-        finish(build)
-    with LabelIndex.open(things) as index:
+def test_a_build_waits_for_one_that_measures(things: str) -> None:
+    with LabelIndex.open(things) as index, ThreadPoolExecutor(1) as thread:
         (tower,) = find_towers(index.store, index.info)
-    assert tower.record.measured.keys() == {things, *names}
+        with lock_towers(tower.folder.parent):
+            build = thread.submit(
+                LabelIndex.build, ["sun"], model="builtin:clip", name="others", runtime="auto"
+            )
+            while index.store.indexes.find("others") is None:
+                time.sleep(0.01)
+            with pytest.raises(TimeoutError):
+                build.result(timeout=0.5)
+            measured = {**tower.record.measured, "another": "checksum"}
+            write_record(tower.folder, replace(tower.record, measured=measured))
+        build.result().close()
+        (tower,) = find_towers(index.store, index.info)
+    assert tower.record.measured.keys() == {things, "another", "others"}
 
 
 @pytest.mark.slow
@@ -481,6 +490,6 @@ def test_a_full_disk_leaves_nothing_behind(things: str) -> None:
         assert sorted(exact.folder.parent.iterdir()) == before
 
 
-def test_an_index_with_other_templates_has_the_same_encoder(things: str) -> None:
-    with LabelIndex.open(things) as index, index.with_templates("a sketch of {}.") as other:
-        assert other.encoder.source is index.encoder.source
+def test_another_index_of_the_model_shares_its_encoder(things: str) -> None:
+    with LabelIndex.open(things) as index:
+        assert index.encoder.with_info(index.info).source is index.encoder.source
