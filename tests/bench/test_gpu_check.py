@@ -58,7 +58,7 @@ def test_nothing_is_begun_when_the_time_is_up(run: Run) -> None:
     assert not run.failed
 
 
-@pytest.mark.parametrize("section", ["scan", "memory", "towers"])
+@pytest.mark.parametrize("section", ["scan", "reductions", "memory", "towers"])
 def test_a_section_passes_on_the_cpu(section: str, run: Run) -> None:
     perform(run, {section: gpu_check.SECTIONS[section]})
     rows = rows_of(run)
@@ -67,6 +67,8 @@ def test_a_section_passes_on_the_cpu(section: str, run: Run) -> None:
     match section:
         case "scan":
             assert [row["ok"] for row in rows if "ok" in row] == [True] * 4
+        case "reductions":
+            assert [row["rows_equal"] for row in rows if "ok" in row] == [True] * 16
         case "memory":
             (row,) = [row for row in rows if "ok" in row]
             assert row["out_of_memory"] == "simulated"

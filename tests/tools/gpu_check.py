@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import platform
 import statistics
@@ -48,9 +49,14 @@ from zsic_index.parallel import available_cores
 from zsic_index.records import ModelInfo
 from zsic_index.scan import exact
 from zsic_index.scan.device import DeviceMatrix
+from zsic_index.scan.groups import Grouping, Reduction
+from zsic_index.scan.pooling import How, Pooling
 
 MAX_CHANGE = 1e-5
 """Largest change of a probability in float32: the contract."""
+
+MAX_SUMS_OFF = 1e-6
+"""Largest relative change of a log-partition, or absolute change of the probability of a group."""
 
 LABELS = tuple(f"label {number}" for number in range(60))
 
@@ -169,6 +175,54 @@ def check_scan(run: Run) -> Iterator[Row]:
                 "ok": bool((actual.rows == expected.rows).all()) and off <= limit,
             }  # fmt: skip
         del on_device
+
+
+def check_reductions(run: Run) -> Iterator[Row]:
+    """Pooled names, label bias and groups in the device scan, against the CPU's."""
+    labels, groups = (2_000, 90) if run.small else (500_000, 20_000)
+    rng = np.random.default_rng(0)
+    matrix = _unit_rows(2 * labels, run.device)
+    on_device = DeviceMatrix(matrix, run.device)
+    group_of = np.sort(rng.integers(0, groups, labels))
+    label_bias = rng.normal(0, 0.02, labels).astype(np.float32)
+    hows: tuple[How, ...] = ("max", "mass")
+    reductions: tuple[Reduction | None, ...] = (None, "sum", "max", "noisy-or")
+    batches = (1, 8) if run.small else (1, 64)
+    for how, reduction, batch in itertools.product(hows, reductions, batches):
+        queries = _unit_rows(batch, "cpu", seed=batch)
+        softmax = reduction in (None, "sum")
+        options: dict[str, Any] = {
+            "logit_scale": 100.0,
+            "logit_bias": 0.0 if softmax else -22.0,
+            "pooling": Pooling(np.arange(0, 2 * labels + 1, 2), how),
+            "label_bias": label_bias,
+            "partition": softmax,
+            "grouping": None if reduction is None else Grouping(group_of, groups, reduction),
+        }
+        expected = exact.scan(matrix, queries, 5, **options)
+        actual = on_device.scan(queries, 5, **options)
+        again = on_device.scan(queries, 5, **options)
+        seconds = _median_time(run, lambda q=queries, o=options: on_device.scan(q, 5, **o))
+        same = bool(
+            (actual.rows == expected.rows).all()
+            and (actual.similarities == expected.similarities).all()
+        )
+        off = [0.0]
+        if actual.log_partition is not None and expected.log_partition is not None:
+            ratio = actual.log_partition / expected.log_partition
+            off.append(float(np.abs(ratio - 1).max()))
+        if actual.groups is not None and expected.groups is not None:
+            off.append(float(np.abs(actual.groups - expected.groups).max()))
+        yield {
+            "names": how, "groups": reduction or "none", "batch": batch, "rows_equal": same,
+            "sums_off": f"{max(off):.1e}",
+            "repeats": _equal(actual.groups, again.groups), "ms": round(1e3 * seconds, 2),
+            "ok": same and max(off) <= MAX_SUMS_OFF,
+        }  # fmt: skip
+
+
+def _equal(groups: np.ndarray | None, others: np.ndarray | None) -> bool:
+    return groups is None or others is None or bool((groups == others).all())
 
 
 def time_towers(run: Run) -> Iterator[Row]:
@@ -345,6 +399,7 @@ def time_service(run: Run) -> Iterator[Row]:
 SECTIONS: dict[str, Callable[[Run], Iterator[Row]]] = {
     "families": check_families,
     "scan": check_scan,
+    "reductions": check_reductions,
     "memory": check_memory,
     "towers": time_towers,
     "build": time_build,
