@@ -207,7 +207,7 @@ def test_groups_in_the_scan_are_those_of_float64(
     ).groups
     weights = oracle.softmax(scale * oracle.similarities(queries, matrix))
     right = oracle.of_nodes(weights, [np.flatnonzero(group_of == group) for group in range(70)])
-    np.testing.assert_allclose(found, right, atol=1e-5 * max(1, scale / 100))
+    np.testing.assert_allclose(found, right, rtol=0, atol=1e-6)
 
 
 def test_the_command_line_rolls_up(index: LabelIndex) -> None:
