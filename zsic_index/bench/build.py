@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from transformers import pipeline
-from transformers.utils import logging as transformers_logging
 
 from zsic_index.bench import checkpoints
 from zsic_index.bench.timing import Comparison, Contender, compare
@@ -33,8 +32,6 @@ def run(*, labels: int = 10_000, model: str | None = None, rounds: int = 1) -> C
         model: checkpoint; by default a random CLIP of ViT-B/32's size.
         rounds: timed rounds.
     """
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     names = checkpoints.two_word_labels(labels)
     with tempfile.TemporaryDirectory() as temporary:
         workspace = Path(temporary)
@@ -62,6 +59,7 @@ def run(*, labels: int = 10_000, model: str | None = None, rounds: int = 1) -> C
                 name="bench",
                 store=workspace / f"{next(numbers)}.db",
                 device="cpu",
+                runtime="torch",  # without an ONNX tower, which is not for labels
             ).close()
 
         batches = _batches(tokenizer, [render(label, [DEFAULT_TEMPLATE])[0] for label in names])

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import transformers
+from transformers.utils import logging as transformers_logging
 
 from zsic_index import builtin, encoders
 from zsic_index.encoders.checkpoint import TransformersFiles
@@ -36,9 +37,29 @@ kite apple pear plum grape lemon bread cheese cake tent rope bell
 _MERGES = 49_152 - 256 - 2
 """Number of lines of the vocabulary that CLIP uses."""
 
+DEFAULT_SIZE = "B/32"
 
-def write_random_clip(folder: Path) -> str:
-    """Write a random CLIP of ViT-B/32's size and return the name of its tokenizer.
+VISION_SIZES: dict[str, dict[str, Any]] = {
+    DEFAULT_SIZE: {},
+    "L/14": {
+        "vision_config": {
+            "hidden_size": 1_024,
+            "intermediate_size": 4_096,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "patch_size": 14,
+        },
+        "projection_dim": 768,
+    },
+}
+"""Configuration of a random CLIP by the size of its vision tower; CLIP's defaults are B/32's.
+
+Text towers are of B/32's size.
+"""
+
+
+def write_random_clip(folder: Path, size: str = DEFAULT_SIZE) -> str:
+    """Write a random CLIP of a size of VISION_SIZES and return the name of its tokenizer.
 
     The tokenizer is CLIP's own if open_clip is installed, whose distribution contains the
     vocabulary (it need not be importable), else that of ``builtin:clip``.
@@ -57,7 +78,8 @@ def write_random_clip(folder: Path) -> str:
             "bos_token_id": tokenizer.bos_token_id,
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
-        }
+        },
+        **VISION_SIZES[size],
     )
     torch.manual_seed(0)
     transformers.CLIPModel(config).save_pretrained(folder)
@@ -65,12 +87,19 @@ def write_random_clip(folder: Path) -> str:
     return tokenizer_name
 
 
-def get_checkpoint(model: str | None, workspace: Path) -> tuple[Path, str]:
-    """Return the folder and a description of ``model``, or of a random CLIP in ``workspace``."""
+def get_checkpoint(
+    model: str | None, workspace: Path, size: str = DEFAULT_SIZE
+) -> tuple[Path, str]:
+    """Return the folder and a description of ``model``, or of a random CLIP in ``workspace``.
+
+    Silences warnings and progress bars of transformers.
+    """
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     if model is not None:
         return find_folder(model), model
-    folder = workspace / "vit-b-32"
-    return folder, f"a random CLIP of ViT-B/32's size with {write_random_clip(folder)}"
+    folder = workspace / "model"
+    return folder, f"a random CLIP of ViT-{size}'s size with {write_random_clip(folder, size)}"
 
 
 def two_word_labels(count: int) -> list[str]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from transformers import pipeline
-from transformers.utils import logging as transformers_logging
 
 from zsic_index.bench import checkpoints
 from zsic_index.bench.timing import Comparison, Contender, compare
@@ -29,8 +28,6 @@ def run(*, labels: int = 1_000, model: str | None = None, rounds: int = 3) -> Co
         model: folder or Hub id of a checkpoint; by default a random CLIP of ViT-B/32's size.
         rounds: timed rounds.
     """
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     names = checkpoints.two_word_labels(labels)
     image = Image.fromarray(
         np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)

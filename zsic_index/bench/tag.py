@@ -16,6 +16,8 @@ import numpy as np
 from PIL import Image
 
 from zsic_index.bench import checkpoints
+from zsic_index.bench.indexes import NAME, build_index
+from zsic_index.bench.photos import write_photos
 from zsic_index.bench.timing import Comparison, Contender, compare
 from zsic_index.embedding_arrays import check_embeddings
 from zsic_index.embeddings.images import IMAGES_PER_BATCH, OVERSAMPLING
@@ -29,6 +31,7 @@ from zsic_index.library.tag_rules import TagSettings
 from zsic_index.library.tagging import Tagging
 from zsic_index.parallel import available_cores, batched
 from zsic_index.querying.thresholds import Thresholds
+from zsic_index.records import Runtime
 from zsic_index.store import Store
 from zsic_index.store.photo_records import PhotoOutcome, Run
 
@@ -44,8 +47,6 @@ _DAMAGED_EVERY = 100
 
 _SEED_BATCH = 10_000
 
-_NAME = "bench"
-
 
 def run(
     *,
@@ -54,6 +55,7 @@ def run(
     embeddings: int = 100_000,
     labels: int = 1_000,
     model: str | None = None,
+    runtime: Runtime | None = None,
     rounds: int = 3,
 ) -> Iterator[Comparison]:
     """Yield comparisons for new photos, for unchanged files and for a new taxonomy.
@@ -64,6 +66,8 @@ def run(
         embeddings: number of photos with stored embeddings, tagged with a new taxonomy.
         labels: number of labels, N.
         model: checkpoint; by default a random CLIP of ViT-B/32's size.
+        runtime: runtime of the vision tower of tag; see ``LabelIndex.build``. The vision tower
+            alone is torch's.
         rounds: timed rounds.
     """
     with tempfile.TemporaryDirectory() as temporary:
@@ -71,25 +75,26 @@ def run(
         folder, description = checkpoints.get_checkpoint(model, workspace)
         names = checkpoints.two_word_labels(labels)
         store = workspace / "store.db"
-        LabelIndex.build(names, model=folder, name=_NAME, store=store, device="cpu").close()
+        with build_index(names, model=folder, store=store, runtime=runtime) as index:
+            runtime = index.encoder.runtime
         empty = _copy_store(store, workspace / "empty.db")
-        yield _time_new_photos(workspace, empty, photos, description, rounds)
+        yield _time_new_photos(workspace, empty, photos, runtime, description, rounds)
         unchanged = _copy_store(empty, workspace / "unchanged.db")
-        yield _time_unchanged_files(workspace, unchanged, files, rounds)
+        yield _time_unchanged_files(workspace, unchanged, files, runtime, rounds)
         new = _copy_store(empty, workspace / "new.db")
-        yield _time_new_taxonomy(workspace, new, embeddings, names, rounds)
+        yield _time_new_taxonomy(workspace, new, embeddings, names, runtime, rounds)
 
 
 def _time_new_photos(
-    workspace: Path, empty: Path, photos: int, description: str, rounds: int
+    workspace: Path, empty: Path, photos: int, runtime: Runtime, description: str, rounds: int
 ) -> Comparison:
     good, damaged = workspace / "good", workspace / "damaged"
-    _write_photos(good, photos)
+    write_photos(good, photos, SIZE)
     shutil.copytree(good, damaged)
     for number in range(0, photos, _DAMAGED_EVERY):
         path = damaged / f"{number}.jpg"
         path.write_bytes(path.read_bytes()[:5_000])
-    store = workspace / "first.db"
+    store = _copy_store(empty, workspace / "first.db")
     encoder = EncoderSource.of(resolve(_get_model(empty)), device="cpu").encoder()
     pixels = [_preprocess(encoder, path) for path in sorted(good.iterdir())]
 
@@ -103,24 +108,29 @@ def _time_new_photos(
             encoder.encode_images(pixels[start : start + IMAGES_PER_BATCH])
 
     def reset_store() -> None:
-        _copy_store(empty, store)
+        # Tagging does not touch the files of the index.
+        shutil.copy2(empty, store)
 
     return compare(
         f"{photos} JPEG files of {SIZE[0]} x {SIZE[1]}, {description}",
         [
-            Contender("tag", lambda: _tag(store, good), reset_store),
+            Contender(f"tag with {runtime}", lambda: _tag(store, good, runtime), reset_store),
             Contender("decoding alone", decode),
-            Contender("the vision tower alone", tower),
-            Contender("tag, 1 % of the files cut off", lambda: _tag(store, damaged), reset_store),
+            Contender("torch's vision tower alone", tower),
+            Contender(
+                "tag, 1 % of the files cut off", lambda: _tag(store, damaged, runtime), reset_store
+            ),
         ],
         rounds=rounds,
     )
 
 
-def _time_unchanged_files(workspace: Path, store: Path, files: int, rounds: int) -> Comparison:
+def _time_unchanged_files(
+    workspace: Path, store: Path, files: int, runtime: Runtime, rounds: int
+) -> Comparison:
     root = workspace / "unchanged"
-    _add_embeddings(store, _write_small_files(root, files))
-    _tag(store, root)
+    _add_embeddings(store, _write_small_files(root, files), runtime)
+    _tag(store, root, runtime)
 
     def walk() -> int:
         return sum(
@@ -132,7 +142,7 @@ def _time_unchanged_files(workspace: Path, store: Path, files: int, rounds: int)
     return compare(
         f"{files:,} files that have not changed",
         [
-            Contender("tag", lambda: _tag(store, root)),
+            Contender("tag", lambda: _tag(store, root, runtime)),
             Contender("looking at every file's size", walk),
         ],
         rounds=rounds,
@@ -140,37 +150,53 @@ def _time_unchanged_files(workspace: Path, store: Path, files: int, rounds: int)
 
 
 def _time_new_taxonomy(
-    workspace: Path, store: Path, embeddings: int, names: list[str], rounds: int
+    workspace: Path,
+    store: Path,
+    embeddings: int,
+    names: list[str],
+    runtime: Runtime,
+    rounds: int,
 ) -> Comparison:
     root = workspace / "cached"
-    _add_embeddings(store, _write_small_files(root, embeddings))
+    _add_embeddings(store, _write_small_files(root, embeddings), runtime)
     numbers = itertools.count(1)
 
     def replace_one_label() -> None:
         labels = [*names[:-1], f"something new {next(numbers)}"]
-        LabelIndex.build(labels, model=_get_model(store), name=_NAME, store=store).close()
+        LabelIndex.build(
+            labels,
+            model=_get_model(store),
+            name=NAME,
+            store=store,
+            device="cpu",
+            runtime=runtime,
+        ).close()
 
     return compare(
         f"{embeddings:,} photos with embeddings, {len(names):,} labels of which one is new",
-        [Contender("tag", lambda: _tag(store, root), replace_one_label)],
+        [Contender("tag", lambda: _tag(store, root, runtime), replace_one_label)],
         rounds=rounds,
         warmup=0,
     )
 
 
-def _tag(store: Path, root: Path) -> RunReport:
-    with LabelIndex.open(
-        _NAME, store=store, device="cpu", decode="scaled", keep_images=True
-    ) as index:
+def _tag(store: Path, root: Path, runtime: Runtime) -> RunReport:
+    with _open_index(store, runtime) as index:
         settings = RunSettings(
             (str(root),), tags=TagSettings(max_tags=TAGS), thresholds=Thresholds(0.0)
         )
         return Tagging(settings.rules(index), settings).run()
 
 
+def _open_index(store: Path, runtime: Runtime) -> LabelIndex:
+    return LabelIndex.open(
+        NAME, store=store, device="cpu", runtime=runtime, decode="scaled", keep_images=True
+    )
+
+
 def _get_model(store: Path) -> str:
     with Store.open(store) as opened:
-        model_id = opened.indexes.get(_NAME).model_id
+        model_id = opened.indexes.get(NAME).model_id
     assert model_id is not None, "the index was built with a model"
     return model_id
 
@@ -184,15 +210,6 @@ def _copy_store(store: Path, target: Path) -> Path:
     shutil.copy2(store, target)
     shutil.copytree(f"{store}.indexes", f"{target}.indexes", dirs_exist_ok=True)
     return target
-
-
-def _write_photos(folder: Path, count: int) -> None:
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(count):
-        small = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
-        picture = Image.fromarray(small).resize(SIZE, Image.Resampling.BICUBIC)
-        picture.save(folder / f"{number}.jpg", quality=90)
 
 
 def _write_small_files(root: Path, count: int) -> list[Path]:
@@ -211,12 +228,12 @@ def _write_small_files(root: Path, count: int) -> list[Path]:
     return paths
 
 
-def _add_embeddings(store: Path, paths: list[Path]) -> None:
+def _add_embeddings(store: Path, paths: list[Path], runtime: Runtime) -> None:
     """Record photos with random embeddings, as if they had been tagged before."""
     rng = np.random.default_rng(0)
-    with LabelIndex.open(_NAME, store=store, decode="scaled", keep_images=True) as index:
+    with _open_index(store, runtime) as index:
         embedder, opened = index.encoder.image_embedder(), index.store
-        run = opened.runs.start(Run("seed", "seed", _NAME, None, "", {}))
+        run = opened.runs.start(Run("seed", "seed", NAME, None, "", {}))
         fingerprint = index.info.encoder_fingerprint
         for part in batched(paths, _SEED_BATCH):
             hashes = [hashlib.sha256(path.read_bytes()).digest() for path in part]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import statistics
@@ -26,7 +27,7 @@ class Contender:
         run: function that is timed.
         prepare: function called before each run, not timed.
         share: share of the work that ``run`` does, by which its times are divided; a share below 1
-            belongs in the name.
+            belongs in the name. For times per image it is the number of images.
     """
 
     name: str
@@ -106,7 +107,8 @@ def compare(
 
 def describe_machine() -> dict[str, Any]:
     """Return the processor, BLAS, versions and environment variables that affect timings."""
-    names = ("zsic-index", "numpy", "torch", "transformers", "faiss-cpu")
+    names = ["zsic-index", "numpy", "torch", "transformers", "faiss-cpu"]
+    names += filter(importlib.util.find_spec, ("onnxruntime", "openvino"))
     overrides = ("OPENBLAS_CORETYPE", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {
         "cpu": _cpu(),

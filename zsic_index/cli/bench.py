@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from zsic_index.cli.options import Command, verbose_option
+from zsic_index.cli.options import Command, runtime_option, verbose_option
 from zsic_index.formats.text import write_columns
 
 if TYPE_CHECKING:
+    from zsic_index.bench.cold import ColdStart
     from zsic_index.bench.timing import Comparison
 
 
@@ -70,19 +71,24 @@ def images_option(default: int) -> Callable[[Command], Command]:
     )
 
 
+def batches_option(*defaults: int) -> Callable[[Command], Command]:
+    """Return the option --batch with defaults."""
+    return click.option(
+        "--batch",
+        "batches",
+        type=click.IntRange(min=1),
+        multiple=True,
+        default=defaults,
+        show_default=True,
+        metavar="B",
+        help="Number of images per batch. Repeatable.",
+    )
+
+
 @bench.command("scan")
 @labels_option(100_000)
 @dim_option
-@click.option(
-    "--batch",
-    "batches",
-    type=click.IntRange(min=1),
-    multiple=True,
-    default=(1, 8, 64, 256),
-    show_default=True,
-    metavar="B",
-    help="Number of images per batch. Repeatable.",
-)
+@batches_option(1, 8, 64, 256)
 @click.option("--half", is_flag=True, help="Scan half-precision embeddings of 2 * D bytes.")
 @rounds_option
 @json_option
@@ -105,15 +111,60 @@ def time_scan(
 @labels_option(1_000)
 @images_option(32)
 @model_to_time_option
+@runtime_option
 @rounds_option
 @json_option
 @verbose_option
-def time_query(labels: int, images: int, model: str | None, rounds: int, as_json: bool) -> None:
-    """Time query against transformers' pipeline and the vision tower."""
+def time_query(
+    labels: int, images: int, model: str | None, runtime: Any, rounds: int, as_json: bool
+) -> None:
+    """Time query against transformers' pipeline and torch's vision tower."""
     from zsic_index.bench import query
 
-    comparison = query.run(labels=labels, images=images, model=model, rounds=rounds)
+    comparison = query.run(
+        labels=labels, images=images, model=model, runtime=runtime, rounds=rounds
+    )
     _print_comparisons([comparison], as_json=as_json)
+
+
+@bench.command("tower")
+@batches_option(1, 8, 32)
+@model_to_time_option
+@click.option(
+    "--size",
+    type=click.Choice(["B/32", "L/14"]),
+    default="B/32",
+    show_default=True,
+    help="Size of the random model, a ViT.",
+)
+@click.option(
+    "--no-compile",
+    is_flag=True,
+    help="Leave out torch.compile, which compiles for up to a minute per batch size.",
+)
+@rounds_option
+@json_option
+@verbose_option
+def time_tower(
+    batches: tuple[int, ...],
+    model: str | None,
+    size: str,
+    no_compile: bool,
+    rounds: int,
+    as_json: bool,
+) -> None:
+    """Time one vision tower by torch, torch.compile, ONNX Runtime and OpenVINO.
+
+    Times are per image. OpenVINO takes part if it is installed. Embeddings are compared first.
+    """
+    if model is not None and size != "B/32":
+        raise click.UsageError("--size is that of the random model: leave out --model or --size")
+    from zsic_index.bench import tower
+
+    comparisons = tower.run(
+        batches=batches, model=model, size=size, compiled=not no_compile, rounds=rounds
+    )
+    _print_comparisons(comparisons, as_json=as_json)
 
 
 @bench.command("build")
@@ -157,6 +208,36 @@ def time_open(labels: int, dim: int, rounds: int, as_json: bool) -> None:
     _print_comparisons([opening.run(labels=labels, dim=dim, rounds=rounds)], as_json=as_json)
 
 
+@bench.command("cold")
+@labels_option(1_000)
+@model_to_time_option
+@click.option(
+    "--runtime",
+    "runtimes",
+    type=click.Choice(["torch", "onnx", "onnx-int8"]),
+    multiple=True,
+    default=("torch", "onnx", "onnx-int8"),
+    show_default=True,
+    help="Library that runs the vision tower. Repeatable.",
+)
+@rounds_option
+@json_option
+@verbose_option
+def measure_cold(labels: int, model: str | None, runtimes: Any, rounds: int, as_json: bool) -> None:
+    """Measure CPU time and memory of query in a new process.
+
+    One image, with each runtime, beside a bare program that loads the same ONNX file and embeds
+    the image; then the memory of a process that has classified 32 images.
+    """
+    from zsic_index.bench import cold, timing
+
+    start = cold.run(labels=labels, model=model, runtimes=runtimes, rounds=rounds)
+    if as_json:
+        click.echo(json.dumps({"machine": timing.describe_machine()} | start.as_dict(), indent=2))
+    else:
+        _print_cold_start(start)
+
+
 @bench.command("drop-in")
 @labels_option(1_000)
 @model_to_time_option
@@ -197,6 +278,7 @@ def time_drop_in(labels: int, model: str | None, rounds: int, as_json: bool) -> 
     help="Number of stored embeddings that are tagged with a new taxonomy.",
 )
 @model_to_time_option
+@runtime_option
 @rounds_option
 @json_option
 @verbose_option
@@ -206,13 +288,14 @@ def time_tag(
     files: int,
     embeddings: int,
     model: str | None,
+    runtime: Any,
     rounds: int,
     as_json: bool,
 ) -> None:
     """Time tag on new, unchanged and embedded photos.
 
-    New photos are compared with decoding and the vision tower alone, unchanged files with a bare
-    directory walk.
+    New photos are compared with decoding and torch's vision tower alone, unchanged files with a
+    bare directory walk.
     """
     from zsic_index.bench import tag
 
@@ -222,6 +305,7 @@ def time_tag(
         embeddings=embeddings,
         labels=labels,
         model=model,
+        runtime=runtime,
         rounds=rounds,
     )
     _print_comparisons(comparisons, as_json=as_json)
@@ -247,6 +331,40 @@ def _print_comparisons(comparisons: Iterable[Comparison], *, as_json: bool) -> N
             ],
             sys.stdout,
         )
+    _print_machine()
+
+
+def _print_cold_start(start: ColdStart) -> None:
+    *_, bound = start.processes
+    click.echo(f"{start.work}, median of {len(bound.rounds)} rounds:")
+    write_columns(
+        [
+            "",
+            "CPU time",
+            "beyond the last",
+            "by the clock",
+            "peak memory",
+            "memory after 32 images",
+        ],
+        [
+            [
+                costs.name,
+                _time(costs.cpu_seconds),
+                "" if costs is bound else _time(costs.cpu_beyond(bound)),
+                _time(costs.wall_seconds),
+                _megabytes(costs.peak_bytes),
+                "" if costs.resident_bytes is None else _megabytes(costs.resident_bytes),
+            ]
+            for costs in start.processes
+        ],
+        sys.stdout,
+    )
+    _print_machine()
+
+
+def _print_machine() -> None:
+    from zsic_index.bench import timing
+
     machine = timing.describe_machine()
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     click.echo(
@@ -258,3 +376,7 @@ def _print_comparisons(comparisons: Iterable[Comparison], *, as_json: bool) -> N
 
 def _time(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1_000:.1f} ms"
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.0f} MB"

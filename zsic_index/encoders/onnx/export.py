@@ -49,8 +49,12 @@ _OUTPUT = "image_embedding"
 _EXAMPLE = Image.new("RGB", (8, 8))
 
 
-class _UnitTower(torch.nn.Module):
-    """The vision tower, then the normalisation of its (B, D) output."""
+class UnitTower(torch.nn.Module):
+    """The vision tower, then the normalisation of its (B, D) output.
+
+    Args:
+        encoder: encoder in float32 on the CPU.
+    """
 
     def __init__(self, encoder: TransformersEncoder) -> None:
         super().__init__()
@@ -58,6 +62,7 @@ class _UnitTower(torch.nn.Module):
         self._run = encoder.image_features
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return the (B, D) float32 unit-norm embeddings of B preprocessed images."""
         features = self._run(pixel_values=pixel_values).float()
         unit: torch.Tensor = features / features.norm(p=2, dim=-1, keepdim=True)
         return unit
@@ -153,7 +158,7 @@ def export_graph(encoder: TransformersEncoder, source: Path, folder: Path) -> No
     try:
         with _quiet_export():
             program = torch.onnx.export(
-                _UnitTower(encoder).eval(),
+                UnitTower(encoder).eval(),
                 (pixels,),
                 dynamo=True,
                 input_names=[PIXEL_VALUES],

@@ -43,9 +43,6 @@ _MAX_SHARE = 0.6
 def write_int8(tower: TowerFiles, labels: Float32, folder: Path) -> TowerRecord:
     """Write a tower's matrices in eight bits to a folder, and measure it against float32.
 
-    Weights are rounded symmetrically, in blocks with a scale each. What is no matrix product,
-    such as a convolution, stays in float32.
-
     Args:
         tower: tower in float32.
         labels: (R, D) float32 unit-norm label embeddings that it is measured with.
@@ -57,11 +54,39 @@ def write_int8(tower: TowerFiles, labels: Float32, folder: Path) -> TowerRecord:
     Raises:
         ModelError: when too few of the weights are in matrix products.
     """
+    quantise_graph(tower.folder, folder)
+    exact, rounded = OnnxTower.load(tower.folder), OnnxTower.load(folder)
+    differences = measure_differences(
+        map(exact.preprocess, generate_probes()), exact.encode_images, rounded.encode_images
+    )
+    np.save(folder / DIFFERENCES_FILE, differences)
+    return replace(
+        tower.record,
+        precision="int8",
+        images=len(differences),
+        change=bound_change(differences, labels, tower.record.logit_scale, tower.record.activation),
+        files={path.name: hash_file(path) for path in sorted(folder.iterdir())},
+    )
+
+
+def quantise_graph(source: Path, folder: Path) -> None:
+    """Write graph, weights and image settings of a tower to a folder, matrices in eight bits.
+
+    Weights are rounded symmetrically, in blocks with a scale each. What is no matrix product,
+    such as a convolution, stays in float32.
+
+    Args:
+        source: folder of the tower in float32.
+        folder: existing folder to write to.
+
+    Raises:
+        ModelError: when too few of the weights are in matrix products.
+    """
     with _quiet_logging():
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
         quantiser = MatMulNBitsQuantizer(
-            onnx.load(str(tower.folder / GRAPH_FILE)),
+            onnx.load(str(source / GRAPH_FILE)),
             bits=8,
             block_size=_BLOCK,
             is_symmetric=True,
@@ -79,7 +104,7 @@ def write_int8(tower: TowerFiles, labels: Float32, folder: Path) -> TowerRecord:
         shutil.copymode(folder / GRAPH_FILE, folder / WEIGHTS_FILE)
     before, after = (
         (path / WEIGHTS_FILE).stat().st_size if (path / WEIGHTS_FILE).exists() else 0
-        for path in (tower.folder, folder)
+        for path in (source, folder)
     )
     if after > _MAX_SHARE * before:
         raise ModelError(
@@ -87,20 +112,8 @@ def write_int8(tower: TowerFiles, labels: Float32, folder: Path) -> TowerRecord:
             f"{before / 1e6:.1f} MB in float32: too few of them are in matrix products; use "
             "--precision float32"
         )
-    for path in existing_files(tower.folder, "config.json", *IMAGE_FILES):
+    for path in existing_files(source, "config.json", *IMAGE_FILES):
         shutil.copyfile(path, folder / path.name)
-    exact, rounded = OnnxTower.load(tower.folder), OnnxTower.load(folder)
-    differences = measure_differences(
-        map(exact.preprocess, generate_probes()), exact.encode_images, rounded.encode_images
-    )
-    np.save(folder / DIFFERENCES_FILE, differences)
-    return replace(
-        tower.record,
-        precision="int8",
-        images=len(differences),
-        change=bound_change(differences, labels, tower.record.logit_scale, tower.record.activation),
-        files={path.name: hash_file(path) for path in sorted(folder.iterdir())},
-    )
 
 
 @contextmanager
