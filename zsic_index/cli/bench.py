@@ -153,9 +153,10 @@ def time_tower(
     rounds: int,
     as_json: bool,
 ) -> None:
-    """Time one vision tower by torch, torch.compile, ONNX Runtime and OpenVINO.
+    """Time one vision tower by torch, ONNX Runtime and OpenVINO.
 
-    Times are per image. OpenVINO takes part if it is installed. Embeddings are compared first.
+    Times are per image, torch.compile's as well. OpenVINO takes part if it is installed. Embeddings
+    are compared first.
     """
     if model is not None and size != "B/32":
         raise click.UsageError("--size is that of the random model: leave out --model or --size")
