@@ -23,6 +23,12 @@ RESTRICTIONS = frozenset(
 )
 
 
+UPPER_BOUNDS = frozenset(("maximum", "maxLength", "maxItems"))
+
+IN_REQUESTS = re.compile("Request|Form|Input")
+"""Pattern of the components' names that only requests contain."""
+
+
 class CheckedResponses:
     """ASGI middleware that validates each JSON response against the OpenAPI document."""
 
@@ -58,8 +64,9 @@ class CheckedResponses:
         if media_type not in JSON_TYPES or path == "/openapi.json":
             return
         place = f"{scope['method']} {path}: {start['status']}"
+        method = "get" if scope["method"] == "HEAD" else scope["method"].lower()
         try:
-            schema = self._schema(path, scope["method"].lower(), str(start["status"]), media_type)
+            schema = self._schema(path, method, str(start["status"]), media_type)
         except KeyError as error:
             self.errors.append(f"{place} {media_type}: {error} is not in the document")
             return
@@ -88,7 +95,8 @@ def incompatibilities(old: Any, new: Any) -> list[str]:
     """Return what a client of an old OpenAPI document would miss in a new one.
 
     Everything but texts must stay; new paths, components, properties and statuses may be added. An
-    enumeration may be added where clients only read it, in responses.
+    enumeration may be added where clients only read it, in responses; a maximum may be raised where
+    they only write it, in requests.
     """
     trouble: list[str] = []
     _compare(old, new, "", trouble)
@@ -100,6 +108,8 @@ def _compare(old: Any, new: Any, place: str, trouble: list[str]) -> None:
         for key, value in old.items():
             if key in TEXTS and not isinstance(value, dict):
                 continue
+            if key in UPPER_BOUNDS and IN_REQUESTS.search(place) and new.get(key, value) >= value:
+                continue
             if key not in new:
                 trouble.append(f"{place}/{key} is gone")
             elif key == "required" and isinstance(value, list):
@@ -110,9 +120,7 @@ def _compare(old: Any, new: Any, place: str, trouble: list[str]) -> None:
                 _compare(*names, f"{place}/parameters", trouble)
             else:
                 _compare(value, new[key], f"{place}/{key}", trouble)
-        restrictions = RESTRICTIONS | (
-            {"enum"} if re.search("Request|Form|Input", place) else set()
-        )
+        restrictions = RESTRICTIONS | ({"enum"} if IN_REQUESTS.search(place) else set())
         if "type" in old or "anyOf" in old:
             trouble += [f"{place}/{key} is new" for key in restrictions & new.keys() - old.keys()]
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -11,6 +12,10 @@ from zsic_index.web import RefusedError
 
 OPEN_PATHS = frozenset(("/", "/healthz", "/readyz", "/openapi.json"))
 """Paths that need no token; neither do those below /page/."""
+
+_PROBE_PATHS = frozenset(("/healthz", "/readyz"))
+"""Paths that are also answered under an IP address: orchestrators probe a container by its own.
+DNS rebinding needs a name."""
 
 
 class Access:
@@ -32,7 +37,9 @@ class Access:
         Raises:
             RefusedError: 421 for another host, 401 for a missing or invalid token.
         """
-        if self._hosts and _host(headers.get("host", "")) not in self._hosts:
+        host = _host(headers.get("host", ""))
+        is_probe = path in _PROBE_PATHS and _is_address(host)
+        if self._hosts and host not in self._hosts and not is_probe:
             raise RefusedError(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 f"this service is not called {headers.get('host', '')[:100]!r}: use one of "
@@ -57,6 +64,14 @@ def _digest(token: str) -> bytes:
 
 
 def _host(header: str) -> str:
-    """Return a Host header's name without its port."""
+    """Return a Host header's name without its port and without the dot of an absolute name."""
     name, colon, port = header.rpartition(":")
-    return (name if colon and port.isdigit() else header).lower()
+    return (name if colon and port.isdigit() else header).lower().removesuffix(".")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True

@@ -11,6 +11,11 @@ from starlette.types import Receive
 from zsic_index.web import RefusedError
 
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
+_GZIP = zlib.MAX_WBITS | 16
+_GZIP_MAGIC = b"\x1f\x8b"
+
+_MAX_MEMBERS = 1_000
+"""Maximum number of gzip members in a body, each of which takes a while to start."""
 
 
 class ClientGoneError(Exception):
@@ -45,7 +50,7 @@ async def read(receive: Receive, headers: Mapping[str, str], limit: int) -> byte
         RefusedError: 413 for more than ``limit`` bytes, 400 for invalid compressed data.
     """
     encoding = _encoding(headers)
-    unpack = None if encoding == "identity" else zlib.decompressobj(_GZIP_OR_ZLIB)
+    unpack = None if encoding == "identity" else _Unpacker(encoding)
     parts: list[bytes] = []
     size = 0
     while True:
@@ -54,15 +59,15 @@ async def read(receive: Receive, headers: Mapping[str, str], limit: int) -> byte
             raise ClientGoneError
         chunk = message.get("body", b"")
         if unpack is not None:
-            chunk = _unpacked(unpack, chunk, limit - size)
+            chunk = unpack(chunk, limit - size)
         size += len(chunk)
         if size > limit:
             raise too_large(limit)
         parts.append(chunk)
         if not message.get("more_body", False):
             break
-    if unpack is not None and size and not unpack.eof:
-        raise RefusedError(HTTPStatus.BAD_REQUEST, f"the body ends within its {encoding} data")
+    if unpack is not None:
+        unpack.finish()
     return b"".join(parts)
 
 
@@ -88,11 +93,56 @@ def _encoding(headers: Mapping[str, str]) -> str:
     return headers.get("content-encoding", "identity").strip().lower()
 
 
-def _unpacked(unpack: zlib._Decompress, chunk: bytes, left: int) -> bytes:
-    """Return a chunk decompressed, with at most one byte more than is allowed."""
-    try:
-        return unpack.decompress(chunk, left + 1)
-    except zlib.error as error:
-        raise RefusedError(
-            HTTPStatus.BAD_REQUEST, f"the body cannot be unpacked: {error}"
-        ) from None
+class _Unpacker:
+    """A decompressor of gzip, of one member or several, or of zlib data.
+
+    Args:
+        encoding: the Content-Encoding.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding
+        self._member = zlib.decompressobj(_GZIP_OR_ZLIB)
+        self._members = 0
+        self._is_within = False
+
+    def __call__(self, chunk: bytes, left: int) -> bytes:
+        """Return a chunk decompressed, with at most one byte more than ``left``.
+
+        Raises:
+            RefusedError: 400 for invalid data, bytes after its end, or too many members.
+        """
+        parts: list[bytes] = []
+        while chunk and left >= 0:
+            if self._member.eof:
+                self._start_next(chunk)
+            self._is_within = True
+            try:
+                part = self._member.decompress(chunk, left + 1)
+            except zlib.error as error:
+                raise _invalid(f"the body cannot be unpacked: {error}") from None
+            parts.append(part)
+            left -= len(part)
+            chunk = self._member.unused_data if self._member.eof else b""
+        return b"".join(parts)
+
+    def finish(self) -> None:
+        """Check that nothing is missing.
+
+        Raises:
+            RefusedError: 400 if the data end before their end.
+        """
+        if self._is_within and not self._member.eof:
+            raise _invalid(f"the body ends within its {self._encoding} data")
+
+    def _start_next(self, chunk: bytes) -> None:
+        self._members += 1
+        if self._encoding == "deflate" or not chunk.startswith(_GZIP_MAGIC[: len(chunk)]):
+            raise _invalid(f"the body has bytes after the end of its {self._encoding} data")
+        if self._members >= _MAX_MEMBERS:
+            raise _invalid(f"the body has more than {_MAX_MEMBERS:,} gzip members: send one")
+        self._member = zlib.decompressobj(_GZIP)
+
+
+def _invalid(detail: str) -> RefusedError:
+    return RefusedError(HTTPStatus.BAD_REQUEST, detail)

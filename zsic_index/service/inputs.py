@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import AsyncGenerator, Callable
+import codecs
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar, get_origin
@@ -13,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.formparsers import MultiPartException
 
 from zsic_index.errors import EmbeddingError, ImageError, ImageTooLargeError, InputError
 from zsic_index.querying.query import parse_floor
+from zsic_index.service import base64_texts
+from zsic_index.service.forms import read_form
 from zsic_index.service.schemas import ImageInput, Schema, ScoreRequest
 from zsic_index.service.settings import Settings
 from zsic_index.web import RefusedError
@@ -66,7 +67,8 @@ async def parse(
     kind = http_request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == JSON:
         # Strict, so that "5" is not a number. In a form everything is text.
-        request = model.model_validate_json(await http_request.body(), strict=True)
+        document = (await http_request.body()).removeprefix(codecs.BOM_UTF8)
+        request = model.model_validate_json(document, strict=True)
         images = [
             _image_of_json(position, image, settings)
             for position, image in enumerate(_images_of(request))
@@ -113,8 +115,8 @@ def embeddings_of(request: ScoreRequest) -> npt.NDArray[np.float32]:
 def _embedding(position: int, entry: list[float] | str) -> npt.NDArray[np.float32]:
     if isinstance(entry, str):
         try:
-            return np.frombuffer(base64.b64decode(entry, validate=True), dtype="<f4")
-        except (binascii.Error, ValueError) as error:
+            return np.frombuffer(base64_texts.decode(entry), dtype="<f4")
+        except ValueError as error:
             raise EmbeddingError(f"embedding {position}: not base64 of float32: {error}") from None
     with np.errstate(over="ignore"):  # numbers above float32's range are refused as infinite later
         return np.array(entry, dtype=np.float32)
@@ -128,26 +130,28 @@ def _images_of(request: Schema) -> list[str | ImageInput]:
 def _image_of_json(position: int, entry: str | ImageInput, settings: Settings) -> SentImage:
     image = ImageInput(name=None, data=entry, url=None) if isinstance(entry, str) else entry
     name = image.name or str(position)
-    if image.url is not None:
+    if image.url is not None and not base64_texts.is_data_url(image.url):
         url = image.url if settings.allow_urls else None
         return SentImage(name, lambda: _refuse_url(name), url)
-    data = image.data or ""
-    return SentImage(name, lambda: _decode_base64(name, data, settings))
+    data = image.url or image.data or ""
+    return SentImage(name, lambda: _decode_text(name, data, settings))
 
 
 def _refuse_url(name: str) -> bytes:
     raise ImageError(f"{name}: addresses are not fetched here: send the image itself")
 
 
-def _decode_base64(name: str, data: str, settings: Settings) -> bytes:
-    if data.startswith("data:"):
-        data = data.partition(",")[2]
-    if len(data) > settings.max_image_bytes * 4 // 3 + 4:
+def _decode_text(name: str, data: str, settings: Settings) -> bytes:
+    is_data_url = base64_texts.is_data_url(data)
+    if len(data) > settings.max_image_bytes * 4 // 3 + 1_000:
         raise _too_large(name, settings)
     try:
-        return base64.b64decode("".join(data.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
+        content = base64_texts.decode_data_url(data) if is_data_url else base64_texts.decode(data)
+    except ValueError as error:
         raise ImageError(f"{name}: not base64: {error}") from None
+    if len(content) > settings.max_image_bytes:
+        raise _too_large(name, settings)
+    return content
 
 
 def _image_of_file(position: int, file: tuple[str, bytes], settings: Settings) -> SentImage:
@@ -168,30 +172,18 @@ def _too_large(name: str, settings: Settings) -> ImageTooLargeError:
     )
 
 
-class _InMemoryParser(MultiPartParser):
-    """A form parser that keeps files in memory; the size of a body is limited already."""
-
-    spool_max_size = 1 << 62
-
-
 async def _read_form(
     http_request: Request, model: type[Schema], settings: Settings
 ) -> tuple[dict[str, Any], list[tuple[str, bytes]]]:
     """Return a form's text fields, and the names and contents of its files."""
-    body = await http_request.body()
-
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    parser = _InMemoryParser(
-        http_request.headers,
-        stream(),
-        max_files=settings.max_images,
-        max_fields=_MAX_FIELDS,
-        max_part_size=_MAX_FIELD,
-    )
     try:
-        form = await parser.parse()
+        form = await read_form(
+            await http_request.body(),
+            http_request.headers,
+            max_files=settings.max_images,
+            max_fields=_MAX_FIELDS,
+            max_part_size=_MAX_FIELD,
+        )
     except MultiPartException as error:
         is_too_much = error.message.startswith(("Too many", "Part exceeded"))
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if is_too_much else HTTPStatus.BAD_REQUEST

@@ -53,7 +53,10 @@ class Intake:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        sender = _Sender(send)
+        is_head = scope["method"] == "HEAD"
+        if is_head:
+            scope = {**scope, "method": "GET"}
+        sender = _Sender(send, has_body=not is_head)
         try:
             await self._handle(scope, receive, sender)
         finally:
@@ -109,16 +112,24 @@ def _path(scope: Scope) -> str:
 
 
 class _Sender:
-    """An ASGI send function that adds the security headers and records the status."""
+    """An ASGI send function that adds the security headers and records the status.
 
-    def __init__(self, send: Send) -> None:
+    Args:
+        send: the server's.
+        has_body: whether bodies are sent; False for the response to HEAD.
+    """
+
+    def __init__(self, send: Send, *, has_body: bool) -> None:
         self._send = send
+        self._has_body = has_body
         self.status: int | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *_HEADERS]
+        elif message["type"] == "http.response.body" and not self._has_body:
+            message = {**message, "body": b""}
         await self._send(message)
 
 

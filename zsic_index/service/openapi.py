@@ -87,7 +87,7 @@ def _form(schema: dict[str, Any]) -> dict[str, Any]:
         "type": "array",
         "items": {"type": "string", "format": "binary"},
         "minItems": 1,
-        "description": "Files; every part with a file name is one.",
+        "description": "Files; every part with a file name or the type of an image is one.",
     }
     if "floors" in fields:
         fields["floors"] = {

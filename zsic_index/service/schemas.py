@@ -16,9 +16,11 @@ from zsic_index import records
 from zsic_index.querying.options import QueryOption
 from zsic_index.querying.query import OPTIONS, Query
 from zsic_index.querying.thresholds import Thresholds
+from zsic_index.service.base64_texts import is_data_url
 
 MAX_TOP_K = 1_000
 _MAX_TEXT = 1_000
+_MAX_URL = 8_000
 
 Text = Annotated[str, Field(min_length=1, max_length=_MAX_TEXT)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -101,16 +103,21 @@ class ImageInput(Schema):
     """An image: its file in base64, or a URL if the service fetches those."""
 
     name: Text | None = Field(None, description="Name of the image in the response.")
-    data: str | None = Field(None, description="The file in base64, or as a data: URL.")
-    url: Annotated[str, Field(max_length=8_000)] | None = Field(
+    data: str | None = Field(
+        None, description="The file in base64 (standard or URL-safe), or as a data: URL."
+    )
+    url: str | None = Field(
         None,
-        description="http or https; only if the service was started with --allow-urls.",
+        description="http or https, only if the service was started with --allow-urls; or a data: "
+        "URL.",
     )
 
     @model_validator(mode="after")
     def _check_source(self) -> ImageInput:
         if (self.data is None) == (self.url is None):
             raise ValueError("an image has either data or a url")
+        if self.url is not None and len(self.url) > _MAX_URL and not is_data_url(self.url):
+            raise ValueError(f"a url has at most {_MAX_URL:,} characters")
         return self
 
 
@@ -124,8 +131,9 @@ class QueryRequest(Schema):
     templates: list[Text] = Field(
         [],
         max_length=100,
-        description="Templates (or names of template sets) to use instead of the index's own. "
-        "The first request takes as long as encoding the labels.",
+        description="Templates (or names of template sets) to use instead of the index's own; "
+        "only if the service was started with --templates. The first request takes as long as "
+        "encoding the labels.",
     )
 
     def query(self) -> Query:
@@ -237,6 +245,11 @@ class ServedIndexes(Schema):
 
     indexes: list[ServedIndexInfo]
     template_sets: dict[str, int] = Field(description="Name → number of templates.")
+    max_template_sets: int = Field(
+        0,
+        description="Number of sets of templates that are kept for requests with ``templates``; 0 "
+        "if these are refused.",
+    )
 
 
 @fields_of(records.LabelRecord)
