@@ -64,7 +64,7 @@ def built(built_store: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def service(built: Path) -> Iterator[Served]:
-    with serving(built) as found:
+    with serving(built, max_template_sets=1) as found:
         yield found
 
 

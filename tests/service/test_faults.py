@@ -45,7 +45,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def service(built: Path) -> Iterator[Served]:
     """One service for all tests that only ask; its encoder is the others' too."""
-    with serving(built) as found:
+    with serving(built, max_template_sets=1) as found:
         yield found
 
 
@@ -346,7 +346,7 @@ def test_templates_of_requests_are_checked(service: Served, template: str) -> No
 
 
 def test_templates_of_requests_have_a_limit(built: Path) -> None:
-    with serving(built, max_template_prompts=10) as service:
+    with serving(built, max_template_sets=1, max_template_prompts=10) as service:
         response = asked(service, ("dog.png", DOG), templates="photo")
         assert response.status_code == 422
         assert "prompts; the limit is 10" in detail(response)

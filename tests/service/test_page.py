@@ -57,7 +57,7 @@ def served_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(served_store: Path) -> Iterator[str]:
-    with serving(served_store, device="cpu") as served:
+    with serving(served_store, device="cpu", max_template_sets=2) as served:
         yield f"{served.url}/"
 
 
@@ -325,6 +325,20 @@ def test_two_sets_of_templates_side_by_side(page: Any, served_store: Path) -> No
                     assert "only here" in lines.nth(at).text_content()
     page.select_option("#compare", "")
     page.wait_for_function("() => document.querySelectorAll('.answer').length === 2")
+
+
+def test_templates_are_compared_only_where_they_are_accepted(
+    page: Any, browser: Any, served_store: Path
+) -> None:
+    is_hidden = "() => document.getElementById('compare-field').hidden"
+    assert page.evaluate(is_hidden) is False
+    with serving(served_store, device="cpu") as served, opened(browser, served.url, {}) as tab:
+        tab.page.goto(served.url)
+        ready(tab.page)
+        assert tab.page.evaluate(is_hidden) is True
+        choose(tab.page, "lion")
+        assert labels(tab.page)[0] == "lion"
+        tab.check(set())
 
 
 def test_what_can_be_asked(page: Any) -> None:

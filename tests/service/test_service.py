@@ -36,7 +36,7 @@ def built(built_store: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def service(built: Path) -> Iterator[Served]:
-    with serving(built) as found:
+    with serving(built, max_template_sets=2) as found:
         yield found
 
 
@@ -186,6 +186,7 @@ def test_indexes_and_labels_are_listed(service: Served) -> None:
     listed = httpx2.get(f"{service.url}/v1/indexes").json()
     assert [one["name"] for one in listed["indexes"]] == ["bare", "things"]
     assert listed["template_sets"]["photo"] == 7
+    assert listed["max_template_sets"] == 2
     things = httpx2.get(f"{service.url}/v1/indexes/things").json()
     assert things == listed["indexes"][1]
     assert (things["labels"], things["ranks"], things["languages"]) == (8, ["kind"], ["de"])

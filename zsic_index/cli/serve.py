@@ -155,6 +155,17 @@ _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
         metavar="MILLIONS",
         help="Largest width x height of an image.",
     ),
+    click.option(
+        "--templates",
+        "template_sets",
+        type=click.IntRange(min=0, max=1_000),
+        envvar="ZSIC_SERVE_TEMPLATES",
+        default=0,
+        show_default="refused",
+        metavar="N",
+        help="Accept templates in requests, and keep at most N sets of them per index in memory; "
+        "the page then compares templates.",
+    ),
 )
 @common_options
 def serve(
@@ -175,6 +186,7 @@ def serve(
     max_body: int,
     max_images: int,
     max_pixels: int,
+    template_sets: int,
     device: str,
     runtime: Any,
     store: str | None,
@@ -214,6 +226,7 @@ def serve(
         max_requests=max_requests,
         max_batch=max_batch,
         max_wait=max_wait / 1_000,
+        max_template_sets=template_sets,
         deadline=deadline,
         allow_urls=allow_urls,
         tokens=tokens,

@@ -18,8 +18,9 @@ class _CommonOptions(TypedDict, total=False):
     """Options for labels and nodes alike.
 
     Attributes:
-        templates: templates (or names of template sets) to use instead of the index's own. The
-            first request takes as long as encoding the labels.
+        templates: templates (or names of template sets) to use instead of the index's own; only
+            if the service was started with ``--templates``. The first request takes as long as
+            encoding the labels.
     """
 
     top_k: int

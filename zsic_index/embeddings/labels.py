@@ -120,9 +120,24 @@ def ensure_embeddings(
 
 
 def fetch_embeddings(
-    store: Store, source: EncoderSource, labels: Sequence[str], prompts_of: PromptsOf
+    store: Store,
+    source: EncoderSource,
+    labels: Sequence[str],
+    prompts_of: PromptsOf,
+    *,
+    keep: bool = True,
 ) -> Float32:
-    """Return (n, D) float32 unit-norm label embeddings; see ``ensure_embeddings``."""
+    """Return (n, D) float32 unit-norm label embeddings; see ``ensure_embeddings``.
+
+    Args:
+        store: read, and written to if ``keep``.
+        source: the encoder.
+        labels: n labels.
+        prompts_of: returns the prompts of a label, at least one, given its position.
+        keep: whether embeddings that the store lacks are kept in it.
+    """
+    if not keep:
+        return _look_up_or_embed(store, source, labels, prompts_of)
     ensured = ensure_embeddings(store, source, labels, prompts_of)
     _warn_if_truncated(ensured.truncated)
     encoder = store.encoders.find(source.fingerprint)
@@ -138,10 +153,36 @@ def embed_labels(encoder: Encoder, labels: Sequence[str], templates: Sequence[st
         LabelError: for a label that the model cannot encode.
         ModelError: see Encoder.
     """
-    batch = _PromptBatch(labels, bind_templates(labels, templates), range(len(labels)))
+    return _embed(
+        encoder, _PromptBatch(labels, bind_templates(labels, templates), range(len(labels)))
+    )
+
+
+def _embed(encoder: Encoder, batch: _PromptBatch) -> Float32:
     encoded = encoder.encode_prompts(batch.distinct)
     _warn_if_truncated(encoded.truncated)
     return _pool_prompts(batch, encoded.embeddings)
+
+
+def _look_up_or_embed(
+    store: Store, source: EncoderSource, labels: Sequence[str], prompts_of: PromptsOf
+) -> Float32:
+    """Return (n, D) embeddings; those that the store lacks are encoded and not kept."""
+    fingerprints = [
+        fingerprint_prompts(source.fingerprint, prompts_of(position))
+        for position in range(len(labels))
+    ]
+    vectors = store.embeddings.find(list(dict.fromkeys(fingerprints)))
+    # Labels with the same prompts share an embedding: the last of them is encoded for all.
+    missing = {
+        fingerprint: position
+        for position, fingerprint in enumerate(fingerprints)
+        if fingerprint not in vectors
+    }
+    for batch in _PromptBatch(labels, prompts_of, list(missing.values())).split(LABELS_PER_COMMIT):
+        embeddings = _embed(source.encoder(), batch)
+        vectors |= zip([fingerprints[at] for at in batch.positions], embeddings, strict=True)
+    return np.stack([vectors[fingerprint] for fingerprint in fingerprints])
 
 
 def bind_templates(labels: Sequence[str], templates: Sequence[str]) -> PromptsOf:

@@ -307,11 +307,17 @@ class LabelIndex(IndexContents, AbstractContextManager["LabelIndex"]):
         """
         return self._variant(_searcher=self._searcher.with_calibration(calibration))
 
-    def with_templates(self, templates: str | Path | Sequence[str | Path]) -> LabelIndex:
+    def with_templates(
+        self, templates: str | Path | Sequence[str | Path], *, keep: bool = True
+    ) -> LabelIndex:
         """Return the same labels under other templates, in memory; the store gets no new index.
 
-        Embeddings are kept in the store, so that the next call encodes nothing. Templates that the
-        taxonomy itself has stay. Any calibration is left out.
+        Templates that the taxonomy itself has stay. Any calibration is left out.
+
+        Args:
+            templates: see ``build``.
+            keep: whether embeddings are kept in the store, so that the next call encodes nothing;
+                otherwise the store is only read.
 
         Raises:
             ModelError: when the index has no model.
@@ -320,7 +326,8 @@ class LabelIndex(IndexContents, AbstractContextManager["LabelIndex"]):
         resolved = prompts.resolve(templates)
         self._encoder.check_encodes(self.info.name)
         rows = LabelRows.from_structure(self.structure, self.info.name_pooling, resolved)
-        matrix = fetch_embeddings(self._store, self._encoder.source, rows.names, rows.prompts_of)
+        source = self._encoder.source
+        matrix = fetch_embeddings(self._store, source, rows.names, rows.prompts_of, keep=keep)
         in_row_order = matrix[rows.reorder(self.structure.row_order)]
         info = replace(self.info, templates=resolved, kind="flat")
         files = IndexFiles(self.label_ids, in_row_order, None, self._searcher.pooling)

@@ -32,9 +32,6 @@ logger = logging.getLogger("zsic_index")
 _COMPILED = 64
 """Maximum number of compiled queries to cache for each index."""
 
-_VARIANTS = 4
-"""Maximum number of variants with other templates to cache for each index."""
-
 Cached = TypeVar("Cached")
 
 
@@ -67,7 +64,7 @@ class ServedIndex:
         self.tower_of_index = tower_of_index
         self._settings = settings
         self._compiled: LRUCache[str, CompiledQuery] = LRUCache(_COMPILED)
-        self._variants: LRUCache[str, ServedIndex] = LRUCache(_VARIANTS)
+        self._variants: LRUCache[str, ServedIndex] = LRUCache(settings.max_template_sets)
         self._lock = threading.Lock()
 
     @property
@@ -114,10 +111,17 @@ class ServedIndex:
     async def under(self, templates: tuple[str, ...], engine: Engine) -> ServedIndex:
         """Return the variant with other templates, from the cache or encoded in another thread.
 
+        The store is not written to: a variant is in memory only.
+
         Raises:
-            InputError: if it has more prompts than a request may encode.
+            InputError: if requests may have no templates, or more prompts than one may encode.
             ModelError: if the index has no model.
         """
+        if not self._settings.max_template_sets:
+            raise InputError(
+                "templates of requests are not used here: leave them out, or start the service "
+                "with --templates N"
+            )
         prompts = self.info.rows * len(templates)
         if prompts > self._settings.max_template_prompts:
             raise InputError(
@@ -149,7 +153,7 @@ class ServedIndex:
             return cache.setdefault(key, value)
 
     def _with_templates(self, templates: tuple[str, ...]) -> ServedIndex:
-        index = self.index.with_templates(templates)
+        index = self.index.with_templates(templates, keep=False)
         return ServedIndex(index, self.tower_of_index, self._settings)
 
 

@@ -113,6 +113,7 @@ def router(service: Service) -> APIRouter:
             "template_sets": {
                 name: len(templates) for name, templates in prompts.TEMPLATE_SETS.items()
             },
+            "max_template_sets": settings.max_template_sets,
         }
 
     @api.get("/indexes/{name}", response_model=schemas.ServedIndexInfo)

@@ -30,6 +30,8 @@ class Settings:
         max_images: maximum number of images per request.
         max_prompts: maximum number of prompts or embeddings per request.
         max_labels: maximum number of labels that a query can choose.
+        max_template_sets: maximum number of sets of templates from requests to keep in memory for
+            each index, the least recently used being dropped; 0 refuses requests with templates.
         max_template_prompts: maximum number of prompts (names times templates) to encode for a
             request with its own templates.
         max_body: maximum size of a body, decompressed.
@@ -57,6 +59,7 @@ class Settings:
     max_images: int = 64
     max_prompts: int = 1_000
     max_labels: int = 10_000
+    max_template_sets: int = 0
     max_template_prompts: int = 50_000
     max_body: int = 64 << 20
     max_pending_bytes: int = 512 << 20

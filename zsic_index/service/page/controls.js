@@ -23,12 +23,14 @@ export function onChange(callback) {
 
 /** Load the list of indexes; choices that are still possible are kept. */
 export async function loadIndexes() {
-  const { indexes, template_sets: sets } = await ask("v1/indexes");
+  const { indexes, template_sets: sets, max_template_sets: kept } = await ask("v1/indexes");
   const before = byId("index").value;
   Object.assign(state, { indexes, sets });
   fill(byId("index"), indexes.map(({ name }) => [name, name]), before);
   byId("index").disabled = indexes.length < 2;
-  fill(byId("compare"), [
+  byId("compare-field").hidden = kept === 0;
+  if (kept === 0) byId("compare").value = "";
+  fill(byId("compare"), kept === 0 ? [["", "nothing"]] : [
     ["", "nothing"],
     ...Object.entries(sets).map(([name, count]) => [name, `${name} (${plural(count, "template")})`]),
     [OWN, "a template of your own"],
