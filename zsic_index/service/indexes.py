@@ -26,6 +26,8 @@ from zsic_index.service.engine import Engine, Tower
 from zsic_index.service.metrics import Metrics
 from zsic_index.service.settings import Settings
 from zsic_index.store import Store
+from zsic_index.store.location import StoreLocation
+from zsic_index.store.waiting import wait_until_readable
 
 logger = logging.getLogger("zsic_index")
 
@@ -167,6 +169,9 @@ class Registry:
         self._settings = settings
         self._engine = engine
         self._metrics = metrics
+        wait_until_readable(
+            StoreLocation.parse(settings.store), settings.max_store_wait, logger.warning
+        )
         self._store = Store.open(settings.store)
         self._served: dict[str, tuple[Version, ServedIndex]] = {}
         self._towers: dict[str, Tower] = {}

@@ -45,6 +45,7 @@ class Settings:
         allow_urls: whether images are fetched from URLs in requests.
         tokens: valid tokens; without any, requests need none.
         hosts: allowed names in the Host header; without any, all are allowed.
+        max_store_wait: seconds to wait at the start for a store that another program has locked.
         reload_every: seconds between two checks for rebuilt indexes.
     """
 
@@ -71,6 +72,7 @@ class Settings:
     allow_urls: bool = False
     tokens: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+    max_store_wait: float = 30.0
     reload_every: float = 1.0
 
     @property
