@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,8 @@ import click
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.services import serving
+from tests.support.services import ended, serving, started
+from tests.support.stores import copy_store
 from zsic_index import LabelIndex, builtin
 from zsic_index.cli import main
 
@@ -94,6 +98,29 @@ def test_python_examples_run(
             run(code, doc)
     if doc == README:
         assert capsys.readouterr().out.count("dog face") == 2
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_service_section_works_after_the_demo(
+    built_store: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = README.read_text(encoding="utf-8").partition("## As a service\n")[2]
+    first, second = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)[:2]
+    install, build, serve = map(shlex.split, first.splitlines())
+    (request,) = map(shlex.split, second.splitlines())
+    assert install[:2] == ["pip", "install"]
+    monkeypatch.setenv("ZSIC_STORE", str(copy_store(built_store("emoji-clip"), tmp_path / "db")))
+    main(["demo", "--page", str(tmp_path / "demo.html")], standalone_mode=False)
+    main(build[1:], standalone_mode=False)
+    process, address = started(*serve[2:])
+    try:
+        command = [word.replace(SERVICE, address) for word in request]
+        output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
+    finally:
+        ended(process)
+    (result,) = json.loads(output)["results"]
+    assert result["predictions"][0]["label"] == "dog face"
+    assert len(result["predictions"]) == 3
 
 
 def test_scores_of_embeddings_are_those_of_their_images(store: Path) -> None:
