@@ -448,8 +448,8 @@ def test_bodies_of_all_requests_together_have_a_limit(
     with serving(built, max_pending_bytes=1 << 20) as service:
         with socket.create_connection((service.host, service.port)) as first_one:
             head = HEAD.replace("\n", "\r\n") + f"Content-Length: {1 << 20}\r\n\r\n"
-            first_one.sendall(head.encode())
-            _until(lambda: "zsic_requests_in_progress 1.0" in _metrics(service))
+            first_one.sendall(head.encode() + bytes((1 << 20) - 1))
+            _until(lambda: "zsic_pending_bytes 1.048575e+06" in _metrics(service))
             assert asked(service, ("dog.png", DOG)).status_code == 429
         _until(lambda: "zsic_requests_in_progress 0.0" in _metrics(service))
         assert asked(service, ("dog.png", DOG)).status_code == 200

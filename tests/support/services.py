@@ -74,13 +74,7 @@ def serving(store: Path, *, root_path: str = "", **options: Any) -> Iterator[Ser
     listening = sockets.listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
     server = uvicorn.Server(
-        uvicorn.Config(
-            checked,
-            lifespan="off",
-            log_level="warning",
-            timeout_graceful_shutdown=5,
-            root_path=root_path,
-        )
+        sockets.configuration(checked, settings, drain=5, root_path=root_path, proxies="127.0.0.1")
     )
     started, trouble = threading.Event(), []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,21 @@ _SHORTEST_TOKEN = 16
 """Smallest number of characters of a token; shorter ones can be guessed."""
 
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+
+
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#\s]+", re.IGNORECASE)
+
+
+def _check_origins(
+    _context: click.Context, _option: click.Parameter, origins: tuple[str, ...]
+) -> tuple[str, ...]:
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise click.BadParameter(
+                f"{origin!r} is not an origin: give scheme, host and port only, such as "
+                "https://photos.example"
+            )
+    return origins
 
 
 @click.command(cls=GroupedCommand, context_settings={"auto_envvar_prefix": "ZSIC_SERVE"})
@@ -88,6 +104,16 @@ _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
         metavar="NAME",
         help="Host name that requests may use, besides localhost. Repeatable.  [default: any, with "
         "--token-file or --allow-anonymous]",
+    ),
+    click.option(
+        "--allow-origin",
+        "origins",
+        multiple=True,
+        envvar="ZSIC_SERVE_ALLOW_ORIGIN",
+        callback=_check_origins,
+        metavar="ORIGIN",
+        help="Origin, such as https://photos.example, whose pages may use the service, besides its "
+        "own; '*' for every page that anyone here opens. Repeatable.",
     ),
     click.option(
         "--allow-urls",
@@ -175,6 +201,7 @@ def serve(
     token_file: Path | None,
     allow_anonymous: bool,
     hosts: tuple[str, ...],
+    origins: tuple[str, ...],
     allow_urls: bool,
     root_path: str,
     proxies: str,
@@ -231,6 +258,7 @@ def serve(
         allow_urls=allow_urls,
         tokens=tokens,
         hosts=() if is_open and not hosts else (*_LOCAL_HOSTS, host, *hosts),
+        origins=origins,
     )
     app = create_app(settings)
     listening = serving.listen(host, port)
@@ -239,6 +267,7 @@ def serve(
     serving.run(
         app,
         listening,
+        settings,
         drain=deadline,
         root_path=root_path,
         proxies=proxies,

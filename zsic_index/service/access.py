@@ -31,11 +31,11 @@ class Access:
         self._tokens = [_digest(token) for token in tokens]
         self._hosts = frozenset(host.lower() for host in hosts)
 
-    def check(self, path: str, headers: Mapping[str, str]) -> None:
-        """Check the path and the headers of a request.
+    def check_host(self, path: str, headers: Mapping[str, str]) -> None:
+        """Check the Host header of a request to a path.
 
         Raises:
-            RefusedError: 421 for another host, 401 for a missing or invalid token.
+            RefusedError: 421 for another host.
         """
         host = _host(headers.get("host", ""))
         is_probe = path in _PROBE_PATHS and _is_address(host)
@@ -45,6 +45,13 @@ class Access:
                 f"this service is not called {headers.get('host', '')[:100]!r}: use one of "
                 f"{', '.join(sorted(self._hosts))}, or start it with --allow-host",
             )
+
+    def check_token(self, path: str, headers: Mapping[str, str]) -> None:
+        """Check the token of a request.
+
+        Raises:
+            RefusedError: 401 for a missing or invalid token.
+        """
         if not self._tokens or path in OPEN_PATHS or path.startswith("/page/"):
             return
         scheme, _, sent_token = headers.get("authorization", "").partition(" ")

@@ -75,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def page() -> FileResponse:
         return FileResponse(_PAGE / "index.html", headers=_REVALIDATED)
 
-    @app.get("/healthz", response_model=Health, responses=_problems(421, 503))
+    @app.get("/healthz", response_model=Health, responses=_problems(403, 421, 503))
     async def healthz() -> dict[str, Literal["ok"]]:
         """Check liveness: 503 if a worker has ended, so that the process must be restarted."""
         if not service.is_alive:
@@ -84,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
             )
         return {"status": "ok"}
 
-    @app.get("/readyz", response_model=Health, responses=_problems(421, 503))
+    @app.get("/readyz", response_model=Health, responses=_problems(403, 421, 503))
     async def readyz() -> dict[str, Literal["ok"]]:
         """Check readiness by classifying an image."""
         await service.readiness.check()
@@ -95,7 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
         response_class=Response,
         responses={
             200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
-            **_problems(401, 421),
+            **_problems(401, 403, 421),
         },
     )
     async def measured() -> Response:  # the name is part of the OpenAPI document

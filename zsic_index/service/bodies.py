@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from starlette.types import Receive
@@ -23,7 +23,7 @@ class ClientGoneError(Exception):
 
 
 def declared_size(headers: Mapping[str, str], limit: int) -> int:
-    """Return the declared size of a body in bytes, or the limit if it is unknown.
+    """Return the declared size of a body in bytes, or 0 if it is unknown or compressed.
 
     Raises:
         RefusedError: 413 if it exceeds the limit; 415 for an unsupported encoding.
@@ -36,14 +36,22 @@ def declared_size(headers: Mapping[str, str], limit: int) -> int:
         )
     length = headers.get("content-length", "")
     if not (length.isascii() and length.isdigit()):
-        return limit
+        return 0
     if int(length) > limit:
         raise too_large(limit)
-    return int(length) if encoding == "identity" else limit
+    return int(length) if encoding == "identity" else 0
 
 
-async def read(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
+async def read(
+    receive: Receive, headers: Mapping[str, str], limit: int, charge: Callable[[int], None]
+) -> bytes:
     """Return a body, decompressed.
+
+    Args:
+        receive: ASGI receive function.
+        headers: headers of the request.
+        limit: maximum size of the body in bytes.
+        charge: called with the size of each part; its exceptions are raised.
 
     Raises:
         ClientGoneError: if the client disconnects before its end.
@@ -63,6 +71,7 @@ async def read(receive: Receive, headers: Mapping[str, str], limit: int) -> byte
         size += len(chunk)
         if size > limit:
             raise too_large(limit)
+        charge(len(chunk))
         parts.append(chunk)
         if not message.get("more_body", False):
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Awaitable
 from http import HTTPStatus
@@ -13,11 +14,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zsic_index.service import bodies
 from zsic_index.service.access import Access
-from zsic_index.service.admission import Admission
+from zsic_index.service.admission import Admission, Admitted
+from zsic_index.service.connections import ABORT
 from zsic_index.service.metrics import Metrics
+from zsic_index.service.origins import Origins
+from zsic_index.service.pacing import paced
 from zsic_index.service.problems import problem_of
 from zsic_index.service.settings import Settings
 from zsic_index.web import SECURITY_HEADERS, RefusedError
+
+logger = logging.getLogger("zsic_index")
 
 _GUARDED = "/v1/"
 """Prefix of the paths with limits on concurrency, body and time."""
@@ -42,6 +48,7 @@ class Intake:
 
     def __init__(self, app: ASGIApp, settings: Settings, access: Access, metrics: Metrics) -> None:
         self._app = app
+        self._origins = Origins(settings.origins)
         self._settings = settings
         self._access = access
         self._metrics = metrics
@@ -56,9 +63,14 @@ class Intake:
         is_head = scope["method"] == "HEAD"
         if is_head:
             scope = {**scope, "method": "GET"}
-        sender = _Sender(send, has_body=not is_head)
+        headers = [*_HEADERS, *self._origins.headers_for(Headers(scope=scope))]
+        sender = _Sender(send, headers, has_body=not is_head)
         try:
             await self._handle(scope, receive, sender)
+        except Exception as error:
+            if sender.status is None:
+                await problem_of(error)(scope, receive, sender)
+            raise  # for the log
         finally:
             # Counted by route, because the number of other paths is unbounded.
             path = getattr(scope.get("route"), "path", "other")
@@ -68,24 +80,36 @@ class Intake:
     async def _handle(self, scope: Scope, receive: Receive, sender: _Sender) -> None:
         path, headers = _path(scope), Headers(scope=scope)
         try:
-            self._access.check(path, headers)
+            self._access.check_host(path, headers)
+            self._origins.check(scope["method"], headers)
+            preflight = self._origins.preflight(scope["method"], headers)
+            if preflight is not None:
+                await preflight(scope, receive, sender)
+                return
+            self._access.check_token(path, headers)
             if not path.startswith(_GUARDED):
                 await self._app(scope, receive, sender)
                 return
             size = bodies.declared_size(headers, self._settings.max_body)
-            with self._admission.admitted(size):
-                await self._admitted(scope, receive, sender, headers)
+            with self._admission.admitted(size) as admitted:
+                await self._admitted(scope, receive, sender, admitted)
         except RefusedError as error:
             await _refuse(scope, receive, sender, error)
 
     async def _admitted(
-        self, scope: Scope, receive: Receive, sender: _Sender, headers: Headers
+        self, scope: Scope, receive: Receive, sender: _Sender, admitted: Admitted
     ) -> None:
-        deadline = self._settings.deadline
+        settings = self._settings
+        deadline = settings.deadline
         end = asyncio.get_running_loop().time() + deadline
         try:
             async with asyncio.timeout_at(end):
-                body = await bodies.read(receive, headers, self._settings.max_body)
+                body = await bodies.read(
+                    paced(receive, settings),
+                    Headers(scope=scope),
+                    settings.max_body,
+                    admitted.charge,
+                )
         except bodies.ClientGoneError:
             return
         except TimeoutError:
@@ -93,15 +117,25 @@ class Intake:
                 HTTPStatus.REQUEST_TIMEOUT,
                 f"the body has not arrived within the deadline of {deadline:g} s",
             ) from None
+        admitted.take_place()
         try:
             async with asyncio.timeout_at(end):
                 await _until_gone(self._app(scope, _replay(body), sender), receive)
         except TimeoutError:
-            if sender.status is not None:
-                raise
-            raise RefusedError(
-                HTTPStatus.GATEWAY_TIMEOUT, f"not done within the deadline of {deadline:g} s"
-            ) from None
+            if sender.status is None:
+                raise RefusedError(
+                    HTTPStatus.GATEWAY_TIMEOUT, f"not done within the deadline of {deadline:g} s"
+                ) from None
+            if not sender.is_done:
+                logger.warning(
+                    "%s %r: the client has not read the response within the deadline of %g s: "
+                    "closing its connection",
+                    scope["method"],
+                    scope["path"],
+                    deadline,
+                )
+                scope["extensions"][ABORT]()
+                await _disconnected(receive)
 
 
 def _path(scope: Scope) -> str:
@@ -112,25 +146,30 @@ def _path(scope: Scope) -> str:
 
 
 class _Sender:
-    """An ASGI send function that adds the security headers and records the status.
+    """An ASGI send function that adds headers and records the status.
 
     Args:
         send: the server's.
+        headers: headers to add to the response.
         has_body: whether bodies are sent; False for the response to HEAD.
     """
 
-    def __init__(self, send: Send, *, has_body: bool) -> None:
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]], *, has_body: bool) -> None:
         self._send = send
+        self._headers = headers
         self._has_body = has_body
         self.status: int | None = None
+        self.is_done = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            message["headers"] = [*message.get("headers", ()), *self._headers]
         elif message["type"] == "http.response.body" and not self._has_body:
             message = {**message, "body": b""}
         await self._send(message)
+        if message["type"] == "http.response.body":
+            self.is_done = not message.get("more_body", False)
 
 
 async def _until_gone(work: Awaitable[None], receive: Receive) -> None:

@@ -37,7 +37,7 @@ class Metrics:
             "zsic_requests_in_progress", "Requests in progress.", registry=registry
         )
         self.pending_bytes = Gauge(
-            "zsic_pending_bytes", "Bytes reserved for the bodies of requests.", registry=registry
+            "zsic_pending_bytes", "Bytes of request bodies in memory.", registry=registry
         )
         self.images = Counter(
             "zsic_images", "Images of requests, by outcome.", ("outcome",), registry=registry

@@ -24,9 +24,10 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "The body cannot be read.",
         401: "A token is needed.",
+        403: "A page of another origin may not use the service.",
         404: "There is no such index.",
         405: "The method is not supported.",
-        408: "The body did not arrive within the deadline.",
+        408: "The body arrived too slowly.",
         413: "Too many bytes, pixels, images or parts.",
         415: "The content type or image format is not supported.",
         421: "The service has another host name.",

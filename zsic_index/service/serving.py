@@ -8,11 +8,15 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from zsic_index.errors import InputError
+from zsic_index.service.connections import LimitedProtocol
+from zsic_index.service.settings import Settings
 
 _BACKLOG = 2_048
 
@@ -37,9 +41,28 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
+def configuration(
+    app: ASGIApp, settings: Settings, *, drain: float, root_path: str, proxies: str
+) -> uvicorn.Config:
+    """Return uvicorn's configuration of a service; see ``run``."""
+    return uvicorn.Config(
+        app,
+        http=partial(LimitedProtocol, settings=settings),  # type: ignore[arg-type]
+        ws="none",
+        lifespan="off",  # run by the caller, where its exceptions are not swallowed
+        root_path=root_path,
+        forwarded_allow_ips=proxies,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(drain) + 1,
+    )
+
+
 def run(
     app: FastAPI,
     listening: socket.socket,
+    settings: Settings,
     *,
     drain: float,
     root_path: str,
@@ -51,21 +74,13 @@ def run(
     Args:
         app: application to start; its exceptions are raised.
         listening: listening socket.
+        settings: limits on connections.
         drain: seconds to finish requests after the signal.
         root_path: path below which a proxy serves the application.
         proxies: comma-separated IP addresses whose X-Forwarded headers are trusted.
         ready: called when the service is ready for requests.
     """
-    config = uvicorn.Config(
-        app,
-        lifespan="off",  # run below, where its exceptions are not swallowed
-        root_path=root_path,
-        forwarded_allow_ips=proxies,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=int(drain) + 1,
-    )
+    config = configuration(app, settings, drain=drain, root_path=root_path, proxies=proxies)
 
     async def serve() -> None:
         async with app.router.lifespan_context(app):

@@ -38,6 +38,12 @@ class Settings:
         max_pending_bytes: maximum size of all bodies in memory.
         max_requests: maximum number of concurrent requests; the next is refused at once.
         deadline: maximum duration of a request in seconds, receiving its body included.
+        body_grace: seconds after which a body must have a minimum speed.
+        min_body_rate: that speed in bytes per second.
+        body_idle: maximum number of seconds between two parts of a body. Responses must be read
+            at that speed too, measured over as many seconds.
+        max_head: maximum size of a request's head in bytes.
+        head_timeout: maximum number of seconds in which a head arrives.
         max_batch: maximum number of images per pass through the vision tower and per scan; None
             for the best one for the device.
         max_wait: seconds that a pass waits for images that are still being decoded.
@@ -46,6 +52,7 @@ class Settings:
         tokens: valid tokens; without any, requests need none.
         hosts: allowed names in the Host header; without any, all are allowed.
         max_store_wait: seconds to wait at the start for a store that another program has locked.
+        origins: origins whose pages may use the service, or ``*`` for all.
         reload_every: seconds between two checks for rebuilt indexes.
     """
 
@@ -66,6 +73,11 @@ class Settings:
     max_pending_bytes: int = 512 << 20
     max_requests: int = 128
     deadline: float = 30.0
+    body_grace: float = 5.0
+    min_body_rate: int = 1_024
+    body_idle: float = 10.0
+    max_head: int = 64 << 10
+    head_timeout: float = 10.0
     max_batch: int | None = None
     max_wait: float = 0.003
     decoders: int = available_cores()
@@ -73,6 +85,7 @@ class Settings:
     tokens: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     max_store_wait: float = 30.0
+    origins: tuple[str, ...] = ()
     reload_every: float = 1.0
 
     @property

@@ -1,4 +1,4 @@
-"""Parts that the service and the review server share: headers, refusals, JavaScript modules."""
+"""Parts that both servers share: headers, origins, refusals, JavaScript modules."""
 
 from zsic_index.web.refusal import RefusedError
 from zsic_index.web.security import SECURITY_HEADERS

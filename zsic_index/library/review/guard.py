@@ -18,6 +18,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from zsic_index.web import SECURITY_HEADERS, RefusedError
+from zsic_index.web.origins import other_origin
 
 COOKIE = "zsic-review"
 
@@ -89,9 +90,8 @@ def _check_origin(headers: Any, *, is_first: bool) -> None:
         raise RefusedError(
             HTTPStatus.MISDIRECTED_REQUEST, "this server is 127.0.0.1 and goes by no other name"
         )
-    origins = headers.get_all("Origin", [])
-    site = headers.get("Sec-Fetch-Site", "same-origin")
     # The first page may be opened from a link, for example in a terminal that is itself a page.
-    is_other_site = not is_first and site not in ("same-origin", "none")
-    if is_other_site or any(origin != f"http://{hosts[0]}" for origin in origins):
+    site = None if is_first else headers.get("Sec-Fetch-Site")
+    own = (f"http://{hosts[0]}",)
+    if other_origin(headers.get_all("Origin", []), site, own) is not None:
         raise RefusedError(HTTPStatus.FORBIDDEN, "another page may not use this server")
