@@ -221,6 +221,19 @@ def test_probes_by_other_names(service: Served, host: str) -> None:
     assert response.status_code == 421
 
 
+def test_requests(service: Served) -> None:
+    requests = pytest.importorskip("requests")
+    url = f"{service.url}/v1/classify"
+    files = [("images", ("hünd.png", DOG, "image/png")), ("images", ("", APPLE, "image/jpeg"))]
+    response = requests.post(url, files=files, data={"top_k": 1}, timeout=60)
+    assert [result["image"] for result in response.json()["results"]] == ["hünd.png", "1"]
+    document = {"images": [{"url": f"data:image/png;base64,{DOG_TEXT}"}]}
+    assert requests.post(url, json=document, timeout=60).status_code == 200
+    with requests.Session() as session:
+        for _ in range(3):
+            assert session.head(f"{service.url}/v1/indexes", timeout=60).status_code == 200
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_curl(service: Served, tmp_path: Path) -> None:
     picture = tmp_path / "hünd.png"

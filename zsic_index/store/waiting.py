@@ -56,5 +56,6 @@ def _is_locked(location: StoreLocation) -> bool:
         with closing(sqlite3.connect(uri, uri=True, timeout=0)) as connection:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.Error as error:
-        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+        # The low byte of an extended code is the primary one.
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
     return False
