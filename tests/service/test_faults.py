@@ -245,6 +245,45 @@ def test_very_many_parts_are_refused(service: Served) -> None:
     assert "65 images; the limit is 64" in detail(response)
 
 
+def test_a_large_image_is_the_same_in_every_body(service: Served) -> None:
+    file = io.BytesIO()
+    Image.open(io.BytesIO(DOG)).convert("RGB").resize((512, 512)).save(file, "BMP")
+    expected = asked(service, ("0", file.getvalue())).json()["results"]
+    data = base64.b64encode(file.getvalue()).decode()
+    lines = "\n".join(data[at : at + 76] for at in range(0, len(data), 76))
+    entries = (data, f"data:image/bmp;base64,{data}", lines, {"data": data}, {"data": lines})
+    for entry in entries:
+        body = json.dumps({"images": [entry]})
+        for text in (body, body.replace("/", "\\/"), body.replace("=", "\\u003d")):
+            response = httpx2.post(
+                f"{service.url}/v1/classify",
+                content=text,
+                headers={"Content-Type": "application/json"},
+            )
+            assert response.json()["results"] == expected
+
+
+def test_a_large_image_that_is_no_base64_is_refused_in_its_slot(service: Served) -> None:
+    images = [base64.b64encode(DOG).decode(), "é" * 200_000, "!" * 200_000, {"data": "\\" * 99_999}]
+    response = httpx2.post(f"{service.url}/v1/classify", json={"images": images})
+    results = response.json()["results"]
+    assert "error" not in results[0]
+    assert all("not base64" in result["error"]["detail"] for result in results[1:])
+
+
+def test_a_text_that_is_too_long_is_refused_wherever_it_is(service: Served) -> None:
+    image = base64.b64encode(DOG).decode()
+    for field, value in (
+        ("rank", "a" * 200_000),
+        ("labels", ["a" * 200_000]),
+        ("floors", {"a" * 200_000: 0.5}),
+        ("a" * 200_000, 1),
+    ):
+        response = httpx2.post(f"{service.url}/v1/classify", json={"images": [image], field: value})
+        assert response.status_code == 422
+        assert len(response.text) < 2_000
+
+
 def test_one_file_has_its_limit(built: Path) -> None:
     with serving(built, max_image_bytes=1_000) as service:
         response = asked(service, ("dog.png", DOG))
@@ -260,7 +299,8 @@ def test_one_file_has_its_limit(built: Path) -> None:
         ("application/json", b"{", 422),
         ("application/json", b"", 422),
         ("application/json", b"\xff\xfe", 422),
-        ("application/json", b"[" * 100_000, 422),
+        ("application/json", b"[" * 190, 422),
+        ("application/json", b"[" * 100_000, 413),
         ("application/json", b'{"images": []}', 422),
         ("application/json", b'{"images": ["AAAA"], "who": 1}', 422),
         ("application/json", b'{"images": ["not base64"]}', 422),

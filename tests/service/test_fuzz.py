@@ -219,4 +219,4 @@ def test_the_openapi_document_is_true_of_much_more(
 def test_nesting_without_end(command: tuple[str, int], make: Callable[[], bytes]) -> None:
     headers = {"Content-Type": "application/json"}
     response = httpx2.post(f"{command[0]}/v1/score", content=make(), headers=headers, timeout=30)
-    assert response.status_code == 422
+    assert response.status_code == 413

@@ -103,6 +103,7 @@ class Engine:
         self._metrics = metrics
         self._decoders = ThreadPoolExecutor(settings.decoders, "zsic-decode")
         self._side = ThreadPoolExecutor(2, "zsic-side")
+        self._parsers = ThreadPoolExecutor(2, "zsic-parse")
         self._prompts = ThreadPoolExecutor(1, "zsic-prompts")
         self._labels = ThreadPoolExecutor(1, "zsic-labels")
         self._seconds = metrics.stage_seconds.labels("decode")
@@ -152,6 +153,10 @@ class Engine:
         """Run a function that takes a moment, such as one that reads the store, in a thread."""
         return await _in(self._side, do, *arguments)
 
+    async def parse(self, do: Callable[..., Result], *arguments: Any) -> Result:
+        """Run a function that parses a large body in one of the threads for these."""
+        return await _in(self._parsers, do, *arguments)
+
     async def encode_prompts(self, do: Callable[..., Result], *arguments: Any) -> Result:
         """Run a function that encodes prompts of a request in the thread for these."""
         return await _in(self._prompts, do, *arguments)
@@ -163,7 +168,7 @@ class Engine:
     def close(self) -> None:
         """End all threads except those of towers."""
         self.scans.close()
-        for pool in (self._decoders, self._side, self._prompts, self._labels):
+        for pool in (self._decoders, self._side, self._parsers, self._prompts, self._labels):
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def _run(

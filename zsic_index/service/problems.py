@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -29,6 +29,12 @@ MEDIA_TYPE = "application/problem+json"
 
 RETRY_AFTER = "1"
 """Value of the Retry-After header, in seconds."""
+
+_MAX_NAME = 100
+"""Maximum number of characters of a field's name in an error."""
+
+_MAX_MESSAGE = 1_000
+"""Maximum number of characters of an error's message."""
 
 _STATUSES: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (ImageTooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
@@ -94,14 +100,29 @@ def problem_of(error: Exception) -> Response:
 def invalid(error: ValidationError | RequestValidationError) -> Response:
     """Return the error response for a request that does not fit its model."""
     errors = [
-        {"loc": list(entry["loc"]), "msg": entry["msg"], "type": entry["type"]}
-        for entry in error.errors()
+        {
+            "loc": [_shortened(part) for part in entry["loc"]],
+            "msg": entry["msg"][:_MAX_MESSAGE],
+            "type": entry["type"],
+        }
+        for entry in _errors(error)
     ]
     first = errors[0]
     place = ".".join(str(part) for part in first["loc"])
     detail = f"{place}: {first['msg']}" if place else str(first["msg"])
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{detail}{more}", errors=errors[:20])
+
+
+def _errors(error: ValidationError | RequestValidationError) -> Sequence[Any]:
+    if isinstance(error, RequestValidationError):
+        return error.errors()
+    return error.errors(include_url=False, include_context=False, include_input=False)
+
+
+def _shortened(part: int | str) -> int | str:
+    """Return a part of an error's place; names of unknown fields can be of any length."""
+    return part if isinstance(part, int) else part[:_MAX_NAME]
 
 
 def handle(app: FastAPI) -> None:

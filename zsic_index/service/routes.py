@@ -49,7 +49,9 @@ def router(service: Service) -> APIRouter:
         A refused image gets an error in its slot; the response itself fails only if every image
         was refused.
         """
-        request, images = await inputs.parse(http_request, ClassifyRequest, settings)
+        request, images = await inputs.parse(
+            http_request, ClassifyRequest, settings, service.engine
+        )
         served, compiled = await service.compile(request)
         tower = served.tower
 
@@ -64,7 +66,8 @@ def router(service: Service) -> APIRouter:
     @api.post("/score", response_model=Classifications, openapi_extra=body(ScoreRequest))
     async def score(http_request: Request) -> Response:
         """Classify image embeddings: the scan without the vision tower."""
-        request, _ = await inputs.parse(http_request, ScoreRequest, settings)
+        dim = max((served.info.dim for served in service.registry.all()), default=0)
+        request, _ = await inputs.parse(http_request, ScoreRequest, settings, service.engine, dim)
         _check_count(len(request.embeddings), settings.max_prompts, "embeddings")
         served, compiled = await service.compile(request)
         parsed = await service.engine.aside(inputs.embeddings_of, request)
@@ -79,7 +82,9 @@ def router(service: Service) -> APIRouter:
     @api.post("/embeddings", response_model=Embeddings, openapi_extra=body(EmbeddingsRequest))
     async def embeddings(http_request: Request) -> Response:
         """Embed images, or prompts as they are."""
-        request, images = await inputs.parse(http_request, EmbeddingsRequest, settings)
+        request, images = await inputs.parse(
+            http_request, EmbeddingsRequest, settings, service.engine
+        )
         if bool(images) == bool(request.prompts):
             raise InputError("give either images or prompts")
         _check_count(len(request.prompts), settings.max_prompts, "prompts")

@@ -19,6 +19,12 @@ from zsic_index.querying.thresholds import Thresholds
 from zsic_index.service.base64_texts import is_data_url
 
 MAX_TOP_K = 1_000
+MAX_TEMPLATES = 100
+MAX_FLOORS = 1_000
+
+MAX_PROMPT = 10_000
+"""Maximum number of characters of a prompt, the longest of all texts."""
+
 _MAX_TEXT = 1_000
 _MAX_URL = 8_000
 
@@ -27,8 +33,8 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 _WIRE_TYPES: dict[Any, Any] = {
     str | None: Text | None,
-    Sequence[str]: list[Text],
-    Mapping[str, float] | None: dict[Text, Probability],
+    Sequence[str]: Annotated[list[Text], Field(fail_fast=True)],
+    Mapping[str, float] | None: Annotated[dict[Text, Probability], Field(max_length=MAX_FLOORS)],
     # Thresholds of single labels are for Python and files on the command line.
     Thresholds | Literal["calibrated"] | None: Literal["calibrated"] | None,
 }
@@ -130,7 +136,8 @@ class QueryRequest(Schema):
     )
     templates: list[Text] = Field(
         [],
-        max_length=100,
+        max_length=MAX_TEMPLATES,
+        fail_fast=True,
         description="Templates (or names of template sets) to use instead of the index's own; "
         "only if the service was started with --templates. The first request takes as long as "
         "encoding the labels.",
@@ -151,15 +158,16 @@ class ClassifyRequest(QueryRequest):
     """Images, and a query about them."""
 
     images: list[str | ImageInput] = Field(
-        min_length=1, description="Files in base64, or objects with a name."
+        min_length=1, fail_fast=True, description="Files in base64, or objects with a name."
     )
 
 
 class ScoreRequest(QueryRequest):
     """Image embeddings, and a query about them. No vision tower is needed."""
 
-    embeddings: list[list[float] | str] = Field(
+    embeddings: list[Annotated[list[float], Field(fail_fast=True)] | str] = Field(
         min_length=1,
+        fail_fast=True,
         description="Lists of numbers, or base64 of little-endian float32. They are normalised.",
     )
 
@@ -170,9 +178,9 @@ class EmbeddingsRequest(Schema):
     index: Text | None = Field(
         None, description="An index of the encoder; may be left out if only one is served."
     )
-    images: list[str | ImageInput] = Field([], description="See /v1/classify.")
-    prompts: list[Annotated[str, Field(max_length=10_000)]] = Field(
-        [], description="Texts to embed as they are, without a template."
+    images: list[str | ImageInput] = Field([], fail_fast=True, description="See /v1/classify.")
+    prompts: list[Annotated[str, Field(max_length=MAX_PROMPT)]] = Field(
+        [], fail_fast=True, description="Texts to embed as they are, without a template."
     )
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="Numbers, or base64 of little-endian float32."
