@@ -93,6 +93,13 @@ def test_forms_with_preambles_and_bare_newlines(
     assert [label for _, label in results(post(service, body, FORM))] == ["dog face", "red apple"]
 
 
+def test_a_form_that_ends_early_is_refused(service: Served) -> None:
+    whole = form((NAMED, DOG), (NAMED, APPLE))
+    response = post(service, whole[:-100], FORM)
+    assert response.status_code == 400
+    assert "ends within a part" in response.json()["detail"]
+
+
 def test_bare_newlines_have_the_limits_of_a_form(service: Served) -> None:
     part = b'--b\nContent-Disposition: form-data; name="labels"\n\nx\n'
     response = post(service, part * 2_000 + b"--b--", FORM)
