@@ -25,6 +25,7 @@ from tests.support.libraries import SAMPLES, TAXONOMY
 from tests.support.services import Served, serving
 from zsic_index import LabelIndex
 from zsic_index.encoders.two_towers import TwoTowerEncoder
+from zsic_index.service import inputs
 
 DOG = SAMPLES["dog-face"].read_bytes()
 APPLE = SAMPLES["red-apple"].read_bytes()
@@ -529,6 +530,27 @@ def test_a_slow_body_ends_at_the_deadline(built: Path) -> None:
     with serving(built, deadline=0.5) as service:
         answer = raw(service, f"{HEAD}Content-Length: 1000\n\n", b"{")
         assert answer.startswith(b"HTTP/1.1 408 "), answer[:100]
+        assert asked(service, ("dog.png", DOG)).status_code == 200
+
+
+def test_the_deadline_holds_while_a_large_body_is_parsed(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    parse = inputs._parse_json
+
+    def slow(*arguments: Any) -> Any:
+        release.wait(30)
+        return parse(*arguments)
+
+    body = {"images": ["A" * 100_000]}
+    with serving(built, deadline=0.5) as service:
+        with monkeypatch.context() as patched:
+            patched.setattr(inputs, "_parse_json", slow)
+            response = httpx2.post(f"{service.url}/v1/classify", json=body)
+            assert response.status_code == 504
+            assert httpx2.get(f"{service.url}/healthz").status_code == 200
+            release.set()
         assert asked(service, ("dog.png", DOG)).status_code == 200
 
 

@@ -34,7 +34,7 @@ from zsic_index.web import RefusedError
 JSON = "application/json"
 FORM = "multipart/form-data"
 
-_ASIDE = 1 << 16
+_ASIDE = 1 << 14
 """Size in bytes above which a body is parsed in another thread."""
 
 _OTHERS = 64

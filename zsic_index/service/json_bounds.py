@@ -86,7 +86,10 @@ def examine(body: bytes, bounds: Bounds, placeholder_size: int) -> Document:
     Raises:
         RefusedError: 413 if the document exceeds a bound.
     """
-    _check(body.count(b"\\"), _MAX_ESCAPES, "escaped characters")
+    escapes = body.count(b"\\")
+    _check(escapes, _MAX_ESCAPES, "escaped characters")
+    # Most bodies with too many strings are refused without a look at each.
+    _check((body.count(b'"') - escapes) // 2, bounds.texts, "strings")
     has_wide = not body.isascii() or _WIDE_ESCAPE.search(body) is not None
     counts = dict.fromkeys((b"[", b"{", b":", b","), 0)
     texts = text_bytes = wide_bytes = end = kept = 0
