@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +160,91 @@ def test_all_origins_can_be_allowed(store: Path) -> None:
             response = score(service, Origin=origin, Sec_Fetch_Site="cross-site")
             assert response.status_code == 200
             assert response.headers["access-control-allow-origin"] == origin
+
+
+@pytest.fixture(scope="module")
+def other_page() -> Iterator[str]:
+    """The origin of an empty page on another port."""
+
+    class Empty(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+
+        def log_message(self, *_arguments: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Empty) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://localhost:{server.server_port}"
+        server.shutdown()
+
+
+def run_in_page(browser: Any, page_url: str, script: str, service: Served) -> tuple[Any, list[int]]:
+    """Run a script in a page; return its result, and the statuses of responses to POST."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(page_url)
+    statuses: list[int] = []
+
+    def record(response: Any) -> None:
+        if response.request.method == "POST":
+            statuses.append(response.status)
+
+    page.on("response", record)
+    try:
+        result = page.evaluate(script, f"{service.url}/v1/score")
+        page.wait_for_load_state("networkidle")
+        return result, statuses
+    finally:
+        context.close()
+
+
+def refusals(service: Served) -> int:
+    """Return the number of requests that were refused with 403."""
+    metrics = httpx2.get(f"{service.url}/metrics").text
+    count = re.search(r'^zsic_requests_total{path="other",status="403"} (\d+)', metrics, re.M)
+    return int(count[1]) if count else 0
+
+
+CORS_FETCH = """async (url) => {
+    const headers = { "Content-Type": "application/json", Authorization: "Bearer %s" };
+    const body = '{"embeddings": [[1, 0]]}';
+    try {
+        const response = await fetch(url, { method: "POST", headers, body });
+        return (await response.json()).results[0].predictions[0].label;
+    } catch (error) {
+        return error.name;
+    }
+}"""
+NO_CORS_FETCH = """async (url) => {
+    const body = new FormData();
+    body.append("images", new Blob(["x"]), "x.png");
+    await fetch(url, { method: "POST", mode: "no-cors", body }).catch(() => {});
+}"""
+FORM = """async (url) => {
+    document.body.innerHTML = '<form method="post" enctype="multipart/form-data"></form>';
+    const form = document.forms[0];
+    form.action = url;
+    form.submit();
+}"""
+
+
+def test_a_browser_s_page_of_another_origin(
+    browser: Any, service: Served, store: Path, other_page: str
+) -> None:
+    # The browser hides the status of what a page may not read.
+    before = refusals(service)
+    assert run_in_page(browser, other_page, CORS_FETCH % TOKEN, service)[0] == "TypeError"
+    assert refusals(service) == before + 1
+    run_in_page(browser, other_page, NO_CORS_FETCH, service)
+    assert refusals(service) == before + 2
+    assert run_in_page(browser, other_page, FORM, service) == (None, [403])
+    assert run_in_page(browser, f"{service.url}/", CORS_FETCH % TOKEN, service) == ("cat", [200])
+    with serving(store, origins=(other_page,), tokens=(TOKEN,)) as friendly:
+        assert run_in_page(browser, other_page, CORS_FETCH % TOKEN, friendly) == ("cat", [200])
+        assert run_in_page(browser, other_page, CORS_FETCH % "x", friendly)[1] == [401]
 
 
 @pytest.mark.parametrize("origin", ["photos.example", "https://photos.example/page", "null", ""])
