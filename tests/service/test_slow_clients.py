@@ -56,7 +56,7 @@ def response_to(link: socket.socket) -> bytes:
 
 
 def score(service: Served) -> int:
-    """Send a small request; return its status, which must come within half a second."""
+    """Send a small request; return its status, which must come within four seconds."""
     started = time.monotonic()
     response = httpx2.post(
         f"{service.url}/v1/score",
@@ -64,7 +64,7 @@ def score(service: Served) -> int:
         headers={"Content-Type": "application/json"},
         timeout=20,
     )
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 4
     return response.status_code
 
 
@@ -123,10 +123,10 @@ def test_a_body_has_a_minimum_speed(store: Path) -> None:
         response = b""
         while not response and time.monotonic() < started + 5:
             slow.sendall(chunk(b" " * 10))
-            fast.sendall(chunk(b" " * 300))
+            fast.sendall(chunk(b" " * 3_000))
             with contextlib.suppress(TimeoutError):
                 response = slow.recv(1 << 16)
-        assert 0.4 < time.monotonic() - started < 2
+        assert 0.4 < time.monotonic() - started < 4
         assert response.startswith(b"HTTP/1.1 408 "), response[:100]
         assert b"send at least 1,000 bytes per second" in response
         fast.sendall(chunk(EMBEDDING) + b"0\r\n\r\n")
@@ -152,7 +152,7 @@ def test_a_body_to_a_path_without_limits_ends_too(store: Path) -> None:
                 while time.monotonic() < started + 5:
                     link.sendall(chunk(b"x"))
                     time.sleep(0.05)
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 4
 
 
 # Heads
@@ -168,7 +168,7 @@ def test_a_head_has_to_arrive(store: Path, sent: bytes) -> None:
         started = time.monotonic()
         link.sendall(sent)
         response = response_to(link)
-        assert 0.2 < time.monotonic() - started < 2
+        assert 0.2 < time.monotonic() - started < 4
         assert not response or response.startswith(b"HTTP/1.1 408 ")
         assert bool(response) == bool(sent)
         assert score(service) == 200
@@ -181,7 +181,7 @@ def test_the_next_head_has_to_arrive_too(store: Path) -> None:
         started = time.monotonic()
         link.sendall(b"GET /he")
         assert b"HTTP/1.1 408 " in response_to(link)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 4
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_a_client_that_does_not_read_loses_its_connection(
         time.sleep(1.5)
         started = time.monotonic()
         response_to(link)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 4
     assert len(lines) == 1, "\n".join(lines)
     assert "closing its connection" in lines[0]
 
