@@ -103,3 +103,8 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     """Return whether an error of torch says that something does not fit into a device's memory."""
     message = str(error)
     return "out of memory" in message or "CUBLAS_STATUS_ALLOC_FAILED" in message
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type's name if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

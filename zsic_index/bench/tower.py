@@ -29,7 +29,7 @@ from zsic_index.encoders.onnx.int8 import quantise_graph
 from zsic_index.encoders.onnx.tower import OnnxTower
 from zsic_index.encoders.runtime import check_installed
 from zsic_index.encoders.transformers.encoder import TransformersEncoder
-from zsic_index.errors import ModelError
+from zsic_index.errors import ModelError, first_line
 
 logger = logging.getLogger("zsic_index")
 
@@ -170,7 +170,7 @@ def _compile_torch(encoder: TransformersEncoder, pixels: Sequence[Pixels]) -> It
             embed(pixels)
     except Exception as error:
         # The compiler raises its own errors and those of the C++ compiler that it looks for.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         logger.warning("without torch.compile, which needs a C++ compiler: %s", reason)
         return
     yield Runner("torch.compile", embed)

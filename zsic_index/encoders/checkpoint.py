@@ -116,7 +116,13 @@ def existing_files(folder: Path, *names: str) -> tuple[Path, ...]:
 
 def hash_files(paths: Iterable[Path]) -> list[str]:
     """Return the name and the sha256 of each file, one after the other."""
-    return [part for path in paths for part in (path.name, _hash_file(path))]
+    return [part for path in paths for part in (path.name, hash_file(path))]
+
+
+def hash_file(path: Path) -> str:
+    """Return the sha256, hexadecimal, of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(*parts: str) -> str:
@@ -164,8 +170,3 @@ def refuse_revision(model: str, revision: str | None) -> None:
         raise ModelError(
             f"model {model}: revision {revision!r} given, but only Hub models have revisions"
         )
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,7 @@ from pathlib import Path
 from zsic_index import builtin
 from zsic_index.encoders.hub_errors import explain
 from zsic_index.encoders.weights import INDEX_SUFFIX, choose_weights
-from zsic_index.errors import ModelError
+from zsic_index.errors import ModelError, first_line
 
 _show_bars: ContextVar[bool] = ContextVar("show_bars", default=True)
 
@@ -80,7 +80,7 @@ def fetch_snapshot(
     except Exception as error:
         # The Hub's own errors, and those of the HTTP library that it uses.
         reason = explain(error, repo_id, revision) or (
-            f"{lack} and could not be fetched ({_first_line(error)}): check the network and "
+            f"{lack} and could not be fetched ({first_line(error)[:200]}): check the network and "
             f"the name, or use a local folder or one of {', '.join(builtin.MODELS)}"
         )
         raise ModelError(f"model {repo_id}: {reason}") from error
@@ -164,7 +164,3 @@ def _lacking(repo_id: str, revision: str | None, names: Sequence[str]) -> ModelE
         "repository: take another one with --revision; some have weights only in a pull request, "
         "refs/pr/NUMBER"
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

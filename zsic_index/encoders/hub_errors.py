@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from zsic_index.errors import first_line
+
 _LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
@@ -117,7 +119,7 @@ def _explain_disk(error: BaseException) -> str | None:
 
 def _explain_transfer(error: BaseException) -> str | None:
     names = {kind.__name__ for kind in type(error).__mro__}
-    message = (str(error).strip() or type(error).__name__).splitlines()[0]
+    message = first_line(error)
     if names & _BROKEN or message.startswith("Consistency check failed"):
         return (
             f"the connection broke off ({message[:120]}): run the command again; files that are "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,10 +16,8 @@ from PIL import Image
 from zsic_index.embedding_arrays import Float32
 from zsic_index.encoders.base import PIXEL_VALUES, Encoder
 from zsic_index.encoders.checkpoint import (
-    IMAGE_FILES,
     Checkpoint,
     TransformersFiles,
-    existing_files,
 )
 from zsic_index.encoders.onnx.fidelity import (
     PROBES,
@@ -33,15 +30,16 @@ from zsic_index.encoders.onnx.files import (
     GRAPH_FILE,
     TowerFiles,
     TowerRecord,
+    copy_settings,
     create_tower,
+    describe_files,
     find_tower,
-    hash_file,
     write_record,
 )
 from zsic_index.encoders.onnx.tower import OnnxTower
 from zsic_index.encoders.runtime import check_installed
 from zsic_index.encoders.transformers.encoder import TransformersEncoder
-from zsic_index.errors import ModelError
+from zsic_index.errors import ModelError, first_line
 
 _OUTPUT = "image_embedding"
 """Not ``embedding``, which is the name of a value inside some towers."""
@@ -125,7 +123,7 @@ def write_tower(
             change=bound_change(differences, labels, info.logit_scale, info.activation),
             agreement=None,
             versions=library_versions(),
-            files={path.name: hash_file(path) for path in sorted(temporary.iterdir())},
+            files=describe_files(temporary),
         )
         write_record(temporary, record)
     written = find_tower(folder, fingerprint, "float32")
@@ -168,7 +166,7 @@ def export_graph(encoder: TransformersEncoder, source: Path, folder: Path) -> No
             )
     except Exception as error:
         # The exporter raises its own errors and any of those of the code that it traces.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(f"its vision tower cannot be exported to ONNX: {reason}") from error
     assert program is not None, "only the old exporter returns nothing"
     for node in program.model.graph.all_nodes():
@@ -177,8 +175,7 @@ def export_graph(encoder: TransformersEncoder, source: Path, folder: Path) -> No
     for value in [*program.model.graph.inputs, *program.model.graph.outputs]:
         value.metadata_props.clear()
     program.save(folder / GRAPH_FILE, external_data=True)
-    for path in existing_files(source, "config.json", *IMAGE_FILES):
-        shutil.copyfile(path, folder / path.name)
+    copy_settings(source, folder)
 
 
 def library_versions() -> dict[str, str]:

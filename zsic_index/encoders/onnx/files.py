@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,12 @@ import numpy as np
 from filelock import FileLock
 
 from zsic_index.embedding_arrays import Float32
-from zsic_index.encoders.checkpoint import image_settings_fingerprint
+from zsic_index.encoders.checkpoint import (
+    IMAGE_FILES,
+    existing_files,
+    hash_file,
+    image_settings_fingerprint,
+)
 from zsic_index.errors import IndexFileError, StoreError
 from zsic_index.formats.atomic_files import (
     put_in_place,
@@ -157,7 +161,7 @@ class TowerFiles:
             IndexFileError: when one is damaged; the message names it.
         """
         for name, (_, expected) in self.record.files.items():
-            if hash_file(self.folder / name)[1] != expected:
+            if hash_file(self.folder / name) != expected:
                 raise IndexFileError(f"ONNX tower {self.folder / name} is damaged")
 
 
@@ -229,10 +233,15 @@ def write_record(folder: Path, record: TowerRecord) -> None:
         put_in_place(temporary, folder / RECORD_FILE)
 
 
-def hash_file(path: Path) -> tuple[int, str]:
-    """Return the size and the sha256, hexadecimal, of a file."""
-    with path.open("rb") as file:
-        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+def describe_files(folder: Path) -> dict[str, tuple[int, str]]:
+    """Return the size and the sha256, hexadecimal, of each file in a folder, by name."""
+    return {path.name: (path.stat().st_size, hash_file(path)) for path in sorted(folder.iterdir())}
+
+
+def copy_settings(source: Path, folder: Path) -> None:
+    """Copy a checkpoint's files of image settings, and what names its image processor."""
+    for path in existing_files(source, "config.json", *IMAGE_FILES):
+        shutil.copyfile(path, folder / path.name)
 
 
 def list_towers(folder: Path) -> list[Path]:

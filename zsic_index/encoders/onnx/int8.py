@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 
 from zsic_index.embedding_arrays import Float32
-from zsic_index.encoders.checkpoint import IMAGE_FILES, existing_files
 from zsic_index.encoders.onnx.fidelity import (
     bound_change,
     generate_probes,
@@ -25,7 +24,8 @@ from zsic_index.encoders.onnx.files import (
     WEIGHTS_FILE,
     TowerFiles,
     TowerRecord,
-    hash_file,
+    copy_settings,
+    describe_files,
 )
 from zsic_index.encoders.onnx.tower import OnnxTower
 from zsic_index.errors import ModelError
@@ -65,7 +65,7 @@ def write_int8(tower: TowerFiles, labels: Float32, folder: Path) -> TowerRecord:
         precision="int8",
         images=len(differences),
         change=bound_change(differences, labels, tower.record.logit_scale, tower.record.activation),
-        files={path.name: hash_file(path) for path in sorted(folder.iterdir())},
+        files=describe_files(folder),
     )
 
 
@@ -112,8 +112,7 @@ def quantise_graph(source: Path, folder: Path) -> None:
             f"{before / 1e6:.1f} MB in float32: too few of them are in matrix products; use "
             "--precision float32"
         )
-    for path in existing_files(source, "config.json", *IMAGE_FILES):
-        shutil.copyfile(path, folder / path.name)
+    copy_settings(source, folder)
 
 
 @contextmanager

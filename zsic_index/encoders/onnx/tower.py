@@ -13,7 +13,7 @@ from PIL import Image
 from zsic_index.encoders.base import PIXEL_VALUES, EncodedImages, Pixels, Preprocessor
 from zsic_index.encoders.image_transform import load_preprocessor
 from zsic_index.encoders.onnx.files import GRAPH_FILE
-from zsic_index.errors import ImageError, ModelError
+from zsic_index.errors import ImageError, ModelError, first_line
 from zsic_index.parallel import available_cores
 
 _ONLY_ERRORS = 3
@@ -89,7 +89,7 @@ def open_session(folder: Path) -> Any:
 
 
 def _explain(folder: Path, error: Exception) -> ModelError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     return ModelError(
         f"ONNX tower {folder} cannot be loaded: {reason}: write it again with "
         "'zsic-index onnx write NAME', or use --runtime torch"

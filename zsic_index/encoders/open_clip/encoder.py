@@ -20,7 +20,7 @@ from zsic_index.encoders.two_towers import (
     exponentiate,
     select_device,
 )
-from zsic_index.errors import ModelError
+from zsic_index.errors import ModelError, first_line
 from zsic_index.records import ModelInfo
 
 # Pure precisions: the mixed ones fail on text towers whose projection is a layer, as SigLIP's is.
@@ -100,7 +100,7 @@ class OpenClipEncoder(TwoTowerEncoder):
         except Exception as error:
             # For an unusable checkpoint open_clip raises anything from RuntimeError to
             # AssertionError.
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise ModelError(
                 f"model {checkpoint.model_id}: cannot be loaded from {files.weights}: {reason}"
             ) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zsic_index.encoders.checkpoint import existing_files, hash_files, major_version
-from zsic_index.errors import ModelError
+from zsic_index.errors import ModelError, first_line
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 """Names of an adapter's configuration and weights."""
@@ -81,7 +81,7 @@ def apply_adapter(model_id: str, model: Any, folder: Path, dtype: Any) -> None:
         missing = sorted(model.load_adapter(str(folder), dtype=dtype).missing_keys)
     except Exception as error:
         # For an adapter that does not fit peft raises anything from TypeError to KeyError.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(
             f"model {model_id}: the adapter in {folder} cannot be applied to a "
             f"{type(model).__name__}: {reason[:250]}"

@@ -29,7 +29,7 @@ from zsic_index.encoders.two_towers import (
     exponentiate,
     select_device,
 )
-from zsic_index.errors import ModelError
+from zsic_index.errors import ModelError, first_line
 from zsic_index.records import ModelInfo
 
 _FROM_FOLDER = {"local_files_only": True, "trust_remote_code": False}
@@ -100,7 +100,7 @@ class TransformersEncoder(TwoTowerEncoder):
                 preprocessor = load_preprocessor(files.folder)
         except Exception as error:
             # For an unusable checkpoint transformers raises anything from OSError to KeyError.
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise ModelError(
                 f"model {checkpoint.model_id}: cannot be loaded from {folder}: {reason[:250]}"
             ) from error
